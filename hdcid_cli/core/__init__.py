@@ -1,0 +1,1 @@
+"""What every stage shares: files, records, configuration, devices, progress and errors."""

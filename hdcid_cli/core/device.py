@@ -1,0 +1,35 @@
+"""The one place that decides on which device and with how many threads to compute."""
+
+import os
+
+from hdcid_cli.core.errors import InputError
+
+
+def resolve_device(name: str = "auto"):
+    """`auto|cpu|cuda[:N]|mps` -> torch.device; an unavailable one is an InputError.
+
+    Under `torchrun` plain `cuda` (or `auto`) is the local rank's own GPU.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            name = "cuda"
+        else:
+            name = "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"There is no device {name!r}: use auto, cpu, cuda, cuda:N or mps.") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError(f"Device {name} was asked for, but torch sees no GPU: use --device cpu.")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise InputError(f"Device {name} was asked for, but there are {torch.cuda.device_count()} GPUs.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("Device mps was asked for, but torch cannot use it here: use --device cpu.")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"There is no device {name!r}: use auto, cpu, cuda, cuda:N or mps.")
+    return device

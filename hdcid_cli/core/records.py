@@ -1,0 +1,115 @@
+"""Results as JSON Lines: one record a result, `"schema": "hdcid.result/1"`.
+
+To a pipe (or with `--json`) records are written one a line; to a terminal the
+same records become a table. `hdcid report` reads them back from any number of
+files, so a record carries all that its row in a table needs.
+
+Fields (those marked * are always there):
+
+schema*      "hdcid.result/1"
+task*        ave, avvp, ave2avvp, ucf2vgg, vggsound, classify, localise, segment, retrieve, ...
+train*       modality that the decoder learned on: "v", "a" or "t" (query modality of `retrieve`)
+test*        modality that it was tested on (gallery modality of `retrieve`)
+direction*   "v->a"
+metric*      precision, accuracy, f1, map, miou, fscore, r@1, ...
+value*       a number in the metric's own unit (percentages are 0..100), or null
+interval     [low, high], 95 % bootstrap over clips, or null
+n*           how many clips the value was computed on
+chance       what guessing gives on the same clips, where that is known
+protocol*    "heldout" or "published"
+method*      what aligned the modalities ("cpc,cmcm", ...), or "supervised" for a
+             probe on the raw features of one modality (the ceiling)
+layers       number of disentangling layers (0, 1, 2, ...), null for "supervised"
+quantizer    "vq", "rvq:4", "fsq:8,5,5,2", null for "supervised"
+codebook     codes a layer (400), null for "supervised"
+toc          "none" or what was selected, such as "128" or "224/196"
+checkpoint   digest of the model, null for "supervised"
+seed*        of the probe; `pretrain_seed` is the checkpoint's
+versions*    {"hdcid": ..., "torch": ...}
+"""
+
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+
+import click
+
+from hdcid_cli import __version__
+from hdcid_cli.core.errors import InputError
+
+SCHEMA = "hdcid.result/1"
+REQUIRED = ("task", "train", "test", "metric", "value", "n", "protocol", "method", "seed")
+
+
+def result(**fields) -> dict:
+    """A record with schema, direction and versions filled in; required fields are checked."""
+    missing = [name for name in REQUIRED if name not in fields]
+    if missing:
+        raise TypeError(f"a result needs {', '.join(missing)}")
+    value = fields["value"]
+    if value is not None and not math.isfinite(value):
+        fields["value"] = None  # NaN is not JSON
+    record = {"schema": SCHEMA, **fields}
+    record["direction"] = f"{fields['train']}->{fields['test']}"
+    record["versions"] = versions()
+    return record
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on (torch only if it took part)."""
+    found = {"hdcid": __version__, "python": platform.python_version()}
+    for name in ("torch", "numpy"):
+        module = sys.modules.get(name)
+        if module is not None:
+            found[name] = str(module.__version__)
+    return found
+
+
+def emit(records: Iterable[dict], as_json: bool, columns: tuple[str, ...] = ()) -> None:
+    """Write records to stdout as they come (pipe, `--json`) or as one table (terminal)."""
+    if as_json or not sys.stdout.isatty():
+        for record in records:
+            click.echo(json.dumps(record, ensure_ascii=False))
+            sys.stdout.flush()  # the next stage of a pipe should not wait for the last record
+        return
+    click.echo(table(list(records), columns))
+
+
+TABLE_COLUMNS = ("task", "direction", "metric", "value", "interval", "chance", "n", "protocol", "method", "layers", "toc")
+
+
+def table(records: list[dict], columns: tuple[str, ...] = ()) -> str:
+    """Records as a plain table for a terminal; columns that no record fills are left out."""
+    from tabulate import tabulate
+
+    columns = columns or TABLE_COLUMNS
+    shown = [name for name in columns if any(record.get(name) is not None for record in records)]
+    rows = [[_cell(record.get(name)) for name in shown] for record in records]
+    return tabulate(rows, headers=shown, disable_numparse=True)
+
+
+def _cell(value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    if isinstance(value, (list, tuple)):
+        return " - ".join(_cell(item) for item in value)
+    return str(value)
+
+
+def read_records(lines: Iterable[str], source: str) -> Iterator[dict]:
+    """Parse JSON Lines; a line that is not a record raises InputError with its place."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{source}, line {number} is not JSON ({error.msg}).") from error
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+            schema = record.get("schema") if isinstance(record, dict) else type(record).__name__
+            raise InputError(f"{source}, line {number} is not a result of a known schema ({schema!r}, not {SCHEMA!r}).")
+        yield record

@@ -1,0 +1,35 @@
+"""Fixtures that every test may use."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and reference vectors (HDCID_SHARED, default ../shared)."""
+    folder = Path(os.environ.get("HDCID_SHARED", Path(__file__).parents[1] / ".." / "shared")).resolve()
+    if not (folder / "data").is_dir():
+        pytest.skip("HDCID_SHARED: the folder of real data and reference vectors is not here")
+    return folder / "data"
+
+
+@pytest.fixture
+def hdcid(tmp_path):
+    """Run the command line as a process in an empty folder: `hdcid("info", "x.h5")` -> CompletedProcess."""
+
+    def run(*arguments, cwd=tmp_path, stdin=None, env=None, timeout=300):
+        return subprocess.run(
+            [sys.executable, "-m", "hdcid_cli", *map(str, arguments)],
+            cwd=cwd,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+        )
+
+    return run
