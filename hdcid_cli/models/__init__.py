@@ -1,0 +1,1 @@
+"""Encoders, quantizers, losses, and the model that puts them together."""

@@ -1,0 +1,39 @@
+"""Decoders: a segment from its code and its specific feature (reconstruction term of eq. 4)."""
+
+import torch
+from torch import Tensor, nn
+
+from hdcid_cli.models.encoders import ResidualUnit
+
+
+class VectorDecoder(nn.Module):
+    """Linear([Linear(code); specific]): [B, T, D], [B, T, S] -> [B, T, C]."""
+
+    def __init__(self, dim: int, specific: int, output_dim: int):
+        super().__init__()
+        self.code = nn.Linear(dim, specific)
+        self.output = nn.Linear(2 * specific, output_dim)
+
+    def forward(self, code: Tensor, specific: Tensor) -> Tensor:
+        return self.output(torch.cat([self.code(code), specific], dim=-1))
+
+
+class MapDecoder(nn.Module):
+    """Transposed convolutions over [code at every cell; specific map]: -> [B, T, H, W, C]."""
+
+    def __init__(self, dim: int, channels: int, hidden: int | None = None, specific: int | None = None):
+        super().__init__()
+        hidden, specific = hidden or 2 * channels, specific or 4 * channels
+        self.code = nn.Linear(dim, dim)
+        self.conv1 = nn.ConvTranspose2d(dim + specific, hidden, 3)
+        self.residual = ResidualUnit(hidden)
+        self.conv2 = nn.ConvTranspose2d(hidden, channels, 3)
+        self.conv3 = nn.ConvTranspose2d(channels, channels, 1)
+
+    def forward(self, code: Tensor, specific: Tensor) -> Tensor:
+        batch, time, height, width, _ = specific.shape
+        code = self.code(code)[:, :, None, None, :].expand(-1, -1, height, width, -1)
+        x = torch.cat([code, specific], dim=-1).flatten(0, 1).permute(0, 3, 1, 2)
+        x = self.residual(self.conv1(x)).relu()
+        x = self.conv3(self.conv2(x).relu())
+        return x.permute(0, 2, 3, 1).unflatten(0, (batch, time))

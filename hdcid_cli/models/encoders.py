@@ -1,0 +1,118 @@
+"""General encoders Phi (what modalities share) and specific encoders Psi (what is a modality's own).
+
+Paper, section 3 and appendix A, eq. 1. Segments are vectors [B, T, C] or maps
+[B, T, H, W, C]; maps keep the feature file's channels-last order throughout.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class TextFront(nn.Module):
+    """Words to contextual vectors: a 2-layer bidirectional LSTM, [B, T, 768] -> [B, T, 2 * hidden]."""
+
+    def __init__(self, input_dim: int, hidden: int = 128):
+        super().__init__()
+        self.lstm = nn.LSTM(input_dim, hidden, num_layers=2, batch_first=True, bidirectional=True)
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.lstm(words)[0]
+
+
+class MapPooling(nn.Module):
+    """A map to a vector: channel gate, then spatial attention guided by the mean. [B, T, H, W, C] -> [B, T, C].
+
+    Args:
+        attention: "sum" weighs every cell by one, as the published code does (its softmax
+            runs over an axis of length one); "softmax" is softmax over cells of tanh(score).
+    """
+
+    def __init__(self, channels: int, width: int | None = None, attention: str = "sum", reduction: int = 8):
+        super().__init__()
+        width = width or max(1, channels // 2)
+        squeezed = max(1, channels // reduction)
+        self.gate = nn.Sequential(
+            nn.Linear(channels, squeezed, bias=False), nn.ReLU(), nn.Linear(squeezed, channels, bias=False), nn.Sigmoid()
+        )
+        self.attention = attention
+        if attention == "softmax":  # the sum needs no scores
+            self.cell = nn.Linear(channels, width)
+            self.mean = nn.Linear(channels, width)
+            self.score = nn.Linear(width, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        gated = maps * (1 + self.gate(maps.mean(dim=(2, 3))))[:, :, None, None, :]
+        cells = gated.flatten(2, 3)  # [B, T, cells, C]
+        if self.attention == "sum":
+            return cells.sum(dim=2)
+        score = self.score(self.cell(cells).relu() * self.mean(cells.mean(dim=2, keepdim=True)).relu())
+        return (torch.softmax(score.tanh(), dim=2) * cells).sum(dim=2)
+
+
+class GeneralEncoder(nn.Module):
+    """Linear, then post-norm transformer layers without positions: [B, T, C] -> [B, T, D]."""
+
+    def __init__(self, input_dim: int, dim: int = 256, layers: int = 2, heads: int = 4, feedforward: int = 1024, dropout: float = 0.1):
+        super().__init__()
+        self.input = nn.Linear(input_dim, dim)
+        self.transformer = make_transformer(dim, layers, heads, feedforward, dropout)
+
+    def forward(self, segments: Tensor, padding: Tensor | None = None) -> Tensor:
+        """`padding` [B, T] is True where a segment is not valid."""
+        return self.transformer(self.input(segments), src_key_padding_mask=padding)
+
+
+def make_transformer(dim: int, layers: int, heads: int, feedforward: int, dropout: float) -> nn.Module:
+    layer = nn.TransformerEncoderLayer(dim, heads, feedforward, dropout, activation="relu", batch_first=True)
+    return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+
+class SpecificEncoder(nn.Module):
+    """relu(Linear): [B, T, C] -> [B, T, S]."""
+
+    def __init__(self, input_dim: int, output_dim: int):
+        super().__init__()
+        self.linear = nn.Linear(input_dim, output_dim)
+
+    def forward(self, segments: Tensor) -> Tensor:
+        return self.linear(segments).relu()
+
+
+class ResidualUnit(nn.Module):
+    """y = relu(x) + Conv1x1(relu(Conv3x3(relu(x)))), convolutions without bias.
+
+    The first ReLU of the published unit works in place, so the skip carries relu(x), not x.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv3 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu()
+        return x + self.conv1(self.conv3(x).relu())
+
+
+class MapSpecificEncoder(nn.Module):
+    """Convolutions over each segment's map, and a summary vector of the result.
+
+    [B, T, H, W, C] -> map [B, T, H-4, W-4, S] and summary [B, T, C].
+    """
+
+    def __init__(self, channels: int, hidden: int | None = None, specific: int | None = None):
+        super().__init__()
+        hidden, specific = hidden or 2 * channels, specific or 4 * channels
+        self.conv1 = nn.Conv2d(channels, hidden, 3)
+        self.conv2 = nn.Conv2d(hidden, specific, 3)
+        self.conv3 = nn.Conv2d(specific, specific, 1)
+        self.residual = ResidualUnit(specific)
+        self.summary = nn.Sequential(nn.Linear(specific, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        batch, time = maps.shape[:2]
+        x = maps.flatten(0, 1).permute(0, 3, 1, 2)  # channels last in memory: no copy
+        x = self.conv2(self.conv1(x).relu()).relu()
+        x = self.residual(self.conv3(x)).relu()
+        x = x.permute(0, 2, 3, 1).unflatten(0, (batch, time))
+        return x, self.summary(x.mean(dim=(2, 3)))

@@ -1,0 +1,169 @@
+"""The model: layers that split each modality's features into a general and a specific part.
+
+Layer 1 reads the features, layer k >= 2 the specific features of layer k - 1 (paper, section
+4.2 and eq. 2). Every layer quantizes its general features with a codebook that all
+modalities share, and rebuilds its input from code and specific feature.
+
+    features -> [TextFront] -> layer 1: general -> code, specific -> layer 2: ... -> codes
+
+`layers: 0` keeps the general encoders and the codebook alone; 1 is DCID, 2 is H-DCID.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm
+
+from hdcid_cli.models.config import ModelConfig
+from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
+from hdcid_cli.models.encoders import GeneralEncoder, MapPooling, MapSpecificEncoder, SpecificEncoder, TextFront, make_transformer
+from hdcid_cli.models.quantizers import make_quantizer
+from hdcid_cli.models.quantizers.vq import straight_through
+
+
+@dataclass
+class LayerOutput:
+    """What one layer made of a batch; every field maps a modality to a tensor.
+
+    inputs: what the layer read, and what its decoder should rebuild [B, T, ...].
+    general: z, before quantization [B, T, D].
+    codes: the quantized features [B, T, D] (values without gradient for vq, with for fsq).
+    quantized: codes with straight-through gradient [B, T, D].
+    indices: [B, T, S], S codes a segment (1 but for rvq).
+    specific: for the decoder, [B, T, S] or a map [B, T, H', W', S]; empty with `layers: 0`.
+    summary: the specific feature as a vector, for CLUB and the next layer.
+    """
+
+    inputs: dict[str, Tensor]
+    general: dict[str, Tensor] = field(default_factory=dict)
+    codes: dict[str, Tensor] = field(default_factory=dict)
+    quantized: dict[str, Tensor] = field(default_factory=dict)
+    indices: dict[str, Tensor] = field(default_factory=dict)
+    specific: dict[str, Tensor] = field(default_factory=dict)
+    summary: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Layer(nn.Module):
+    """General encoders, specific encoders, decoders and the codebook of one layer.
+
+    Args:
+        inputs: shape of one segment that each modality brings, a vector (C,) or a map (H, W, C).
+    """
+
+    def __init__(self, config: ModelConfig, inputs: dict[str, tuple[int, ...]], specific: dict[str, int]):
+        super().__init__()
+        self.config = config
+        self.pooling = nn.ModuleDict()
+        self.general = nn.ModuleDict()
+        self.specific = nn.ModuleDict()
+        self.decoder = nn.ModuleDict()
+        shared = None
+        for name, shape in inputs.items():
+            channels = shape[-1]
+            if len(shape) == 3:
+                self.pooling[name] = MapPooling(channels, config.attention, config.spatial_attention)
+            self.general[name] = GeneralEncoder(
+                channels, config.dim, config.transformer_layers, config.heads, config.feedforward, config.dropout
+            )
+            if config.shared_transformer:  # one module under every modality's name
+                shared = shared or make_transformer(config.dim, config.transformer_layers, config.heads, config.feedforward, config.dropout)
+                self.general[name].transformer = shared
+            if config.layers == 0:
+                continue
+            if len(shape) == 3:
+                self.specific[name] = MapSpecificEncoder(channels, config.map_hidden, config.map_specific)
+                self.decoder[name] = MapDecoder(config.dim, channels, config.map_hidden, config.map_specific)
+            else:
+                self.specific[name] = SpecificEncoder(channels, specific[name])
+                self.decoder[name] = VectorDecoder(config.dim, specific[name], channels)
+        self.quantizer = make_quantizer(config.quantizer, config.codebook, config.dim)
+
+    def encode_general(self, name: str, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """General feature z of one modality, [B, T, D]."""
+        if name in self.pooling:
+            x = self.pooling[name](x)
+        z = self.general[name](x, padding)
+        return layer_norm(z, z.shape[-1:]) if self.config.norm_general else z
+
+    def encode_specific(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Specific feature for the decoder, and its summary (the same for a vector)."""
+        specific = self.specific[name](x)
+        return specific if isinstance(specific, tuple) else (specific, specific)
+
+    def forward(self, inputs: dict[str, Tensor], padding: dict[str, Tensor] | None = None) -> LayerOutput:
+        out = LayerOutput(inputs)
+        for name, x in inputs.items():
+            z = self.encode_general(name, x, (padding or {}).get(name))
+            code, index = self.quantizer(z)
+            out.general[name], out.codes[name], out.indices[name] = z, code, index
+            out.quantized[name] = straight_through(z, code) if self.quantizer.learns_by_ema else code
+            if name in self.specific:
+                out.specific[name], out.summary[name] = self.encode_specific(name, x)
+        return out
+
+    def decode(self, out: LayerOutput) -> dict[str, Tensor]:
+        """Rebuild the layer's inputs from quantized and specific features."""
+        return {name: self.decoder[name](out.quantized[name], out.specific[name]) for name in self.decoder}
+
+
+class HDCID(nn.Module):
+    """The whole model; see the module's docstring.
+
+    Feature tensors are [B, T, ...] in the shapes of `config.inputs`; T may differ between modalities.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        shapes = dict(config.inputs)
+        self.text_front = None
+        if config.text_hidden and len(shapes.get("text", ())) == 1:
+            self.text_front = TextFront(shapes["text"][0], config.text_hidden)
+            shapes["text"] = (2 * config.text_hidden,)
+        widths = {name: config.specific_width(name) for name in shapes}
+        self.layers = nn.ModuleList()
+        for _ in range(config.levels):
+            self.layers.append(Layer(config, shapes, widths))
+            # The next layer reads vectors: a map's summary has its C channels, a vector's specific feature its own width.
+            shapes = {name: (shape[-1] if len(shape) == 3 else widths[name],) for name, shape in shapes.items()}
+            widths = {name: shape[0] for name, shape in shapes.items()}
+
+    def front(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What layer 1 reads: the features, text contextualised."""
+        features = {name: features[name] for name in self.config.modalities if name in features}
+        if self.text_front is not None and "text" in features:
+            features["text"] = self.text_front(features["text"])
+        return features
+
+    def forward(
+        self, features: dict[str, Tensor], active: int | None = None, padding: dict[str, Tensor] | None = None
+    ) -> list[LayerOutput]:
+        """Run the first `active` layers (all if None); layers beyond are not computed at all (warm start).
+
+        Args:
+            features: {"video": [B, T, H, W, C], "audio": [B, T, C], ...}, any subset of the model's modalities.
+            padding: {modality: [B, T] bool}, True where a segment is not valid; none if left out.
+        """
+        outputs, inputs = [], self.front(features)
+        for layer in self.layers[:active]:
+            outputs.append(layer(inputs, padding))
+            inputs = outputs[-1].summary
+        return outputs
+
+    @torch.no_grad()
+    def encode(self, name: str, x: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Codes of one modality for downstream tasks, without decoders.
+
+        Returns:
+            quantized [B, T, K, D] and indices [B, T, K, S] over the K layers.
+        """
+        x = self.front({name: x})[name]
+        quantized, indices = [], []
+        for number, layer in enumerate(self.layers):
+            code, index = layer.quantizer(layer.encode_general(name, x, padding))
+            quantized.append(code)
+            indices.append(index)
+            if number + 1 < len(self.layers):
+                x = layer.encode_specific(name, x)[1]
+        return torch.stack(quantized, dim=2), torch.stack(indices, dim=2)

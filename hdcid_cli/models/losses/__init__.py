@@ -1,0 +1,1 @@
+"""One file a loss. Losses know nothing of the training loop."""

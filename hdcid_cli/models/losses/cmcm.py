@@ -1,0 +1,34 @@
+"""Cross-modal code matching (Liu et al. 2021, "Cross-Modal Discrete Representation Learning"; last term of eq. 14)."""
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+
+_TINY = 1e-10  # under the logarithm
+
+
+def code_distribution(distances: Tensor) -> Tensor:
+    """p = mean over t of softmax(-distance to each code): [B, T, L] (not squared) -> [B, L]."""
+    return torch.softmax(-distances, dim=-1).mean(dim=1)
+
+
+def code_similarity(p: Tensor, q: Tensor) -> Tensor:
+    """S_ij = p_i . log q_j + q_i . log p_j for two modalities of the same clips: [B, L], [B, L] -> [B, B]."""
+    return p @ q.clamp_min(_TINY).log().T + q @ p.clamp_min(_TINY).log().T
+
+
+def cmcm(distributions: dict[str, Tensor]) -> Tensor:
+    """0.5 sum over unordered pairs of -mean_i log softmax_j(S)_ii.
+
+    Args:
+        distributions: p_m [B, L] of each modality, from `code_distribution`.
+    """
+    loss = torch.zeros((), device=next(iter(distributions.values())).device)
+    for first, second in combinations(distributions, 2):
+        similarity = code_similarity(distributions[first], distributions[second])
+        target = torch.arange(len(similarity), device=similarity.device)
+        loss = loss + 0.5 * cross_entropy(similarity, target)
+    return loss

@@ -1,0 +1,64 @@
+"""Cross-modal contrastive predictive coding (Oord et al. 2018; Xia et al. 2023; paper eq. 7, 13)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from hdcid_cli.models.alignment import at_length, common_length
+
+
+class CrossModalCPC(nn.Module):
+    """From what modality m did until step t, tell which clip's step t + r of modality n is the right one.
+
+    Args:
+        modalities: names of the modalities.
+        dim: width D of the general features.
+        context: width of the LSTM's context.
+        context_layers: layers of the LSTM: 2 as published, 1 in the paper.
+        horizon: R, how many future steps are predicted.
+        own_weight: weight of the pairs m = n (0.1); pairs m != n weigh 1.
+    """
+
+    def __init__(self, modalities, dim: int = 256, context: int = 256, context_layers: int = 2, horizon: int = 1, own_weight: float = 0.1):
+        super().__init__()
+        self.horizon = horizon
+        self.own_weight = own_weight
+        self.context = nn.ModuleDict({m: nn.LSTM(dim, context, context_layers, batch_first=True) for m in modalities})
+        self.predictors = nn.ModuleDict({m: nn.ModuleList(nn.Linear(context, dim) for _ in range(horizon)) for m in modalities})
+
+    def steps(self, time: int) -> range:
+        """The steps t that may be drawn: [1, T - R); the last usable one where T is too short for that."""
+        return range(1, time - self.horizon) if time - self.horizon > 1 else range(max(0, time - 1 - self.horizon), max(1, time - self.horizon))
+
+    def forward(self, general: dict[str, Tensor], steps: list[int]) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy of the given steps t.
+
+        Args:
+            general: z_m [B, T_m, D]; modalities of different T are resampled to the longest.
+            steps: which t to score; one drawn at random is the published choice, all of
+                `self.steps(T)` uses the whole clip for the price of the same LSTM pass.
+
+        Returns:
+            The weighted sum over ordered pairs of the mean InfoNCE, and the share of clips
+            whose right partner scored highest over the pairs m != n.
+        """
+        time = common_length(general)
+        general = {m: at_length(z, time) for m, z in general.items()}
+        ahead = min(self.horizon, time - 1)  # T = 1: a step tells itself, which is InfoNCE
+        last = max(steps)
+        at = torch.as_tensor(list(steps))
+        contexts = {m: self.context[m](z[:, : last + 1])[0][:, at] for m, z in general.items()}  # [B, S, context]
+        loss, right, pairs = 0.0, 0.0, 0
+        for m, context in contexts.items():
+            for r, predictor in enumerate(self.predictors[m], 1 if ahead else 0):
+                predicted = predictor(context).transpose(0, 1)  # [S, B, D]
+                for n, z in general.items():
+                    future = z[:, at + min(r, ahead)].transpose(0, 1)
+                    scores = future @ predicted.transpose(1, 2)  # [S, B (truth), B (prediction)]
+                    target = torch.arange(scores.shape[-1], device=scores.device).expand(scores.shape[:2])
+                    value = cross_entropy(scores.flatten(0, 1), target.flatten()) / self.horizon
+                    loss = loss + (self.own_weight if m == n else 1.0) * value
+                    if m != n:
+                        right = right + (scores.detach().argmax(dim=-1) == target).float().mean()
+                        pairs += 1
+        return loss, right / max(1, pairs)

@@ -1,0 +1,158 @@
+"""Vector quantization with a codebook that all modalities share, learned by MM-EMA; several stages make RVQ.
+
+VQ: van den Oord et al. 2017. RVQ: Barnes et al. 1996, each stage quantizes what the
+stages before it left over. MM-EMA: Xia et al. 2023, a code moves towards the features
+that chose it *and* towards what the other modalities had at the same clip and step.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, one_hot
+
+from hdcid_cli.models.alignment import at_length
+
+
+class VectorQuantizer(nn.Module):
+    """Nearest code by Euclidean distance, straight-through gradient.
+
+    Args:
+        codes: L, size of each codebook.
+        dim: D.
+        stages: codebooks applied one after the other to the residual (1 is plain VQ).
+        decay, epsilon: of the moving averages.
+        idle: updates after which a code that nobody used is replaced.
+        recent: a replacement is a code used within so many updates.
+
+    Buffers (S stages): codebook [S, L, D], weight [S, L, D], count [S, L], unused [S, L].
+    """
+
+    learns_by_ema = True
+
+    def __init__(self, codes: int, dim: int, stages: int = 1, decay: float = 0.99, epsilon: float = 1e-5, idle: int = 300, recent: int = 100):
+        super().__init__()
+        if codes < 2 or stages < 1:
+            raise ValueError("a codebook needs two codes or more, and one stage or more")
+        self.decay, self.epsilon, self.idle, self.recent = decay, epsilon, idle, recent
+        codebook = torch.empty(stages, codes, dim).uniform_(-1 / codes, 1 / codes)
+        self.register_buffer("codebook", codebook)
+        self.register_buffer("weight", codebook.clone())
+        self.register_buffer("count", torch.zeros(stages, codes))
+        self.register_buffer("unused", torch.full((stages, codes), -1.0))  # -1: never used yet
+
+    @property
+    def stages(self) -> int:
+        return len(self.codebook)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """z [B, T, D] -> codes [B, T, D] (sum over stages, no gradient) and indices [B, T, S]."""
+        residual, total, indices = z.detach(), torch.zeros_like(z), []
+        for codebook in self.codebook:
+            index = nearest(residual, codebook)
+            code = embedding(index, codebook)
+            residual = residual - code
+            total = total + code
+            indices.append(index)
+        return total, torch.stack(indices, dim=-1)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Indices [..., S] -> codes [..., D]."""
+        return sum(embedding(indices[..., stage], codebook) for stage, codebook in enumerate(self.codebook))
+
+    def distances(self, z: Tensor) -> Tensor:
+        """Euclidean distance to every code of the first stage, with gradient to z: [B, T, D] -> [B, T, L]."""
+        squared = squared_distances(z, self.codebook[0].clone())  # a copy: the codebook changes before backward()
+        return squared.clamp_min(1e-12).sqrt()  # the root's slope at 0 is infinite
+
+    @torch.no_grad()
+    def update(self, z: dict[str, Tensor], indices: dict[str, Tensor]) -> None:
+        """One MM-EMA update of every stage, the modalities in the given order (published: a, v, t).
+
+        Args:
+            z: general features [B, T_m, D] of each modality.
+            indices: the codes that they chose [B, T_m, S], all from the codebook before this update.
+        """
+        residual = {m: x.detach() for m, x in z.items()}
+        for stage in range(self.stages):
+            codebook = self.codebook[stage].clone()
+            chosen = {m: index[..., stage] for m, index in indices.items()}
+            self._update_stage(stage, residual, chosen)
+            residual = {m: x - embedding(chosen[m], codebook) for m, x in residual.items()}
+
+    def _update_stage(self, stage: int, z: dict[str, Tensor], chosen: dict[str, Tensor]) -> None:
+        codes, dim = self.codebook.shape[1:]
+        for m, index in chosen.items():
+            hits = one_hot(index.flatten(), codes).to(z[m].dtype)  # [B*T, L]
+            others = [at_length(x, index.shape[1]).reshape(-1, dim) for n, x in z.items() if n != m]
+            # The mean of what this modality and the others had there: half and half.
+            target = z[m].reshape(-1, dim)
+            if others:
+                target = 0.5 * target + 0.5 * sum(others) / len(others)
+            count = self.decay * self.count[stage] + (1 - self.decay) * hits.sum(dim=0)
+            total = count.sum()
+            self.count[stage] = (count + self.epsilon) / (total + codes * self.epsilon) * total
+            self.weight[stage] = self.decay * self.weight[stage] + (1 - self.decay) * (hits.T @ target)
+            self.codebook[stage] = self.weight[stage] / self.count[stage].unsqueeze(-1)
+
+    @torch.no_grad()
+    def revive(self, indices: dict[str, Tensor], generator: torch.Generator, persist: bool = True) -> None:
+        """Replace codes that no modality used for more than `idle` updates by a recently used one plus noise.
+
+        The published code writes the new vector into the codebook alone; the next update
+        computes it anew from the old moving averages, so the code is lost again at once.
+        `persist` gives the averages to the code as well.
+
+        Everything is computed for all codes and then selected, so nothing waits for the device.
+        """
+        stages, codes, dim = self.codebook.shape
+        for stage in range(stages):
+            unused = self.unused[stage] + 1
+            used = torch.cat([index[..., stage].flatten() for index in indices.values()])
+            unused[used] = 0
+            dead = unused > self.idle
+            donors = (unused >= 0) & (unused < self.recent)
+            noise = torch.rand(codes, dim, generator=generator).to(self.codebook) * 2 - 1
+            draw = torch.rand(codes, generator=generator).to(unused.device)
+            # The j-th donor for each code, j uniform: donors first in a stable sort.
+            order = torch.argsort(donors.logical_not().to(torch.int8), stable=True)
+            donor = order[(draw * donors.sum()).long().clamp_max(codes - 1)]
+            fresh = self.codebook[stage][donor] + noise / 1024
+            replace = (dead & donors.any()).unsqueeze(-1)
+            self.codebook[stage] = torch.where(replace, fresh, self.codebook[stage])
+            if persist:
+                count = torch.where(dead & donors.any(), self.count[stage].mean(), self.count[stage])
+                self.weight[stage] = torch.where(replace, fresh * count.unsqueeze(-1), self.weight[stage])
+                self.count[stage] = count
+            self.unused[stage] = torch.where(dead, torch.zeros_like(unused), unused)
+
+    @torch.no_grad()
+    def start_from(self, z: Tensor, generator: torch.Generator) -> None:
+        """Put the codes on features drawn at random from z [N, D], so that all of them are in reach from the first step.
+
+        With the published start (count 0) a code that the first batch does not choose gets
+        weight / count with a count of about epsilon: it is thrown hundreds of units away.
+        """
+        codes = self.codebook.shape[1]
+        residual = z.detach()
+        for stage in range(self.stages):
+            rows = torch.randint(len(residual), (codes,), generator=generator)
+            drawn = residual[rows.to(residual.device)]
+            spread = residual.std(dim=0) * torch.randn(codes, residual.shape[1], generator=generator).to(residual)
+            self.codebook[stage] = drawn + 0.01 * spread  # apart where N < L
+            self.count[stage] = 1.0
+            self.weight[stage] = self.codebook[stage]
+            residual = residual - embedding(nearest(residual, self.codebook[stage]), self.codebook[stage])
+
+
+def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
+    """|z|^2 - 2 z.e + |e|^2: [..., D], [L, D] -> [..., L]."""
+    return (z**2).sum(dim=-1, keepdim=True) - 2 * z @ codebook.T + (codebook**2).sum(dim=-1)
+
+
+def nearest(z: Tensor, codebook: Tensor) -> Tensor:
+    """Index of the nearest code: [..., D], [L, D] -> [...]. |z|^2 is the same for all codes and left out."""
+    return ((codebook**2).sum(dim=-1) - 2 * z @ codebook.T).argmin(dim=-1)
+
+
+def straight_through(z: Tensor, code: Tensor) -> Tensor:
+    """The code's value with z's gradient."""
+    return z + (code - z).detach()
