@@ -22,7 +22,11 @@ method*      what aligned the modalities ("cpc,cmcm", ...), or "supervised" for 
 layers       number of disentangling layers (0, 1, 2, ...), null for "supervised"
 quantizer    "vq", "rvq:4", "fsq:8,5,5,2", null for "supervised"
 codebook     codes a layer (400), null for "supervised"
+layers_used  layers whose codes the task read, where it read fewer than the model has
 toc          "none" or what was selected, such as "128" or "224/196"
+toc_criterion  "similarity", "variance" or "both" (the default) where toc is not "none"
+modalities   what the model was pretrained on ("av", "avt", ...)
+pretrain_clips  and on how many clips
 checkpoint   digest of the model, null for "supervised"
 seed*        of the probe; `pretrain_seed` is the checkpoint's
 versions*    {"hdcid": ..., "torch": ...}
@@ -32,7 +36,7 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import click
 
@@ -41,6 +45,7 @@ from hdcid_cli.core.errors import InputError
 
 SCHEMA = "hdcid.result/1"
 REQUIRED = ("task", "train", "test", "metric", "value", "n", "protocol", "method", "seed")
+TEXTS = ("task", "train", "test", "metric", "protocol", "method")
 
 
 def result(**fields) -> dict:
@@ -100,16 +105,42 @@ def _cell(value) -> str:
     return str(value)
 
 
-def read_records(lines: Iterable[str], source: str) -> Iterator[dict]:
-    """Parse JSON Lines; a line that is not a record raises InputError with its place."""
+def read_records(lines: Iterable[str], source: str, skip: Callable[[str], None] | None = None) -> Iterator[tuple[str, dict]]:
+    """Parse JSON Lines: yield ("FILE, line N", record).
+
+    A line that is not a record raises InputError with its place, or, if `skip`
+    is given, is handed to it as a sentence and left out.
+    """
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        place = f"{source}, line {number}"
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{source}, line {number} is not JSON ({error.msg}).") from error
-        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-            schema = record.get("schema") if isinstance(record, dict) else type(record).__name__
-            raise InputError(f"{source}, line {number} is not a result of a known schema ({schema!r}, not {SCHEMA!r}).")
-        yield record
+            yield place, parse_record(line, place)
+        except InputError as error:
+            if skip is None:
+                raise
+            skip(str(error))
+
+
+def parse_record(line: str, place: str) -> dict:
+    """One line of JSON as a record; InputError names `place` and what is wrong with it."""
+    try:
+        record = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{place} is not JSON ({getattr(error, 'msg', error)}).") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        schema = record.get("schema") if isinstance(record, dict) else type(record).__name__
+        raise InputError(f"{place} is not a result of a known schema ({schema!r}, not {SCHEMA!r}).")
+    missing = [name for name in REQUIRED if name not in record]
+    if missing:
+        raise InputError(f"{place} is a result without {', '.join(missing)}.")
+    for name in TEXTS:
+        if not isinstance(record.get(name), str):
+            raise InputError(f"{place} has the {name} {record.get(name)!r}, which is not a text.")
+    for name in ("value", "chance"):
+        value = record.get(name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not number:
+            raise InputError(f"{place} has the {name} {value!r}, which is not a number.")
+    return record

@@ -1,0 +1,1 @@
+"""Records to tables and pictures: what `hdcid report` computes, usable without the command line."""

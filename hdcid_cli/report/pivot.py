@@ -1,0 +1,159 @@
+"""Records to one table: settings down, tasks and directions across, seeds as mean and deviation.
+
+Below the measured rows stand what frames them: the supervised ceiling (a probe
+on the raw features of the modality that a column tests on) and chance.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from hdcid_cli.report.results import QUANTITY, SETTING, key
+from hdcid_cli.report.tables import Cell, Column, Row, Table, digits_for
+
+# The metric that the papers give for each task (method.md).
+PAPER_METRICS = {
+    "ave": ("precision",),
+    "avvp": ("accuracy",),
+    "ave2avvp": ("f1",),
+    "ucf2vgg": ("precision",),
+    "vggsound": ("precision", "accuracy"),
+    "segment": ("miou", "fscore"),
+}
+TASKS = list(PAPER_METRICS)
+DIRECTIONS = [("v", "a"), ("a", "v"), ("a", "t"), ("t", "a"), ("v", "t"), ("t", "v")]
+SUPERVISED = "supervised"
+
+# Columns that every table has; the others of SETTING stand there only if rows differ in them.
+ALWAYS = ("method", "layers", "quantizer", "toc", "protocol")
+
+
+def choose_metrics(records: Sequence[dict], metrics: str) -> list[dict]:
+    """The records that a table shows: those of the papers' metrics ("paper"), "all", or of the metrics named."""
+    if metrics == "all":
+        return list(records)
+    if metrics != "paper":
+        wanted = {name.strip().lower() for name in metrics.split(",")}
+        return [record for record in records if str(record["metric"]).lower() in wanted]
+    measured = defaultdict(set)
+    for record in records:
+        measured[record["task"]].add(record["metric"])
+    shown = {task: names & set(PAPER_METRICS.get(task, ())) or names for task, names in measured.items()}
+    return [record for record in records if record["metric"] in shown[record["task"]]]
+
+
+def pivot(records: Sequence[dict], title: str = "Results") -> Table:
+    """One row a setting, one column a task, direction and metric."""
+    measured = [record for record in records if record["method"] != SUPERVISED]
+    quantities = sorted({key(record, QUANTITY) for record in measured or records}, key=_column_order)
+    fields = SETTING + (("checkpoint",) if several_models_a_run(measured) else ())
+    settings = defaultdict(list)
+    for record in measured:
+        settings[key(record, fields)].append(record)
+    ordered = sorted(settings, key=lambda setting: _row_order(dict(zip(fields, setting))))
+    shown = [name for name in fields if name in ALWAYS or len({setting[fields.index(name)] for setting in ordered}) > 1]
+    rows = []
+    for setting in ordered:
+        values = dict(zip(fields, setting))
+        cells = cells_of(settings[setting], quantities)
+        rows.append(Row(tuple(label(name, values[name]) for name in shown), cells, "measured"))
+    rows += framing_rows(records, quantities, shown)
+    columns = [
+        Column((str(task), f"{train}→{test}", str(metric)), digits_for([row.cells[i].mean for row in rows if row.cells[i]]))
+        for i, (task, train, test, metric) in enumerate(quantities)
+    ]
+    return Table(title, tuple(shown), columns, rows, notes_on(rows))
+
+
+def several_models_a_run(records: Sequence[dict]) -> bool:
+    """Whether one setting and seed was measured on several models, so that their mean would not be one over seeds."""
+    models = defaultdict(set)
+    for record in records:
+        models[key(record, (*SETTING, "pretrain_seed", *QUANTITY, "seed"))].add(record.get("checkpoint"))
+    return any(len(found) > 1 for found in models.values())
+
+
+def cells_of(records: Sequence[dict], quantities: Sequence[tuple]) -> tuple[Cell | None, ...]:
+    """One cell a quantity: the mean over the records that measured it, or None."""
+    values = defaultdict(list)
+    for record in records:
+        values[key(record, QUANTITY)].append(record["value"])
+    return tuple(Cell.of(values[quantity]) if quantity in values else None for quantity in quantities)
+
+
+def framing_rows(records: Sequence[dict], quantities: Sequence[tuple], shown: Sequence[str]) -> list[Row]:
+    """The ceiling and chance of each column, a row a protocol.
+
+    A column's ceiling is the supervised probe of the same task, metric and
+    *tested* modality: what a decoder reaches that need not cross modalities.
+    """
+    rows = []
+    for protocol in sorted({record["protocol"] for record in records}):
+        of_protocol = [record for record in records if record["protocol"] == protocol]
+        ceiling = defaultdict(list)
+        chance = defaultdict(list)
+        for record in of_protocol:
+            if record["method"] == SUPERVISED:
+                ceiling[key(record, ("task", "test", "metric"))].append(record["value"])
+            if record.get("chance") is not None:
+                chance[key(record, QUANTITY)].append(record["chance"])
+        ceilings = [ceiling.get((task, test, metric)) for task, _, test, metric in quantities]
+        chances = [chance.get(quantity) for quantity in quantities]
+        if any(ceilings):
+            rows.append(_framing_row(SUPERVISED, protocol, ceilings, shown, "ceiling"))
+        if any(chances):
+            # Chance varies with the drawn labels, not with what was learned: no deviation.
+            means = [values and [sum(values) / len(values)] for values in chances]
+            rows.append(_framing_row("chance", protocol, means, shown, "chance"))
+    return rows
+
+
+def notes_on(rows: Sequence[Row]) -> list[str]:
+    """What a reader of the rows must know to read them."""
+    notes = []
+    runs = sorted({cell.runs for row in rows for cell in row.cells if cell and cell.deviation is not None})
+    if runs:
+        count = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+        notes.append(f"Mean ± sample standard deviation over {count} runs with other seeds.")
+    if any(row.source == "ceiling" for row in rows):
+        notes.append("supervised: a probe on the raw features of the modality that is tested, the ceiling of each column.")
+    return notes
+
+
+def _framing_row(name: str, protocol: str, values: Sequence[list[float] | None], shown: Sequence[str], source: str) -> Row:
+    labels = {"method": name, "protocol": protocol}
+    return Row(tuple(labels.get(column, "") for column in shown), tuple(Cell.of(item) if item else None for item in values), source)
+
+
+def label(name: str, value) -> str:
+    """A setting's value as it stands in a row."""
+    if value is None:
+        return ""
+    if name == "checkpoint":
+        return str(value).removeprefix("sha256:")[:8]
+    return str(value)
+
+
+def _column_order(quantity: tuple) -> tuple:
+    task, train, test, metric = quantity
+    metrics = PAPER_METRICS.get(task, ())
+    return (
+        TASKS.index(task) if task in TASKS else len(TASKS),
+        str(task),
+        metrics.index(metric) if metric in metrics else len(metrics),
+        str(metric),
+        DIRECTIONS.index((train, test)) if (train, test) in DIRECTIONS else len(DIRECTIONS),
+        str(train),
+        str(test),
+    )
+
+
+def _row_order(setting: dict) -> tuple:
+    """By layers, method, quantizer and TOC (none first), then whatever else differs; numbers as numbers."""
+
+    def rank(value):
+        if value is None or value == "none":
+            return (0, 0, "")
+        return (1, float(value), "") if str(value).isdecimal() else (2, 0, str(value))
+
+    order = ["layers", "method", "quantizer", "toc", *setting]
+    return tuple(rank(setting[name]) for name in order)

@@ -1,0 +1,180 @@
+"""`report`: records of any order and number become one table, and nothing is left out silently."""
+
+import csv
+import io
+import json
+import random
+import statistics
+
+import click.testing
+import pytest
+
+from hdcid_cli.commands.report import command
+from hdcid_cli.core.records import result
+from hdcid_cli.report.formats import escape_latex, escape_markdown
+
+
+def record(**changes):
+    """A result of the two-layer model on AVE, with `changes`."""
+    fields = dict(task="ave", train="v", test="a", metric="precision", value=44.0, n=40, chance=10.0, protocol="heldout")
+    fields |= dict(method="cpc,cmcm", layers=2, quantizer="vq", codebook=400, toc="none", checkpoint="sha256:aa", pretrain_seed=0, seed=0)
+    return result(**(fields | changes))
+
+
+def lines(*records):
+    return "".join(json.dumps(item) + "\n" for item in records)
+
+
+def report(*arguments, stdin=""):
+    return click.testing.CliRunner().invoke(command, [str(argument) for argument in arguments], input=stdin, standalone_mode=False)
+
+
+def rows(*arguments, stdin=""):
+    """The report as CSV, read back by Python's own reader."""
+    outcome = report(*arguments, "--format", "csv", stdin=stdin)
+    assert outcome.exception is None, outcome.exception
+    return list(csv.DictReader(io.StringIO(outcome.stdout)))
+
+
+def test_seeds_become_mean_and_sample_deviation():
+    values = [44.0, 46.5, 40.25]
+    (row, *_) = rows(stdin=lines(*(record(seed=seed, value=value) for seed, value in enumerate(values))))
+    assert float(row["ave v→a precision"]) == pytest.approx(statistics.mean(values))
+    assert float(row["ave v→a precision deviation"]) == pytest.approx(statistics.stdev(values))
+    assert row["ave v→a precision runs"] == "3"
+
+
+def test_order_and_files_do_not_matter(tmp_path):
+    records = [
+        record(layers=layers, toc=toc, seed=seed, train=train, test=test, value=layers + seed / 7)
+        for layers in (0, 1, 2)
+        for toc in ("none", "64", "128")
+        for seed in range(2)
+        for train, test in ("va", "av")
+    ]
+    expected = report(stdin=lines(*records)).stdout
+    random.Random(0).shuffle(records)
+    (tmp_path / "a.jsonl").write_text(lines(*records[:10]))
+    (tmp_path / "b.jsonl").write_text(lines(*records[10:]))
+    assert report(tmp_path / "a.jsonl", tmp_path / "b.jsonl").stdout == expected
+    assert [row["toc"] for row in rows(tmp_path / "a.jsonl", tmp_path / "b.jsonl")][:3] == ["none", "64", "128"]
+
+
+def test_settings_are_rows_and_directions_columns():
+    table = rows(stdin=lines(record(), record(train="a", test="v", value=51.0), record(layers=1, value=40.0)))
+    assert [(row["layers"], row["ave v→a precision"], row["ave a→v precision"]) for row in table if row["source"] == "measured"] == [
+        ("1", "40.0", ""),
+        ("2", "44.0", "51.0"),
+    ]
+
+
+def test_ceiling_stands_in_the_column_of_the_tested_modality_and_chance_below():
+    supervised = [
+        record(method="supervised", train=m, test=m, value=value, layers=None, quantizer=None, toc=None, checkpoint=None)
+        for m, value in (("a", 78.0), ("v", 94.0))
+    ]
+    measured, ceiling, chance = rows(stdin=lines(*supervised, record(), record(train="a", test="v")))
+    assert (ceiling["source"], ceiling["ave v→a precision"], ceiling["ave a→v precision"]) == ("ceiling", "78.0", "94.0")
+    assert (chance["source"], chance["ave v→a precision"]) == ("chance", "10.0")
+    assert measured["source"] == "measured"
+
+
+def test_models_of_one_seed_are_not_averaged():
+    table = rows(stdin=lines(record(checkpoint="sha256:aaaaaaaaaaaa", value=40.0), record(checkpoint="sha256:bbbbbbbbbbbb", value=50.0)))
+    assert [(row["checkpoint"], row["ave v→a precision"]) for row in table[:2]] == [("aaaaaaaa", "40.0"), ("bbbbbbbb", "50.0")]
+
+
+def test_other_metrics_are_announced_and_shown_on_demand():
+    stdin = lines(record(), record(metric="map", value=0.5), record(task="retrieve", metric="r@1", value=7.0))
+    outcome = report(stdin=stdin)
+    assert "map" in outcome.stderr and "map" not in outcome.stdout and "r@1" in outcome.stdout
+    assert rows("--metrics", "map", stdin=stdin)[0]["ave v→a map"] == "0.5"
+    assert "r@1" in report("--metrics", "all", stdin=stdin).stdout
+    assert "No record is of recall" in str(report("--metrics", "recall", stdin=stdin).exception)
+
+
+@pytest.mark.parametrize(
+    "line, complaint",
+    [
+        ('{"schema": ', "is not JSON"),
+        ('{"schema": "hdcid.result/9"}', "hdcid.result/9"),
+        ("[1, 2]", "list"),
+        (json.dumps(record() | {"value": "high"}), "'high', which is not a number"),
+        (json.dumps(record() | {"task": ["ave"]}), "which is not a text"),
+        (json.dumps({name: value for name, value in record().items() if name != "metric"}), "without metric"),
+        (json.dumps(record(seed=3, value=None)), "has no value"),
+    ],
+)
+def test_lines_that_cannot_be_used_are_named_and_the_rest_reported(tmp_path, line, complaint):
+    file = tmp_path / "runs.jsonl"
+    file.write_text(lines(record()) + line + "\n")
+    outcome = report(file)
+    assert outcome.return_value == 3
+    assert f"{file}, line 2" in outcome.stderr and complaint in outcome.stderr
+    assert "44.0" in outcome.stdout
+
+
+def test_contradictory_values_are_named_with_both_places_and_left_out(tmp_path):
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first.write_text(lines(record(), record(train="a", test="v", value=51.0)))
+    second.write_text(lines(record(value=45.0)))
+    outcome = report(second, first)
+    assert outcome.return_value == 3
+    assert f"44.0 ({first}, line 1)" in outcome.stderr and f"45.0 ({second}, line 1)" in outcome.stderr
+    assert "51.0" in outcome.stdout and "44.0" not in outcome.stdout and "45.0" not in outcome.stdout
+
+
+def test_equal_repetitions_count_once(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text(lines(record(), record(seed=1, value=46.0)))
+    assert rows(file, file)[0]["ave v→a precision runs"] == "2"
+    assert report(file, file).return_value == 0
+
+
+@pytest.mark.parametrize("stdin", ["", "\n", "nothing\n"])
+def test_nothing_usable_is_bad_input(hdcid, stdin):
+    outcome = hdcid("report", stdin=stdin)
+    assert outcome.returncode == 2
+    assert outcome.stdout == "" and outcome.stderr.splitlines()[-1].startswith("error: Nothing" if stdin.strip() else "error: There is nothing")
+
+
+def test_a_folder_or_missing_file_is_one_sentence(hdcid, tmp_path):
+    for argument in (tmp_path, tmp_path / "none.jsonl"):
+        outcome = hdcid("report", argument)
+        assert outcome.returncode == 2 and str(argument) in outcome.stderr and len(outcome.stderr.splitlines()) == 1
+
+
+def test_an_undecodable_file_is_named_and_complaints_are_bounded(tmp_path):
+    file = tmp_path / "noise.jsonl"
+    file.write_bytes(random.Random(0).randbytes(20000))
+    good = tmp_path / "good.jsonl"
+    good.write_text(lines(record()))
+    outcome = report(file, good)
+    assert outcome.return_value == 3 and "44.0" in outcome.stdout
+    assert len(outcome.stderr.splitlines()) <= 11 and "were left out" in outcome.stderr
+
+
+def test_text_is_escaped_where_the_format_needs_it():
+    stdin = lines(record(method="a_b|<i>&%"))
+    assert r"a\_b$|$$<$i$>$\&\%" in report("--format", "latex", stdin=stdin).stdout
+    assert r"a\_b\|\<i\>&%" in report("--format", "markdown", stdin=stdin).stdout
+    assert json.loads(report("--format", "json", stdin=stdin).stdout)["tables"][0]["rows"][0]["labels"]["method"] == "a_b|<i>&%"
+    assert escape_latex("50 % & {x}^2 \\ ~ #1_$") == r"50 \% \& \{x\}\textasciicircum{}2 \textbackslash{} \textasciitilde{} \#1\_\$"
+    assert escape_markdown("a|b\n*c*") == r"a\|b \*c\*"
+
+
+def test_latex_is_a_booktabs_table_with_as_many_cells_in_every_row():
+    stdin = lines(*(record(task=task, metric=metric, train=m, test=n) for task, metric in (("ave", "precision"), ("avvp", "accuracy")) for m, n in ("va", "av")))
+    text = report("--format", "latex", stdin=stdin).stdout
+    assert all(text.count(f"\\{rule}rule\n") == count for rule, count in (("top", 1), ("bottom", 1), ("mid", 2)))
+    body = [line for line in text.splitlines() if line.endswith("\\\\")]
+    assert {line.count("&") for line in body} == {5 + 4 - 1}
+    assert r"\multicolumn{2}{c}{ave} & \multicolumn{2}{c}{avvp}" in text
+    assert r"\cmidrule(lr){6-7}\cmidrule(lr){8-9}" in text
+
+
+def test_output_file_says_the_format(tmp_path):
+    for suffix, start in ((".tex", "% needs"), (".md", "**Results**"), (".csv", "method,"), (".json", "{"), (".txt", "Results")):
+        target = tmp_path / f"table{suffix}"
+        outcome = report("-o", target, stdin=lines(record()))
+        assert outcome.stdout == "" and target.read_text().startswith(start)
