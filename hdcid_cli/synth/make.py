@@ -1,0 +1,126 @@
+"""A world to a folder: videos first, then the truth about them.
+
+`data/synth.yaml` says from what the folder's world is made. It is written first, so
+that an interrupted run is taken up where it stopped and that files which are not ours
+are never overwritten by accident. Every file appears whole or not at all.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+
+from hdcid_cli.core.errors import HdcidError, InputError
+from hdcid_cli.core.files import write_text
+from hdcid_cli.core.progress import progress
+from hdcid_cli.synth import annotations
+from hdcid_cli.synth.world import Clip, World
+
+SIZE = 96
+RATE = 8
+# Raised when the same settings no longer give the same files.
+VERSION = 1
+MARK = "data/synth.yaml"
+
+
+def make(world: World, folder: Path, workers: int = 1, overwrite: bool = False) -> None:
+    """Write a world's videos and annotations below `folder`, or what is missing of them.
+
+    Raises:
+        InputError: the folder holds another world or files that are not ours
+            (and `overwrite` is not set), or it is not a folder.
+    """
+    _claim(world, folder, overwrite)
+    jobs = [(write_clip, clip, folder) for clip in world.videos() if not video_path(folder, clip).exists()]
+    for _ in progress(_run(jobs, workers), total=len(jobs), description="synth", unit="clip"):
+        pass
+    for name, text in annotations.files(world).items():
+        write_text(folder / "data" / name, text)
+
+
+def video_path(folder: Path, clip: Clip) -> Path:
+    return folder / "videos" / f"{clip.name}.mp4"
+
+
+def write_clip(clip: Clip, folder: Path) -> None:
+    """Draw, sound and encode one clip."""
+    from hdcid_cli.synth import media, pictures, sounds
+
+    drawn, _ = pictures.frames(clip, RATE, SIZE)
+    media.write_video(video_path(folder, clip), drawn, RATE, sounds.track(clip))
+
+
+def _paths(world: World, folder: Path) -> list[Path]:
+    """Every file of a world."""
+    videos = [video_path(folder, clip) for clip in world.videos()]
+    return videos + [folder / "data" / name for name in annotations.files(world)]
+
+
+def _claim(world: World, folder: Path, overwrite: bool) -> None:
+    """Make sure that the folder is ours to write to, and sign it."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder to make the world in.")
+    mark = folder / MARK
+    settings = {"version": VERSION, **asdict(world)}
+    found = _read_mark(mark)
+    if found == settings and not overwrite:
+        return
+    if found and found != settings and not overwrite:
+        made = ", ".join(f"{name} {value}" for name, value in found.items())
+        raise InputError(f"{folder} holds another world ({made}): choose another folder, or replace it with --overwrite.")
+    taken = [path for path in _paths(world, folder) if path.exists()]
+    if taken and not overwrite:
+        raise InputError(f"{taken[0]} exists and was not made by `hdcid synth`: choose another folder, or replace it with --overwrite.")
+    if found and found.get("version") == VERSION:
+        taken += _paths(World(**{name: value for name, value in found.items() if name != "version"}), folder)
+    for path in taken:
+        path.unlink(missing_ok=True)
+    write_text(mark, "".join(f"{name}: {value}\n" for name, value in settings.items()))
+
+
+def _read_mark(mark: Path) -> dict:
+    import yaml
+
+    try:
+        found = yaml.safe_load(mark.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{mark} is damaged: remove it, or choose another folder.")
+    return found
+
+
+def _run(jobs: list[tuple], workers: int) -> Iterator[None]:
+    """Run (function, *arguments) jobs, in this process or in several, yielding as each ends."""
+    if workers <= 1 or len(jobs) <= 1:
+        for function, *arguments in jobs:
+            yield function(*arguments)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker) as pool:
+        try:
+            for done in as_completed([pool.submit(*job) for job in jobs]):
+                yield done.result()
+        except BrokenProcessPool as error:
+            raise HdcidError("A worker process was killed (out of memory?): run the command again, perhaps with fewer --workers.") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -1,0 +1,158 @@
+"""What happens in every clip, decided from the seed alone.
+
+A plan knows nothing of pixels and samples. Clip i takes its random numbers from
+(seed, i), so it is the same whoever makes it, in whatever order.
+
+A clip of ten seconds holds one primary event, seen and heard at once for 3 to 9 s,
+and in half of the clips a second event of another class that is only seen, only
+heard, or both. Beside them every clip has clutter in the picture and in the sound
+that belongs to no class.
+
+The clips of the segmentation set (`scene`) are five seconds long: one thing sounds
+and is in sight throughout, in most of them among silent things of other classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.synth.classes import KINDS
+
+SECONDS = 10
+SCENE_SECONDS = 5
+# Shares of the train and val splits; the rest is test.
+TRAIN, VAL = 0.7, 0.1
+SCENES_PER_CLIP = 0.4  # size of the segmentation set, relative to --clips
+MIN_CLIPS_PER_CLASS = 4
+
+# Streams of random numbers, so that no two uses share one.
+PLAN, PICTURE, SOUND = range(3)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something of class `kind` between the whole seconds `onset` and `offset`.
+
+    Attributes:
+        seen, heard: in which modalities it happens.
+        rate: beats a second, shared by what is seen and what is heard of it.
+    """
+
+    kind: int
+    onset: int
+    offset: int
+    seen: bool
+    heard: bool
+    rate: float
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: its name, split, length, and its events, the primary one first."""
+
+    name: str
+    index: int
+    seed: int
+    split: str
+    seconds: int
+    caption: str
+    events: tuple[Event, ...]
+
+    @property
+    def kind(self) -> int:
+        """Class of the primary event."""
+        return self.events[0].kind
+
+    def random(self, stream: int) -> np.random.Generator:
+        """This clip's own random numbers for one purpose (PICTURE or SOUND)."""
+        return _random(self.seed, self.seconds, self.index, stream)
+
+
+@dataclass(frozen=True)
+class World:
+    """What a world is made from; two equal ones are the same bit for bit."""
+
+    seed: int = 0
+    clips: int = 400
+    classes: int = 10
+
+    def __post_init__(self):
+        if not 2 <= self.classes <= len(KINDS):
+            raise InputError(f"--classes {self.classes}: there are 2 to {len(KINDS)} kinds of event to choose from.")
+        if self.clips < self.classes * MIN_CLIPS_PER_CLASS:
+            raise InputError(
+                f"--clips {self.clips} is too few for {self.classes} classes: take at least {self.classes * MIN_CLIPS_PER_CLASS}, or fewer --classes."
+            )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(kind.name for kind in KINDS[: self.classes])
+
+    def videos(self) -> list[Clip]:
+        """The clips of `videos/`, classes taking turns."""
+        splits = _splits(self.clips)
+        return [_video(self, index, split) for index, split in enumerate(splits)]
+
+    def scenes(self) -> list[Clip]:
+        """The clips of the segmentation set."""
+        splits = _splits(max(round(self.clips * SCENES_PER_CLIP), 3))
+        return [_scene(self, index, split) for index, split in enumerate(splits)]
+
+
+def _splits(count: int) -> list[str]:
+    train, val = max(round(count * TRAIN), 1), max(round(count * VAL), 1)
+    return ["train"] * train + ["val"] * val + ["test"] * (count - train - val)
+
+
+def _random(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+
+
+def _video(world: World, index: int, split: str) -> Clip:
+    random = _random(world.seed, SECONDS, index, PLAN)
+    first = index % world.classes
+    length = int(random.integers(3, 10))
+    onset = int(random.integers(0, SECONDS - length + 1))
+    events = [Event(first, onset, onset + length, True, True, _rate(random))]
+    if random.random() < 0.5:
+        length = int(random.integers(2, 7))
+        onset = int(random.integers(0, SECONDS - length + 1))
+        seen, heard = ((True, False), (False, True), (True, True))[random.integers(3)]
+        events.append(Event(_other(random, world.classes, {first}), onset, onset + length, seen, heard, _rate(random)))
+    return Clip(f"syn{index:08d}", index, world.seed, split, SECONDS, _caption(random, events), tuple(events))
+
+
+def _scene(world: World, index: int, split: str) -> Clip:
+    random = _random(world.seed, SCENE_SECONDS, index, PLAN)
+    kinds = [index % world.classes]
+    silent = min(int(random.choice([0, 1, 2], p=[0.25, 0.5, 0.25])), world.classes - 1)
+    for _ in range(silent):
+        kinds.append(_other(random, world.classes, set(kinds)))
+    events = [Event(kind, 0, SCENE_SECONDS, True, kind == kinds[0], _rate(random)) for kind in kinds]
+    return Clip(f"avs{index:08d}", index, world.seed, split, SCENE_SECONDS, _caption(random, events[:1]), tuple(events))
+
+
+def _rate(random: np.random.Generator) -> float:
+    return float(random.uniform(0.8, 1.4))
+
+
+def _other(random: np.random.Generator, classes: int, taken: set[int]) -> int:
+    return int(random.choice([kind for kind in range(classes) if kind not in taken]))
+
+
+def _caption(random: np.random.Generator, events: list[Event]) -> str:
+    """One sentence of at most ten words (as many as a text feature has steps)."""
+    return " while ".join(_clause(random, event, brief=event is not events[0]) for event in events)
+
+
+def _clause(random: np.random.Generator, event: Event, brief: bool) -> str:
+    kind = KINDS[event.kind]
+    noun, sounding, moving = (str(random.choice(words)) for words in (kind.nouns, kind.sounding, kind.moving))
+    both = not brief and random.random() < 0.5
+    if not event.heard:
+        return f"a silent {noun} {moving}"
+    if not event.seen:
+        return f"a hidden {noun} {sounding}"
+    article = "an" if noun[0] in "aeiou" else "a"
+    return f"{article} {noun} {moving} and {sounding}" if both else f"{article} {noun} {sounding}"
