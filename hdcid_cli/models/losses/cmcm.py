@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-
 _TINY = 1e-10  # under the logarithm
 
 

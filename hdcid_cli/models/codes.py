@@ -1,0 +1,100 @@
+"""A trained model's codes for every clip of a feature file, computed once and remembered."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import FeatureFile
+from hdcid_cli.core.files import atomic_path
+from hdcid_cli.core.progress import progress
+from hdcid_cli.models.checkpoint import Checkpoint
+
+
+@dataclass
+class Codes:
+    """Codes of N clips of one modality, K layers, S codes a segment and layer (1 but for rvq).
+
+    indices: int32 [N, T, K, S]; quantized: float32 [N, T, K, D]; length: valid segments [N].
+    """
+
+    ids: list[str]
+    length: np.ndarray
+    indices: np.ndarray
+    quantized: np.ndarray
+
+
+def encode(checkpoint: Checkpoint, features: FeatureFile, batch_size: int = 256, cache: bool = True) -> Codes:
+    """Codes of every clip in the file; the indices are kept in the checkpoint's `cache/`, keyed by both contents.
+
+    A model without the modality, or features of another shape than it learned from, are InputErrors.
+    """
+    check_features(checkpoint, features)
+    place = checkpoint.path / "cache" / f"{_key(checkpoint, features)}.npy"
+    indices = _load(place, len(features), features.shape[0]) if cache else None
+    if indices is None:
+        indices = _indices(checkpoint, features, batch_size)
+        if cache:
+            _store(place, indices)
+    return Codes(list(features.ids), features.length, indices, decode(checkpoint, indices))
+
+
+def check_features(checkpoint: Checkpoint, features: FeatureFile) -> None:
+    """Raise InputError unless the model can read these features."""
+    inputs = checkpoint.config["model"]["inputs"]
+    if features.modality not in inputs:
+        raise InputError(f"{checkpoint.path} knows {', '.join(inputs)}, not {features.modality}: pretrain with --modalities that include it.")
+    expected = tuple(inputs[features.modality])
+    if features.shape[1:] != expected:
+        raise InputError(f"{features.name} holds {features.shape[1:]} a segment, but {checkpoint.path} learned from {expected}.")
+    learned = checkpoint.config.get("features", {}).get(features.modality, {}).get("backbone")
+    if learned and learned != features.backbone:
+        raise InputError(f"{features.name} was made by {features.backbone}, but {checkpoint.path} learned from {learned} features.")
+
+
+def decode(checkpoint: Checkpoint, indices: np.ndarray) -> np.ndarray:
+    """Quantized features of indices [N, T, K, S] -> float32 [N, T, K, D]."""
+    import torch
+
+    parts = []
+    for number, layer in enumerate(checkpoint.model.layers):
+        index = torch.from_numpy(indices[:, :, number].astype(np.int64))
+        device = next(layer.parameters()).device
+        parts.append(torch.cat([layer.quantizer.decode(part.to(device)).float().cpu() for part in index.split(4096)]).numpy())
+    return np.stack(parts, axis=2)
+
+
+def _indices(checkpoint: Checkpoint, features: FeatureFile, batch_size: int) -> np.ndarray:
+    import torch
+
+    model = checkpoint.model
+    parameter = next(model.parameters())
+    parts = []
+    for start in progress(range(0, len(features), batch_size), description=f"encoding {features.modality}", unit="batch"):
+        array = features.read(range(start, min(start + batch_size, len(features))))
+        x = torch.from_numpy(array).to(parameter.device, parameter.dtype)
+        parts.append(model.encode(features.modality, x)[1].to(torch.int32).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _key(checkpoint: Checkpoint, features: FeatureFile) -> str:
+    return hashlib.sha256(f"{checkpoint.digest} {features.digest}".encode()).hexdigest()[:32]
+
+
+def _load(place: Path, clips: int, steps: int) -> np.ndarray | None:
+    try:
+        indices = np.load(place, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return indices if indices.ndim == 4 and indices.shape[:2] == (clips, steps) else None
+
+
+def _store(place: Path, indices: np.ndarray) -> None:
+    """Remember the indices; a checkpoint on a read-only disk is no reason to fail."""
+    try:
+        with atomic_path(place) as temporary, open(temporary, "wb") as file:
+            np.save(file, indices, allow_pickle=False)
+    except OSError:
+        pass

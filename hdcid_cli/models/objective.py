@@ -1,0 +1,166 @@
+"""What is minimised: reconstruction, commitment, CLUB, and whatever aligns the modalities (eq. 14).
+
+    total = layer 1 + 0.3 * (each further layer)
+
+Each layer has its own networks (CLUB, CPC, ...), which are needed for training alone.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from hdcid_cli.core.distributed import World
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.models.config import ModelConfig
+from hdcid_cli.models.hdcid import HDCID, Layer, LayerOutput
+from hdcid_cli.models.losses.club import Club, random_permutation
+from hdcid_cli.models.losses.cmcm import cmcm, code_distribution
+from hdcid_cli.models.losses.commitment import commitment
+from hdcid_cli.models.losses.cpc import CrossModalCPC
+
+ALIGNMENTS = ("cpc", "cmcm")
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Terms of the loss and their settings.
+
+    Args:
+        align: what pulls the modalities together, of `ALIGNMENTS`.
+        beta: weight of the commitment loss.
+        club: "sampled" (published), "exact" (eq. 12) or "none".
+        club_steps, club_hidden: fitting steps of the CLUB networks a step of the model, and their width.
+        cpc_steps: "random" scores one step drawn a batch (published), "all" every step.
+        cpc_layers, cpc_horizon: layers of the context LSTM, and R.
+        deeper: weight of each layer beyond the first.
+    """
+
+    align: tuple[str, ...] = ("cpc", "cmcm")
+    beta: float = 0.25
+    club: str = "sampled"
+    club_steps: int = 5
+    club_hidden: int = 128
+    cpc_steps: str = "all"
+    cpc_layers: int = 2
+    cpc_horizon: int = 1
+    deeper: float = 0.3
+
+    def __post_init__(self):
+        object.__setattr__(self, "align", tuple(self.align))
+        for name in self.align:
+            if name not in ALIGNMENTS:
+                raise InputError(f"There is no alignment {name!r}: --align takes {', '.join(ALIGNMENTS)}.")
+        if self.club not in ("sampled", "exact", "none"):
+            raise InputError(f"--club is sampled, exact or none, not {self.club!r}.")
+        if self.cpc_steps not in ("random", "all"):
+            raise InputError(f"--cpc-steps is random or all, not {self.cpc_steps!r}.")
+
+    def to_dict(self) -> dict:
+        return {**asdict(self), "align": list(self.align)}
+
+
+class LayerObjective(nn.Module):
+    """The losses of one layer, with the networks that they need."""
+
+    def __init__(self, config: ObjectiveConfig, model: ModelConfig, summaries: dict[str, int]):
+        super().__init__()
+        self.config = config
+        self.club = nn.ModuleDict()
+        if config.club != "none" and model.layers:
+            self.club.update({name: Club(model.dim, width, config.club_hidden) for name, width in summaries.items()})
+        self.cpc = None
+        if "cpc" in config.align:
+            self.cpc = CrossModalCPC(model.modalities, model.dim, model.dim, config.cpc_layers, config.cpc_horizon)
+
+    def club_likelihood(self, out: LayerOutput) -> Tensor:
+        """What the CLUB networks are fitted to: the sum of their log-likelihoods on detached features."""
+        return sum(club.log_likelihood(out.quantized[name].detach(), out.summary[name].detach()) for name, club in self.club.items())
+
+    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses but reconstruction, by name, and metrics, on the global batch.
+
+        Args:
+            generator: CPU generator of the random step and permutations, the same on every rank.
+        """
+        losses, metrics = {}, {}
+        if layer.quantizer.learns_by_ema:
+            losses["commitment"] = sum(commitment(out.general, out.codes, self.config.beta).values())
+        if self.club:
+            losses["club"] = sum(self._club_bound(name, out, generator) for name in self.club)
+        if self.cpc is not None:
+            time = max(z.shape[1] for z in out.general.values())
+            steps = list(self.cpc.steps(time))
+            if self.config.cpc_steps == "random":
+                steps = [steps[int(torch.randint(len(steps), (), generator=generator))]]
+            losses["cpc"], metrics["cpc_accuracy"] = self.cpc(out.general, steps)
+        if "cmcm" in self.config.align:
+            losses["cmcm"] = cmcm({name: code_distribution(layer.quantizer.distances(z)) for name, z in out.general.items()})
+        return losses, metrics
+
+    def _club_bound(self, name: str, out: LayerOutput, generator: torch.Generator) -> Tensor:
+        club, x, y = self.club[name], out.quantized[name], out.summary[name]
+        if self.config.club == "exact":
+            return club.exact_bound(x, y)
+        return club.sampled_bound(x, y, random_permutation(len(x), generator).to(x.device))
+
+
+class Objective(nn.Module):
+    """The losses of all layers."""
+
+    def __init__(self, config: ObjectiveConfig, model: HDCID):
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList()
+        for layer in model.layers:
+            summaries = {name: _summary_width(module) for name, module in layer.specific.items()}
+            self.layers.append(LayerObjective(config, model.config, summaries))
+
+    def club_parameters(self):
+        return [p for layer in self.layers for p in layer.club.parameters()]
+
+    def other_parameters(self):
+        clubs = {id(p) for p in self.club_parameters()}
+        return [p for p in self.parameters() if id(p) not in clubs]
+
+    def club_likelihood(self, outputs: list[LayerOutput]) -> Tensor:
+        return sum(layer.club_likelihood(out) for layer, out in zip(self.layers, outputs))
+
+    def forward(
+        self, model: HDCID, local: list[LayerOutput], outputs: list[LayerOutput], generator: torch.Generator, world: World
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss and every term by name (`loss/1/cpc`), layer by layer.
+
+        Args:
+            local: this rank's outputs, for the reconstruction.
+            outputs: those of the global batch (the same list on one process).
+        """
+        total, terms = 0.0, {}
+        for number, (layer, mine, out, objective) in enumerate(zip(model.layers, local, outputs, self.layers), 1):
+            losses, metrics = objective(out, layer, generator)
+            rebuilt = layer.decode(mine)
+            if rebuilt:
+                losses["reconstruction"] = sum(mse_loss(rebuilt[name], mine.inputs[name]) for name in rebuilt) / world.size
+            weight = 1.0 if number == 1 else self.config.deeper
+            total = total + weight * sum(losses.values())
+            terms |= {f"loss/{number}/{name}": value.detach() for name, value in losses.items()}
+            terms |= {f"{name}/{number}": value.detach() for name, value in metrics.items()}
+        return total, terms
+
+
+def _summary_width(specific: nn.Module) -> int:
+    """Width of a specific encoder's summary vector."""
+    return specific.summary[-1].out_features if hasattr(specific, "summary") else specific.linear.out_features
+
+
+def gather_output(out: LayerOutput, world: World) -> LayerOutput:
+    """The layer's output for the global batch: everything the losses compare between clips.
+
+    Inputs and the decoders' specific features stay local; reconstruction needs no other clip.
+    """
+    if world.size == 1:
+        return out
+    gathered = {name: {m: world.gather(x) for m, x in getattr(out, name).items()} for name in ("general", "quantized", "indices", "summary")}
+    codes = {m: gathered["quantized"][m].detach() for m in out.codes}
+    return LayerOutput(out.inputs, codes=codes, specific=out.specific, **gathered)

@@ -1,0 +1,303 @@
+"""The training loop: one encoder pass a step, codebooks by MM-EMA, deeper layers after their warm-up.
+
+A step, in order: encode the batch; fit the CLUB networks to it (five Adam steps on the
+detached features); all losses; gradients, clipped module by module; Adam; MM-EMA update
+of the codebooks with the features of this step; revival of codes that nobody uses.
+"""
+
+import math
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hdcid_cli.core.distributed import World
+from hdcid_cli.core.errors import HdcidError, InputError
+from hdcid_cli.models.hdcid import HDCID, LayerOutput
+from hdcid_cli.models.objective import Objective, gather_output
+
+PRECISIONS = ("float64", "float32", "tf32", "bf16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the model is trained.
+
+    Args:
+        epochs, batch_size, lr: as usual; the batch is the global one.
+        warmup: layer k joins after (k - 1) * warmup epochs.
+        schedule: "constant", "cosine" (to a hundredth), or "steps" (halved at `milestones`, in epochs).
+        clip: largest norm of the gradient of each module.
+        club_lr: of the CLUB networks.
+        decay: of the codebooks' moving averages.
+        codebook_start: "data" (codes on features of the first batches) or "uniform" (published).
+        revival: "persistent" gives a replaced code its moving averages too, "published" does not, "none" replaces nothing.
+        idle: updates after which an unused code is replaced.
+        precision: float64, float32, tf32 or bf16 (the last two on a GPU).
+    """
+
+    epochs: int = 5
+    batch_size: int = 80
+    lr: float = 4e-4
+    warmup: int = 3
+    schedule: str = "constant"
+    milestones: tuple[int, ...] = (10, 20, 30)
+    clip: float = 0.5
+    club_lr: float = 1e-3
+    decay: float = 0.99
+    codebook_start: str = "data"
+    revival: str = "persistent"
+    idle: int = 300
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        if self.epochs < 1 or self.batch_size < 1:
+            raise InputError("--epochs and --batch-size should be 1 or more.")
+        for name, value, choices in (
+            ("schedule", self.schedule, ("constant", "cosine", "steps")),
+            ("codebook-start", self.codebook_start, ("data", "uniform")),
+            ("revival", self.revival, ("persistent", "published", "none")),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in choices:
+                raise InputError(f"--{name} is {', '.join(choices)}, not {value!r}.")
+
+    def to_dict(self) -> dict:
+        return {**asdict(self), "milestones": list(self.milestones)}
+
+
+class Trainer:
+    """Model, losses, optimizers and random state of one run; `step` does one step.
+
+    Args:
+        steps_per_epoch: how many batches an epoch has, for the schedule.
+        world: this process among those of `torchrun`.
+    """
+
+    def __init__(self, model: HDCID, objective: Objective, config: TrainConfig, steps_per_epoch: int, device, world: World | None = None):
+        self.model, self.objective, self.config = model, objective, config
+        self.device, self.world = torch.device(device), world or World()
+        self.steps_per_epoch = max(1, steps_per_epoch)
+        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
+        set_matmul_precision(config.precision)
+        model.to(self.device, self.dtype)
+        objective.to(self.device, self.dtype)
+        for layer in model.layers:
+            if layer.quantizer.learns_by_ema:
+                layer.quantizer.decay, layer.quantizer.idle = config.decay, config.idle
+        fused = self.device.type in ("cpu", "cuda")
+        self.modules = {**modules_to_clip(model), "objective": objective.other_parameters()}
+        parameters = [p for group in self.modules.values() for p in group]
+        self.optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=fused)
+        clubs = objective.club_parameters()
+        self.club_optimizer = torch.optim.Adam(clubs, lr=config.club_lr, fused=fused) if clubs else None
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.step_number = 0
+        self.started = 0  # layers whose codebook has been started
+
+    def active_layers(self, epoch: int) -> int:
+        """How many layers take part in an epoch (counted from 0)."""
+        levels = len(self.model.layers)
+        return levels if self.config.warmup < 1 else min(levels, 1 + epoch // self.config.warmup)
+
+    def learning_rate(self, step: int) -> float:
+        """Rate at a step (counted from 0)."""
+        config, epoch = self.config, step // self.steps_per_epoch
+        if config.schedule == "steps":
+            return config.lr * 0.5 ** sum(epoch >= milestone for milestone in config.milestones)
+        if config.schedule == "cosine":
+            done = min(1.0, step / (config.epochs * self.steps_per_epoch))
+            return config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        return config.lr
+
+    def step(self, features: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        """One training step on this rank's part of the batch; returns losses and metrics as tensors."""
+        active = self.active_layers(epoch)
+        self.model.train()
+        if self.started < active:
+            self.start_codebooks(features, active)
+        with self._autocast():
+            local = self.model(features, active)
+        outputs = [gather_output(_as(out, self.dtype), self.world) for out in local]
+        self._fit_club(outputs)
+        with self._autocast():
+            loss, terms = self.objective(self.model, local, outputs, self.generator, self.world)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step_number)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._sum_gradients()
+        for parameters in self.modules.values():
+            nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], self.config.clip, foreach=True)
+        self.optimizer.step()
+        self._update_codebooks(outputs)
+        self.step_number += 1
+        return {"loss": loss.detach(), **terms, **_code_metrics(outputs)}
+
+    def start_codebooks(self, features: dict[str, Tensor], active: int) -> None:
+        """Put the codes of layers that join now on the features that they see."""
+        if self.config.codebook_start == "data":
+            with torch.no_grad(), self._autocast():
+                outputs = self.model(features, active)
+            for number in range(self.started, active):
+                quantizer = self.model.layers[number].quantizer
+                if quantizer.learns_by_ema:
+                    z = torch.cat([self.world.gather(z.to(self.dtype)).flatten(0, 1) for z in outputs[number].general.values()])
+                    quantizer.start_from(z, self.generator)
+        self.started = active
+
+    def _fit_club(self, outputs: list[LayerOutput]) -> None:
+        if self.club_optimizer is None:
+            return
+        parameters = self.objective.club_parameters()
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        for _ in range(self.objective.config.club_steps):
+            self.club_optimizer.zero_grad(set_to_none=True)
+            with self._autocast():
+                loss = -self.objective.club_likelihood(outputs)
+            loss.backward()
+            self.club_optimizer.step()
+        for parameter in parameters:  # the bound trains the encoders, not the networks
+            parameter.requires_grad_(False)
+
+    def _sum_gradients(self) -> None:
+        if self.world.size > 1:
+            self.world.sum_(p.grad for p in self.model.parameters() if p.grad is not None)
+
+    @torch.no_grad()
+    def _update_codebooks(self, outputs: list[LayerOutput]) -> None:
+        for layer, out in zip(self.model.layers, outputs):
+            if layer.quantizer.learns_by_ema:
+                layer.quantizer.update(out.general, out.indices)
+                if self.config.revival != "none":
+                    layer.quantizer.revive(out.indices, self.generator, persist=self.config.revival == "persistent")
+
+    def _autocast(self):
+        return torch.autocast(self.device.type, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
+
+    def state_dict(self) -> dict:
+        """Everything that a resumed run needs to go on bit for bit (plain tensors, numbers and lists)."""
+        return {
+            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "club_optimizer": self.club_optimizer.state_dict() if self.club_optimizer else None,
+            "generator": self.generator.get_state(),
+            "torch_random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "step": self.step_number,
+            "started": self.started,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.club_optimizer:
+            self.club_optimizer.load_state_dict(state["club_optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["torch_random"].cpu())
+        if state["cuda_random"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_random"].cpu(), self.device)
+        self.step_number, self.started = state["step"], state["started"]
+
+
+def modules_to_clip(model: HDCID) -> dict[str, list[nn.Parameter]]:
+    """The published modules, each clipped on its own: encoders, decoders and the text's LSTM."""
+    groups: dict[str, list[nn.Parameter]] = {"encoder": [], "decoder": [], "text": []}
+    for name, parameter in model.named_parameters():
+        kind = "text" if name.startswith("text_front") else "decoder" if ".decoder." in name else "encoder"
+        groups[kind].append(parameter)
+    return {name: parameters for name, parameters in groups.items() if parameters}
+
+
+def set_matmul_precision(precision: str) -> None:
+    """TF32 on or off for the whole process."""
+    torch.backends.cuda.matmul.allow_tf32 = precision in ("tf32", "bf16")
+    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "bf16")
+
+
+def _as(out: LayerOutput, dtype: torch.dtype) -> LayerOutput:
+    """The same output with the losses' features in `dtype` (autocast hands out bfloat16)."""
+    for name in ("general", "codes", "quantized", "summary"):
+        values = getattr(out, name)
+        for modality, x in values.items():
+            values[modality] = x.to(dtype)
+    return out
+
+
+@torch.no_grad()
+def _code_metrics(outputs: list[LayerOutput]) -> dict[str, Tensor]:
+    """Histogram of codes a modality and layer, and the share of steps at which two modalities chose the same code."""
+    from itertools import combinations
+
+    from hdcid_cli.models.alignment import at_length
+
+    metrics = {}
+    for number, out in enumerate(outputs, 1):
+        first = {name: index[..., 0] for name, index in out.indices.items()}
+        for name, index in first.items():
+            metrics[f"codes/{number}/{name}"] = index.flatten()
+        for one, other in combinations(first, 2):
+            steps = max(first[one].shape[1], first[other].shape[1])
+            same = at_length(first[one], steps) == at_length(first[other], steps)
+            metrics[f"agreement/{number}/{one}-{other}"] = same.float().mean()
+    return metrics
+
+
+class Meter:
+    """Collects what steps return, on the device, and turns it into one metrics record when asked."""
+
+    def __init__(self, codes: int):
+        self.codes = codes
+        self.values: dict[str, list[Tensor]] = {}
+
+    def add(self, step: dict[str, Tensor]) -> None:
+        for name, value in step.items():
+            self.values.setdefault(name, []).append(value)
+
+    def take(self) -> dict[str, float]:
+        """Means since the last call; `used/k/m` and `perplexity/k/m` from the codes; clears the meter."""
+        record = {}
+        for name, values in self.values.items():
+            if name.startswith("codes/"):
+                counts = torch.cat(values).bincount(minlength=self.codes).double()
+                share = counts / counts.sum()
+                place = name.partition("/")[2]
+                record[f"used/{place}"] = int((counts > 0).sum())
+                record[f"perplexity/{place}"] = round(float((-(share * share.clamp_min(1e-12).log()).sum()).exp()), 2)
+            else:
+                record[name] = float(torch.stack(values).double().mean())
+        self.values = {}
+        return record
+
+
+def check_finite(record: dict[str, float], step: int) -> None:
+    """A loss that is not a number ends the run with a sentence that names the term."""
+    bad = [name for name, value in record.items() if name.startswith("loss") and not math.isfinite(value)]
+    if bad:
+        raise HdcidError(
+            f"At step {step} {', '.join(bad)} is not finite; the last good checkpoint is kept. "
+            "Try a smaller --lr, --precision float32, or look at the features with `hdcid info`."
+        )
+
+
+def to_tensors(device, dtype):
+    """A function from {modality: array} to {modality: tensor on the device}, without waiting for the copy."""
+    device = torch.device(device)
+
+    def convert(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        tensors = {}
+        for name, array in arrays.items():
+            tensor = torch.from_numpy(array)
+            if device.type == "cuda":
+                tensor = tensor.pin_memory().to(device, non_blocking=True)
+            tensors[name] = tensor.to(dtype)
+        return tensors
+
+    return convert
