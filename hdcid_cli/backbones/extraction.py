@@ -1,0 +1,72 @@
+"""Clips to a feature file: workers decode, the network takes parts of many clips at once, one writer writes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from hdcid_cli.backbones.backbone import Backbone
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import FeatureWriter
+from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.workers import Event, read_clips
+
+
+def extract(
+    clips: Sequence[Clip], backbone: Backbone, writer: FeatureWriter, segments: int, workers: int | None = None, batch_size: int = 1
+) -> Iterator[tuple[Clip, str | None]]:
+    """Write the features of every clip that `writer` does not hold yet.
+
+    Args:
+        clips: all of them are rows of `writer`.
+        segments: T; a shorter clip repeats its last segment (text: zeros).
+        workers: decoding processes; 0 decodes in this one, None takes one a core.
+        batch_size: parts that go through the network together.
+
+    Yields:
+        (clip, None) once it is written, (clip, reason) if it could not be read.
+    """
+    missing = set(writer.pending)
+    events = read_clips([clip for clip in clips if clip.id in missing], backbone.prepare, workers)
+    if backbone.network:
+        events = _through_network(events, backbone, batch_size)
+    parts: dict[str, list[np.ndarray]] = {}
+    for clip, part, error in events:
+        if part is not None:
+            parts.setdefault(clip.id, []).append(part)
+            continue
+        features = parts.pop(clip.id, None)
+        if error is None:
+            try:
+                writer.write(clip.id, *pad(np.concatenate(features)[:segments], segments, zeros=backbone.modality == "text"))
+            except InputError as problem:
+                error = str(problem)
+        if error is not None:
+            writer.fail(clip.id)
+        yield clip, error
+
+
+def pad(features: np.ndarray, segments: int, zeros: bool) -> tuple[np.ndarray, int]:
+    """[t, ...] -> ([segments, ...], t): filled up with zeros or the last segment."""
+    valid = len(features)
+    widths = [(0, segments - valid)] + [(0, 0)] * (features.ndim - 1)
+    return np.pad(features, widths, mode="constant" if zeros else "edge"), valid
+
+
+def _through_network(events: Iterable[Event], backbone: Backbone, batch_size: int) -> Iterator[Event]:
+    """The same events with the network's output for each part, `batch_size` parts at a time."""
+    waiting: list[Event] = []
+    parts = 0
+
+    def flush() -> Iterator[Event]:
+        outputs = iter(backbone.network([part for _, part, _ in waiting if part is not None]) if parts else ())
+        for clip, part, error in waiting:
+            yield clip, None if part is None else next(outputs), error
+        waiting.clear()
+
+    for event in events:
+        waiting.append(event)
+        parts += event[1] is not None
+        if parts == batch_size:
+            yield from flush()
+            parts = 0
+    yield from flush()

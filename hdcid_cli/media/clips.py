@@ -1,0 +1,147 @@
+"""Which clips to read: folders, globs, list files and tables become a list of `Clip`."""
+
+import csv
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hdcid_cli.core.errors import InputError
+
+VIDEO = frozenset(".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
+AUDIO = frozenset(".aac .aiff .flac .m4a .mp3 .oga .ogg .opus .wav .wma".split())
+SUFFIXES = {"video": VIDEO, "audio": VIDEO | AUDIO, "text": frozenset([".txt"])}
+
+ID_COLUMNS = ("id", "video_id", "label", "category")
+TEXT_COLUMNS = ("caption", "prompt", "text")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of a feature file.
+
+    Attributes:
+        id: its name there.
+        source: path of the media file, or the text itself.
+        start: where it begins in the file, in seconds.
+    """
+
+    id: str
+    source: str
+    start: float = 0.0
+
+
+def find_clips(paths: Iterable[str], modality: str) -> list[Clip]:
+    """Clips of the given files, folders (with all that is in them), globs and lists, in order of name.
+
+    Media: a `.txt` file lists paths, a `.csv` file has the columns `path` and, if you like, `id` and `start`.
+    Text: a `.txt` file is one text, a `.csv` file has a column of names (`video_id`, ...) and one of texts
+    (`caption`, ...). Otherwise a clip's name is its file's, without the suffix.
+
+    Raises:
+        InputError: nothing there, a table without the columns, or two clips of one name.
+    """
+    clips: dict[str, Clip] = {}
+    for clip in _clips(paths, modality):
+        other = clips.setdefault(clip.id, clip)
+        if other != clip:
+            raise InputError(
+                f"{_where(other, modality)} and {_where(clip, modality)} would both be clip {clip.id!r}: "
+                "leave one out, or name them in a CSV file with the columns id,path."
+            )
+    return list(clips.values())
+
+
+def _where(clip: Clip, modality: str) -> str:
+    where = repr(clip.source) if modality == "text" else clip.source
+    return f"{where} at {clip.start:g} s" if clip.start else where
+
+
+def _clips(paths: Iterable[str], modality: str) -> Iterator[Clip]:
+    for path in _expand(paths):
+        if path.is_dir():
+            files = [file for file in _walk(path) if file.suffix.lower() in SUFFIXES[modality]]
+            if not files:
+                raise InputError(f"{path} holds no {modality} files ({' '.join(sorted(SUFFIXES[modality]))}).")
+        else:
+            files = [path]
+        for file in files:
+            suffix = file.suffix.lower()
+            if suffix == ".csv":
+                yield from _captions(file) if modality == "text" else _windows(file)
+            elif modality == "text":
+                yield Clip(file.stem, _read(file))
+            elif suffix == ".txt":
+                for line in filter(None, map(str.strip, _read(file).splitlines())):
+                    yield Clip(Path(line).stem, _locate(line, file))
+            else:
+                yield Clip(file.stem, str(file))
+
+
+def _expand(paths: Iterable[str]) -> Iterator[Path]:
+    for name in paths:
+        if os.path.exists(name):
+            yield Path(name)
+        elif found := sorted(glob.glob(name, recursive=True)):
+            yield from map(Path, found)
+        else:
+            raise InputError(f"There is no file or folder {name}.")
+
+
+def _walk(folder: Path) -> list[Path]:
+    def refuse(error: OSError):
+        raise InputError(f"The folder {error.filename} cannot be read: {error.strerror}.")
+
+    found = []
+    for where, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(where, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _locate(name: str, listed_in: Path) -> str:
+    """A path in a list counts from the working directory or, if it is not there, from the list's folder."""
+    return name if os.path.exists(name) else str(listed_in.parent / name)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text.") from error
+
+
+def _table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a CSV file with a header, by column name in lower case, each with its line."""
+    reader = csv.DictReader(_read(file).splitlines())
+    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+    for row in reader:
+        yield reader.line_num, {key: (value or "").strip() for key, value in row.items() if isinstance(value, str) or value is None}
+
+
+def _windows(file: Path) -> Iterator[Clip]:
+    for line, row in _table(file):
+        if not row.get("path"):
+            raise InputError(f"{file}, line {line} has no path: a list of media needs the columns id,path,start (or path alone).")
+        try:
+            start = float(row.get("start") or 0)
+        except ValueError:
+            start = -1.0
+        if not 0 <= start < float("inf"):
+            raise InputError(f"{file}, line {line}: the start {row['start']!r} is not a number of seconds.")
+        yield Clip(row.get("id") or Path(row["path"]).stem, _locate(row["path"], file), start)
+
+
+def _captions(file: Path) -> Iterator[Clip]:
+    for line, row in _table(file):
+        name = next((row[column] for column in ID_COLUMNS if row.get(column)), None)
+        text = next((row[column] for column in TEXT_COLUMNS if row.get(column)), None)
+        if name is None or text is None:
+            raise InputError(
+                f"{file}, line {line} has no {'name' if name is None else 'text'}: a table of texts needs one column of "
+                f"{', '.join(ID_COLUMNS)} and one of {', '.join(TEXT_COLUMNS)}."
+            )
+        yield Clip(name, text)
