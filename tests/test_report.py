@@ -39,9 +39,9 @@ def rows(*arguments, stdin=""):
 def test_seeds_become_mean_and_sample_deviation():
     values = [44.0, 46.5, 40.25]
     (row, *_) = rows(stdin=lines(*(record(seed=seed, value=value) for seed, value in enumerate(values))))
-    assert float(row["ave v→a precision"]) == pytest.approx(statistics.mean(values))
-    assert float(row["ave v→a precision deviation"]) == pytest.approx(statistics.stdev(values))
-    assert row["ave v→a precision runs"] == "3"
+    assert float(row["ave precision v→a"]) == pytest.approx(statistics.mean(values))
+    assert float(row["ave precision v→a deviation"]) == pytest.approx(statistics.stdev(values))
+    assert row["ave precision v→a runs"] == "3"
 
 
 def test_order_and_files_do_not_matter(tmp_path):
@@ -62,7 +62,7 @@ def test_order_and_files_do_not_matter(tmp_path):
 
 def test_settings_are_rows_and_directions_columns():
     table = rows(stdin=lines(record(), record(train="a", test="v", value=51.0), record(layers=1, value=40.0)))
-    assert [(row["layers"], row["ave v→a precision"], row["ave a→v precision"]) for row in table if row["source"] == "measured"] == [
+    assert [(row["layers"], row["ave precision v→a"], row["ave precision a→v"]) for row in table if row["kind"] == "measured"] == [
         ("1", "40.0", ""),
         ("2", "44.0", "51.0"),
     ]
@@ -74,21 +74,21 @@ def test_ceiling_stands_in_the_column_of_the_tested_modality_and_chance_below():
         for m, value in (("a", 78.0), ("v", 94.0))
     ]
     measured, ceiling, chance = rows(stdin=lines(*supervised, record(), record(train="a", test="v")))
-    assert (ceiling["source"], ceiling["ave v→a precision"], ceiling["ave a→v precision"]) == ("ceiling", "78.0", "94.0")
-    assert (chance["source"], chance["ave v→a precision"]) == ("chance", "10.0")
-    assert measured["source"] == "measured"
+    assert (ceiling["kind"], ceiling["ave precision v→a"], ceiling["ave precision a→v"]) == ("supervised", "78.0", "94.0")
+    assert (chance["kind"], chance["ave precision v→a"]) == ("chance", "10.0")
+    assert measured["kind"] == "measured"
 
 
 def test_models_of_one_seed_are_not_averaged():
     table = rows(stdin=lines(record(checkpoint="sha256:aaaaaaaaaaaa", value=40.0), record(checkpoint="sha256:bbbbbbbbbbbb", value=50.0)))
-    assert [(row["checkpoint"], row["ave v→a precision"]) for row in table[:2]] == [("aaaaaaaa", "40.0"), ("bbbbbbbb", "50.0")]
+    assert [(row["checkpoint"], row["ave precision v→a"]) for row in table[:2]] == [("aaaaaaaa", "40.0"), ("bbbbbbbb", "50.0")]
 
 
 def test_other_metrics_are_announced_and_shown_on_demand():
     stdin = lines(record(), record(metric="map", value=0.5), record(task="retrieve", metric="r@1", value=7.0))
     outcome = report(stdin=stdin)
     assert "map" in outcome.stderr and "map" not in outcome.stdout and "r@1" in outcome.stdout
-    assert rows("--metrics", "map", stdin=stdin)[0]["ave v→a map"] == "0.5"
+    assert rows("--metrics", "map", stdin=stdin)[0]["ave map v→a"] == "0.5"
     assert "r@1" in report("--metrics", "all", stdin=stdin).stdout
     assert "No record is of recall" in str(report("--metrics", "recall", stdin=stdin).exception)
 
@@ -127,7 +127,7 @@ def test_contradictory_values_are_named_with_both_places_and_left_out(tmp_path):
 def test_equal_repetitions_count_once(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text(lines(record(), record(seed=1, value=46.0)))
-    assert rows(file, file)[0]["ave v→a precision runs"] == "2"
+    assert rows(file, file)[0]["ave precision v→a runs"] == "2"
     assert report(file, file).return_value == 0
 
 
@@ -169,7 +169,7 @@ def test_latex_is_a_booktabs_table_with_as_many_cells_in_every_row():
     assert all(text.count(f"\\{rule}rule\n") == count for rule, count in (("top", 1), ("bottom", 1), ("mid", 2)))
     body = [line for line in text.splitlines() if line.endswith("\\\\")]
     assert {line.count("&") for line in body} == {5 + 4 - 1}
-    assert r"\multicolumn{2}{c}{ave} & \multicolumn{2}{c}{avvp}" in text
+    assert r"\multicolumn{2}{c}{ave precision} & \multicolumn{2}{c}{avvp accuracy}" in text
     assert r"\cmidrule(lr){6-7}\cmidrule(lr){8-9}" in text
 
 

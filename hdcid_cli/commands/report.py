@@ -11,15 +11,17 @@ from hdcid_cli.core.files import write_text
 from hdcid_cli.core.progress import say, warn
 from hdcid_cli.report.formats import FORMATS, SUFFIXES
 
+LAYOUTS = ["table1", "table2", "table3", "table4", "table5"]
 NAMED = 10  # complaints printed one by one
 
 
 @click.command(cls=Command)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), default=None, help="By default what OUTPUT's suffix says, or terminal.")
+@click.option("--layout", "names", type=click.Choice(LAYOUTS), multiple=True, help="A paper's table; can be given several times.")
 @click.option("--metrics", default="paper", show_default=True, help="paper (each task's metric in the papers), all, or names: f1,map.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write there (.md, .tex, .csv, .json) instead of to stdout.")
-def command(files, form, metrics, output):
+def command(files, form, names, metrics, output):
     """Records to tables and pictures.
 
     Reads the records that other commands write, from FILES or from standard
@@ -30,12 +32,34 @@ def command(files, form, metrics, output):
       hdcid cmg ave --train v --test a | hdcid report
       cat results/*.jsonl | hdcid report --format latex
     """
-    from hdcid_cli.report.pivot import choose_metrics, pivot
     from hdcid_cli.report.results import read_results
 
     skipped = []
     records = read_results(_sources(files), skipped.append)
     name_skipped(skipped)
+    tables = [_layout(name, records) for name in names] if names else [_pivot(records, metrics, skipped)]
+    text = FORMATS[form or SUFFIXES.get(output.suffix if output else "", "terminal")](tables)
+    if output:
+        write_text(output, text + "\n")
+    else:
+        click.echo(text)
+    return SOME_SKIPPED if skipped else DONE
+
+
+def _layout(name: str, records: list[dict]):
+    """A paper's table; what has no place in it is counted on stderr."""
+    from hdcid_cli.report.layouts import lay_out
+
+    table, unplaced = lay_out(name, records)
+    if unplaced:
+        say(f"{unplaced} of {len(records)} results have no place in {name}: other tasks, metrics or settings")
+    return table
+
+
+def _pivot(records: list[dict], metrics: str, skipped: list[str]):
+    """All records of the metrics asked for as one table; the other metrics are named on stderr."""
+    from hdcid_cli.report.pivot import choose_metrics, pivot
+
     if skipped and not records:
         raise InputError("Nothing of that is a result that can be reported.")
     if not records:
@@ -46,12 +70,7 @@ def command(files, form, metrics, output):
         raise InputError(f"No record is of {metrics}; there are {', '.join(others)}.")
     if others and metrics == "paper":
         say(f"also measured, shown with --metrics all: {', '.join(others)}")
-    text = FORMATS[form or SUFFIXES.get(output.suffix if output else "", "terminal")]([pivot(shown)])
-    if output:
-        write_text(output, text + "\n")
-    else:
-        click.echo(text)
-    return SOME_SKIPPED if skipped else DONE
+    return pivot(shown)
 
 
 def _sources(files: tuple[Path, ...]) -> tuple[Path, ...]:

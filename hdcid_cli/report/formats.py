@@ -4,22 +4,66 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from hdcid_cli.report.tables import Column, Row, Table, cell_text
 
+GAP = "  "
+
 
 def terminal(tables: Sequence[Table]) -> str:
-    """Plain aligned tables, headings over several lines, narrow: a table of a paper has eight columns of numbers."""
-    from tabulate import tabulate
+    """Aligned plain text; the headings' groups span their columns, so that eight columns of numbers stay narrow."""
+    return "\n\n".join("\n".join([table.title, "", *_aligned(table), *(f"* {note}" for note in table.notes)]) for table in tables)
 
-    parts = []
-    for table in tables:
-        headings = [*table.label_names, *("\n".join(column.path) for column in table.columns)]
-        body = tabulate(_texts(table, "±"), headers=headings, disable_numparse=True, stralign="left")
-        parts.append("\n".join([table.title, "", body, *(f"* {note}" for note in table.notes)]))
-    return "\n\n".join(parts)
+
+def _aligned(table: Table) -> Iterator[str]:
+    texts = _texts(table, "±")
+    levels = list(heading_levels(table))
+    left = len(table.label_names)
+    leaves = [*table.label_names, *(name for name, _ in levels[-1])]
+    widths = [max(len(row[i]) for row in [leaves, *texts]) for i in range(len(leaves))]
+    for level in levels[:-1]:
+        position = left
+        for name, span in level:
+            here = slice(position, position + span)
+            missing = len(name) - (sum(widths[here]) + len(GAP) * (span - 1))
+            widths[here] = [width + max(0, -(-missing // span)) for width in widths[here]]
+            position += span
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = [cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths))]
+        return GAP.join(aligned).rstrip()
+
+    for level in levels[:-1]:
+        position = left
+        parts = [" " * width for width in widths[:left]]
+        for name, span in level:
+            here = widths[position : position + span]
+            parts.append(name.center(sum(here) + len(GAP) * (span - 1)))
+            position += span
+        yield GAP.join(parts).rstrip()
+    yield line(leaves)
+    yield GAP.join("-" * width for width in widths)
+    for number, cells in enumerate(texts):
+        if starts_frame(table, number):
+            yield GAP.join("-" * width for width in widths)
+        yield line(cells)
+
+
+def heading_levels(table: Table) -> Iterator[list[tuple[str, int]]]:
+    """The headings of the columns of numbers, outermost level first: [(name, how many columns it spans), ...]."""
+    depth = max((len(column.path) for column in table.columns), default=1)
+    paths = [("",) * (depth - len(column.path)) + column.path for column in table.columns]
+    for level in range(depth - 1):
+        yield [(prefix[level], len(list(group))) for prefix, group in groupby(paths, key=lambda path: path[: level + 1])]
+    yield [(path[-1], 1) for path in paths]
+
+
+def starts_frame(table: Table, number: int) -> bool:
+    """Whether a rule stands above a row: the first of those that frame the results (ceiling and chance)."""
+    framing = [row.kind in ("supervised", "chance") for row in table.rows]
+    return number > 0 and framing[number] and not framing[number - 1]
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -58,41 +102,29 @@ def _latex_table(table: Table) -> str:
         *_latex_headings(table),
         "\\midrule",
     ]
-    previous = None
-    for row in table.rows:
-        if previous is not None and _block(row) != _block(previous):
+    for number, cells in enumerate(_texts(table)):
+        if starts_frame(table, number):
             lines.append("\\midrule")
-        cells = [cell_text(cell, column.digits) for cell, column in zip(row.cells, table.columns)]
-        lines.append(_latex_row([*row.labels, *cells]))
-        previous = row
+        lines.append(_latex_row(cells))
     lines += ["\\bottomrule", "\\end{tabular}"]
     lines += [f"\\par\\smallskip {escape_latex(note)}" for note in table.notes]
     return "\n".join([*lines, "\\end{table}"])
 
 
-def _block(row: Row) -> bool:
-    """Rules stand between results and what frames them."""
-    return row.source in ("ceiling", "chance")
-
-
-def _latex_headings(table: Table) -> Iterable[str]:
-    """One line a level of the columns' paths, with a rule under each group of several columns."""
-    depth = max((len(column.path) for column in table.columns), default=1)
-    paths = [column.path + ("",) * (depth - len(column.path)) for column in table.columns]
-    for level in range(depth):
-        last = level == depth - 1
-        names = list(table.label_names) if last else [""] * len(table.label_names)
-        cells = [escape_latex(name) for name in names]
+def _latex_headings(table: Table) -> Iterator[str]:
+    """One line a level of the headings, with a rule under each group of several columns."""
+    *groups, leaves = heading_levels(table)
+    for level in groups:
+        cells = [""] * len(table.label_names)
         rules = []
         position = len(cells) + 1
-        for prefix, group in groupby(paths, key=lambda path: path if last else path[: level + 1]):
-            span = len(list(group))
-            name = escape_latex(prefix[level])
-            cells.append(name if span == 1 else f"\\multicolumn{{{span}}}{{c}}{{{name}}}")
-            if span > 1 and name:
+        for name, span in level:
+            cells.append(f"\\multicolumn{{{span}}}{{c}}{{{escape_latex(name)}}}" if span > 1 else escape_latex(name))
+            if span > 1:
                 rules.append(f"\\cmidrule(lr){{{position}-{position + span - 1}}}")
             position += span
         yield " & ".join(cells) + " \\\\" + "".join(rules)
+    yield _latex_row([*table.label_names, *(name for name, _ in leaves)])
 
 
 def _latex_row(cells: Sequence[str]) -> str:
@@ -127,17 +159,17 @@ def comma_separated(tables: Sequence[Table]) -> str:
     for number, table in enumerate(tables):
         if number:
             stream.write("\n")
-        headings = [*table.label_names, "source"]
+        headings = [*table.label_names, "kind"]
         for column in table.columns:
             name = " ".join(column.path)
             headings += [name, f"{name} deviation", f"{name} runs"] if table.has_deviations else [name]
         writer.writerow(headings)
         for row in table.rows:
-            writer.writerow([*row.labels, row.source, *_csv_cells(row, table.has_deviations)])
+            writer.writerow([*row.labels, row.kind, *_csv_cells(row, table.has_deviations)])
     return stream.getvalue().rstrip("\n")
 
 
-def _csv_cells(row: Row, deviations: bool) -> Iterable[float | str]:
+def _csv_cells(row: Row, deviations: bool) -> Iterator[float | str]:
     for cell in row.cells:
         yield "" if cell is None else cell.mean
         if deviations:
@@ -146,7 +178,7 @@ def _csv_cells(row: Row, deviations: bool) -> Iterable[float | str]:
 
 
 def as_json(tables: Sequence[Table]) -> str:
-    """{"schema": "hdcid.report/1", "tables": [{title, rows: [{labels, source, values: [{column, mean, ...}]}], notes}]}."""
+    """{"schema": "hdcid.report/1", "tables": [{title, rows: [{labels, kind, values: [{column, mean, ...}]}], notes}]}."""
 
     def values(row: Row, columns: Sequence[Column]) -> list[dict]:
         filled = [(cell, column) for cell, column in zip(row.cells, columns) if cell is not None]
@@ -156,7 +188,7 @@ def as_json(tables: Sequence[Table]) -> str:
         {
             "title": table.title,
             "rows": [
-                {"labels": dict(zip(table.label_names, row.labels)), "source": row.source, "values": values(row, table.columns)}
+                {"labels": dict(zip(table.label_names, row.labels)), "kind": row.kind, "values": values(row, table.columns)}
                 for row in table.rows
             ],
             "notes": table.notes,

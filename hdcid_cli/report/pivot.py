@@ -5,7 +5,8 @@ on the raw features of the modality that a column tests on) and chance.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from hdcid_cli.report.results import QUANTITY, SETTING, key
 from hdcid_cli.report.tables import Cell, Column, Row, Table, digits_for
@@ -22,6 +23,7 @@ PAPER_METRICS = {
 TASKS = list(PAPER_METRICS)
 DIRECTIONS = [("v", "a"), ("a", "v"), ("a", "t"), ("t", "a"), ("v", "t"), ("t", "v")]
 SUPERVISED = "supervised"
+CHANCE = "chance"
 
 # Columns that every table has; the others of SETTING stand there only if rows differ in them.
 ALWAYS = ("method", "layers", "quantizer", "toc", "protocol")
@@ -56,9 +58,11 @@ def pivot(records: Sequence[dict], title: str = "Results") -> Table:
         values = dict(zip(fields, setting))
         cells = cells_of(settings[setting], quantities)
         rows.append(Row(tuple(label(name, values[name]) for name in shown), cells, "measured"))
-    rows += framing_rows(records, quantities, shown)
+    for name, protocol, cells in framing(records, quantities):
+        labels = {"method": name, "protocol": protocol}
+        rows.append(Row(tuple(labels.get(column, "") for column in shown), cells, name))
     columns = [
-        Column((str(task), f"{train}→{test}", str(metric)), digits_for([row.cells[i].mean for row in rows if row.cells[i]]))
+        Column((f"{task} {metric}", f"{train}→{test}"), digits_for([row.cells[i].mean for row in rows if row.cells[i]]))
         for i, (task, train, test, metric) in enumerate(quantities)
     ]
     return Table(title, tuple(shown), columns, rows, notes_on(rows))
@@ -80,31 +84,29 @@ def cells_of(records: Sequence[dict], quantities: Sequence[tuple]) -> tuple[Cell
     return tuple(Cell.of(values[quantity]) if quantity in values else None for quantity in quantities)
 
 
-def framing_rows(records: Sequence[dict], quantities: Sequence[tuple], shown: Sequence[str]) -> list[Row]:
-    """The ceiling and chance of each column, a row a protocol.
+def framing(records: Sequence[dict], quantities: Sequence[tuple]) -> Iterator[tuple[str, str, tuple[Cell | None, ...]]]:
+    """The ceiling and chance of each column: ("supervised" or "chance", protocol, cells).
 
     A column's ceiling is the supervised probe of the same task, metric and
     *tested* modality: what a decoder reaches that need not cross modalities.
     """
-    rows = []
     for protocol in sorted({record["protocol"] for record in records}):
-        of_protocol = [record for record in records if record["protocol"] == protocol]
         ceiling = defaultdict(list)
         chance = defaultdict(list)
-        for record in of_protocol:
+        for record in records:
+            if record["protocol"] != protocol:
+                continue
             if record["method"] == SUPERVISED:
                 ceiling[key(record, ("task", "test", "metric"))].append(record["value"])
             if record.get("chance") is not None:
                 chance[key(record, QUANTITY)].append(record["chance"])
-        ceilings = [ceiling.get((task, test, metric)) for task, _, test, metric in quantities]
-        chances = [chance.get(quantity) for quantity in quantities]
-        if any(ceilings):
-            rows.append(_framing_row(SUPERVISED, protocol, ceilings, shown, "ceiling"))
-        if any(chances):
-            # Chance varies with the drawn labels, not with what was learned: no deviation.
-            means = [values and [sum(values) / len(values)] for values in chances]
-            rows.append(_framing_row("chance", protocol, means, shown, "chance"))
-    return rows
+        if ceiling:
+            values = [ceiling.get((task, test, metric)) for task, _, test, metric in quantities]
+            yield SUPERVISED, protocol, tuple(Cell.of(found) if found else None for found in values)
+        if chance:
+            # Chance varies with the labels that were drawn, not with what was learned: no deviation.
+            values = [chance.get(quantity) for quantity in quantities]
+            yield CHANCE, protocol, tuple(Cell(fmean(found)) if found else None for found in values)
 
 
 def notes_on(rows: Sequence[Row]) -> list[str]:
@@ -114,14 +116,9 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
     if runs:
         count = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
         notes.append(f"Mean ± sample standard deviation over {count} runs with other seeds.")
-    if any(row.source == "ceiling" for row in rows):
+    if any(row.kind == SUPERVISED for row in rows):
         notes.append("supervised: a probe on the raw features of the modality that is tested, the ceiling of each column.")
     return notes
-
-
-def _framing_row(name: str, protocol: str, values: Sequence[list[float] | None], shown: Sequence[str], source: str) -> Row:
-    labels = {"method": name, "protocol": protocol}
-    return Row(tuple(labels.get(column, "") for column in shown), tuple(Cell.of(item) if item else None for item in values), source)
 
 
 def label(name: str, value) -> str:
@@ -148,12 +145,12 @@ def _column_order(quantity: tuple) -> tuple:
 
 
 def _row_order(setting: dict) -> tuple:
-    """By layers, method, quantizer and TOC (none first), then whatever else differs; numbers as numbers."""
+    """By layers, method, quantizer and TOC, then whatever else differs."""
+    return tuple(rank(setting[name]) for name in ["layers", "method", "quantizer", "toc", *setting])
 
-    def rank(value):
-        if value is None or value == "none":
-            return (0, 0, "")
-        return (1, float(value), "") if str(value).isdecimal() else (2, 0, str(value))
 
-    order = ["layers", "method", "quantizer", "toc", *setting]
-    return tuple(rank(setting[name]) for name in order)
+def rank(value) -> tuple:
+    """A place in the order of rows: nothing first, then numbers as numbers, then words."""
+    if value is None or value == "none":
+        return (0, 0, "")
+    return (1, float(value), "") if str(value).isdecimal() else (2, 0, str(value))

@@ -33,7 +33,7 @@ class Row:
 
     labels: tuple[str, ...]
     cells: tuple[Cell | None, ...]
-    source: str  # "measured", "paper", "ceiling" or "chance"
+    kind: str  # "measured", "paper", "supervised" or "chance"
 
 
 @dataclass

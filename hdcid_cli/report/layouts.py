@@ -1,0 +1,177 @@
+"""The papers' tables, with measured results beside the papers' own.
+
+A layout (`papers.yaml`) fixes columns and rows. Every row of a paper is followed
+by the measured rows that belong to it, one for each way in which they differ
+from each other; the last label says "paper" or "measured".
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+from hdcid_cli.report.pivot import SUPERVISED, framing, label, notes_on, rank, several_models_a_run
+from hdcid_cli.report.results import QUANTITY, key
+from hdcid_cli.report.tables import Cell, Column, Row, Table
+
+# `method` of the full model: the paper's, and the released two-layer code's, which leaves CMCM out.
+FULL_MODEL = ("cmcm,cpc", "cpc")
+
+# In what the measured rows beside one row of a paper may differ, and how that reads.
+VARIANTS = {
+    "protocol": "{}",
+    "method": "aligned by {}",
+    "quantizer": "{}",
+    "codebook": "{} codes",
+    "modalities": "pretrained on {}",
+    "pretrain_clips": "pretrained on {} clips",
+}
+
+
+@cache
+def layouts() -> dict[str, dict]:
+    """The content of papers.yaml: {"table1": {title, labels, columns, rows, ...}, ...}."""
+    import yaml
+
+    return yaml.safe_load(files("hdcid_cli.report").joinpath("papers.yaml").read_text(encoding="utf-8"))["layouts"]
+
+
+def lay_out(name: str, records: Sequence[dict]) -> tuple[Table, int]:
+    """The layout's table, and how many of the records found no place in it (supervised ones frame it)."""
+    layout = layouts()[name]
+    sizes = {column["clips"] for column in layout["columns"] if "clips" in column}
+    measured = [_normal(record, sizes) for record in records if record["method"] != SUPERVISED]
+    of_row = [[record for record in measured if _matches(record, spec, layout["columns"])] for spec in layout["rows"]]
+    placed = [record for found in of_row for record in found]
+    columns = layout["columns"]
+    if sizes and all(record["size"] for record in placed):
+        columns = [column for column in columns if "clips" in column]  # nothing was measured on other data
+
+    variants = _variants(placed)
+    rows = []
+    for spec, found in zip(layout["rows"], of_row):
+        if "values" in spec:
+            cells = [None if value is None else Cell(value) for value in spec["values"]]
+            cells += [None] * (len(columns) - len(cells))
+            average = Cell(spec["average"]) if "average" in spec else None
+            rows.append(Row((*spec["labels"], "paper"), (*cells, average), "paper"))
+        for variant, group in _grouped(found, variants):
+            values = [[record["value"] for record in group if _belongs(record, column, spec)] for column in columns]
+            cells = [Cell.of(found) if found else None for found in values]
+            source = ", ".join(["measured", *_described(variant, spec, layout)])
+            rows.append(Row((*spec["labels"], source), (*cells, _average(cells, columns, spec)), "measured"))
+    rows += _framing_rows(records, columns, rows, layout)
+
+    headings = [Column(tuple(column["path"])) for column in columns]
+    if layout["average"]:
+        headings.append(Column(("Avg.",), digits=2))
+    else:
+        rows = [Row(row.labels, row.cells[:-1], row.kind) for row in rows]
+    table = Table(layout["title"], (*layout["labels"], "source"), headings, rows, [*layout.get("notes", ()), *notes_on(rows)])
+    return table, len(measured) - len({id(record) for record in placed})
+
+
+def _normal(record: dict, sizes: set[int]) -> dict:
+    """The record with one spelling for what means the same, and `size`: which of the paper's pretraining data it is of."""
+    toc = record.get("toc") or "none"
+    clips = record.get("pretrain_clips")
+    # Give or take a tenth: videos vanish from the net.
+    size = next((size for size in sizes if isinstance(clips, (int, float)) and abs(clips - size) <= size / 10), None)
+    return record | {
+        "method": ",".join(sorted(record["method"].split(","))),
+        "quantizer": "vq" if record.get("quantizer") in ("rvq:1", None) else str(record["quantizer"]),
+        "toc": toc,
+        "toc_criterion": record.get("toc_criterion") or "both" if toc != "none" else None,
+        "layers_used": record.get("layers_used") or record.get("layers"),
+        "pretrain_clips": None if size else clips,
+        "size": size,
+    }
+
+
+def _matches(record: dict, spec: dict, columns: Sequence[dict]) -> bool:
+    """Whether a (normal) record was made as the row says and is of one of the columns."""
+    if "match" not in spec or not any(_belongs(record, column, spec) for column in columns):
+        return False
+    wanted = {"layers_used": spec["match"]["layers"], **spec["match"]}
+    method = wanted.pop("method", None)
+    quantizer = wanted.pop("quantizer", record["quantizer"])
+    toc = wanted.pop("toc", None)
+    return (
+        record["method"] in ((method,) if method else FULL_MODEL)
+        and (record["quantizer"] == quantizer or record["quantizer"].startswith(f"{quantizer}:"))
+        and (toc is None or (toc == "none") == (record["toc"] == "none"))
+        and all(record.get(name) == value for name, value in wanted.items())
+    )
+
+
+def _belongs(record: dict, column: dict, spec: dict) -> bool:
+    """Whether the record is the column's quantity (of the labelled modality in a grey row) on the column's size of data."""
+    task, train, test, metric = column["of"]
+    quantity = (task, train, train if spec.get("labelled") else test, metric)
+    return key(record, QUANTITY) == quantity and record["size"] == column.get("clips")
+
+
+def _variants(records: Sequence[dict]) -> dict[str, str]:
+    """The fields that keep measured rows apart, and how each reads.
+
+    The channels that TOC chose are among them only if a result was measured with
+    several choices: the papers choose them for each task, within one row.
+    """
+    choices = defaultdict(set)
+    for record in records:
+        choices[key(record, ("layers", "layers_used", "toc_criterion", "size", *VARIANTS, *QUANTITY))].add(record["toc"])
+    variants = dict(VARIANTS)
+    if any(len(found - {"none"}) > 1 for found in choices.values()):
+        variants["toc"] = "TOC {}"
+    if several_models_a_run(records):
+        variants["checkpoint"] = "model {}"
+    return variants
+
+
+def _grouped(records: Sequence[dict], variants: dict[str, str]) -> list[tuple[dict, list[dict]]]:
+    """The records that agree in all variants together, in a fixed order: [({field: value, phrase}, records)]."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[key(record, variants)].append(record)
+    ordered = sorted(groups, key=lambda values: [rank(value) for value in values])
+    return [({name: (value, phrase) for (name, phrase), value in zip(variants.items(), values)}, groups[values]) for values in ordered]
+
+
+def _described(variant: dict, spec: dict, layout: dict) -> list[str]:
+    """The protocol, and whatever else is neither the row's own nor the paper's setting."""
+    return [
+        phrase.format(label(name, value))
+        for name, (value, phrase) in variant.items()
+        if value is not None and value not in (spec["match"].get(name), layout["settings"].get(name))
+    ]
+
+
+def _average(cells: Sequence[Cell | None], columns: Sequence[dict], spec: dict) -> Cell | None:
+    """The mean of a measured row once no block of columns that was begun has holes.
+
+    An average over whatever happens to be measured could not be compared with
+    anything. Cells that the paper leaves empty do not count.
+    """
+    empty = [value is None for value in spec.get("values", [])]
+    empty += [False] * (len(cells) - len(empty))
+    blocks = defaultdict(list)
+    for cell, column, ignored in zip(cells, columns, empty):
+        if not ignored:
+            blocks[column.get("clips")].append(cell)
+    begun = [block for block in blocks.values() if any(block)]
+    if not begun or not all(all(block) for block in begun):
+        return None
+    means = [cell.mean for block in begun for cell in block]
+    return Cell(sum(means) / len(means))
+
+
+def _framing_rows(records: Sequence[dict], columns: Sequence[dict], rows: Sequence[Row], layout: dict) -> list[Row]:
+    """The ceiling and chance of the columns in which something was measured."""
+    used = [any(row.cells[i] for row in rows if row.kind == "measured") for i in range(len(columns))]
+    framed = []
+    for kind, protocol, cells in framing(records, [tuple(column["of"]) for column in columns]):
+        cells = [cell if column_used else None for cell, column_used in zip(cells, used)]
+        if any(cells):
+            labels = (kind, *[""] * (len(layout["labels"]) - 1), f"measured, {protocol}")
+            framed.append(Row(labels, (*cells, None), kind))
+    return framed
