@@ -17,7 +17,7 @@ from hdcid_cli.media.clips import Clip
 from hdcid_cli.media.video import video_seconds
 
 GRID = 7
-CELL = 16  # pixels
+CELL = 8  # pixels
 DIRECTIONS = 16
 SCALE = 4.0  # brings the features of ordinary pictures to about 1, where VGG's activations are
 SHAPE = (GRID, GRID, 4 * (DIRECTIONS + 1))
@@ -35,7 +35,7 @@ def _prepare(clip: Clip, seconds: int, fps: int) -> Iterator[np.ndarray]:
 
 
 def hog(frames: np.ndarray) -> np.ndarray:
-    """Frames [n, 112, 112, 3], uint8 RGB -> [7, 7, 68], float32, the mean over the frames."""
+    """Frames [n, 56, 56, 3], uint8 RGB -> [7, 7, 68], float32, the mean over the frames."""
     brightness = frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
     cells = np.concatenate([_histograms(brightness), _cell_means(brightness)[..., None]], axis=-1)
     corners = _corner_weights()[..., None] * np.sqrt(cells.mean(axis=0))[:, :, None, :]
@@ -43,7 +43,7 @@ def hog(frames: np.ndarray) -> np.ndarray:
 
 
 def _histograms(brightness: np.ndarray) -> np.ndarray:
-    """[n, 112, 112] -> [n, 7, 7, 16]: gradient length by direction, shared between the two nearest."""
+    """[n, 56, 56] -> [n, 7, 7, 16]: gradient length by direction, shared between the two nearest."""
     dx, dy = np.zeros_like(brightness), np.zeros_like(brightness)
     dx[:, :, 1:-1] = brightness[:, :, 2:] - brightness[:, :, :-2]
     dy[:, 1:-1] = brightness[:, 2:] - brightness[:, :-2]
@@ -65,7 +65,7 @@ def _histograms(brightness: np.ndarray) -> np.ndarray:
 
 
 def _cell_means(values: np.ndarray) -> np.ndarray:
-    """[n, 112, 112] -> [n, 7, 7]."""
+    """[n, 56, 56] -> [n, 7, 7]."""
     return values.reshape(len(values), GRID, CELL, GRID, CELL).mean(axis=(2, 4))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hdcid_cli.core.errors import InputError
 
-VIDEO = frozenset(".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
-AUDIO = frozenset(".aac .aiff .flac .m4a .mp3 .oga .ogg .opus .wav .wma".split())
+VIDEO = frozenset([".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"])
+AUDIO = frozenset([".aac", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"])
 SUFFIXES = {"video": VIDEO, "audio": VIDEO | AUDIO, "text": frozenset([".txt"])}
 
 ID_COLUMNS = ("id", "video_id", "label", "category")

@@ -1,6 +1,7 @@
 """Frames of a video, sampled evenly within each second."""
 
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,30 +27,24 @@ def video_seconds(path: Path | str, seconds: int, fps: int = 16, size: int = 224
 
 
 def _samples(path: Path | str, seconds: int, fps: int, size: int, start: float) -> Iterator[np.ndarray]:
+    from av.video.reformatter import VideoReformatter
+
+    convert = partial(_upright, VideoReformatter(), size)
     sampled, end, shown = 0, 0.0, None
     for time, duration, frame in decode(path, "video", start):
         while shown is not None and sampled < seconds * fps and (sampled + 0.5) / fps < time:
-            yield shown.image
+            yield shown()
             sampled += 1
         if sampled == seconds * fps:
             return
-        shown = _Shown(frame, size)
+        shown = cache(partial(convert, frame))  # at 25 frames a second a third is never sampled, so never converted
         end = time + duration
     last = min(seconds, max(1, int(end + 0.5))) * fps
     for _ in range(sampled, last):
-        yield shown.image
+        yield shown()
 
 
-class _Shown:
-    """A frame, converted when it is first sampled: at 25 frames a second a third never is."""
-
-    def __init__(self, frame, size: int):
-        self._frame, self._size, self._image = frame, size, None
-
-    @property
-    def image(self) -> np.ndarray:
-        if self._image is None:
-            frame = self._frame.reformat(self._size, self._size, format="rgb24", interpolation="BILINEAR")
-            # `rotation` is counter-clockwise, in degrees, as np.rot90 counts.
-            self._image = np.rot90(frame.to_ndarray(), round(self._frame.rotation / 90))
-        return self._image
+def _upright(reformatter, size: int, frame) -> np.ndarray:
+    """[size, size, 3] uint8. The reformatter keeps its tables from frame to frame; `rotation` counts as np.rot90 does."""
+    image = reformatter.reformat(frame, size, size, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    return np.rot90(image, round(frame.rotation / 90))
