@@ -8,6 +8,8 @@ import numpy as np
 from hdcid_cli.media.stream import decode
 
 RATE = 16_000
+# Sound whose timestamps jump by more than this has lost something (a damaged packet, a late start).
+GAP_SECONDS = 0.1
 
 
 def audio_seconds(path: Path | str, seconds: int, start: float = 0.0) -> Iterator[np.ndarray]:
@@ -20,7 +22,7 @@ def audio_seconds(path: Path | str, seconds: int, start: float = 0.0) -> Iterato
     """
     buffer = np.zeros(0, np.float32)
     done = 0
-    for piece in _mono(path, start):
+    for piece in _mono(path, seconds, start):
         buffer = np.concatenate([buffer, piece])
         while len(buffer) >= RATE and done < seconds:
             yield buffer[:RATE]
@@ -32,24 +34,26 @@ def audio_seconds(path: Path | str, seconds: int, start: float = 0.0) -> Iterato
         yield np.pad(buffer, (0, RATE - len(buffer)))
 
 
-def _mono(path: Path | str, start: float) -> Iterator[np.ndarray]:
-    """Pieces of the sound from `start` on, averaged over channels and resampled."""
+def _mono(path: Path | str, seconds: int, start: float) -> Iterator[np.ndarray]:
+    """Pieces of the sound from `start` on, resampled and averaged over channels, gaps filled with silence."""
     from av import AudioResampler
 
-    resampler = kind = skip = None
-    for time, _, frame in decode(path, "audio", start):
-        if skip is None:  # the first frame places the stream: samples to drop, or silence to put before it
-            skip = -round(time * RATE)
-            if skip < 0:
-                yield np.zeros(-skip, np.float32)
-                skip = 0
+    resampler = kind = heard = None
+    for time, duration, frame in decode(path, "audio", start):
+        if heard is None:
+            heard = min(time, 0.0)
+            early = round(-heard * RATE)  # samples that lie before the clip
+        if time > heard + GAP_SECONDS:
+            yield np.zeros(round(min(time - max(heard, 0.0), seconds) * RATE), np.float32)
+            heard = time
+        heard += duration
         if kind != (frame.format.name, frame.layout.name, frame.sample_rate):  # may change within a stream
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             resampler = AudioResampler(format="fltp", rate=RATE)
-        frame.pts = None  # the resampler counts samples; gaps in the file's timestamps would upset it
+        frame.pts = None  # gaps are ours to fill; the resampler only counts samples
         for piece in resampler.resample(frame):
             wave = piece.to_ndarray().mean(axis=0)
-            yield wave[skip:]
-            skip = max(0, skip - len(wave))
+            yield wave[early:]
+            early = max(0, early - len(wave))
     for piece in resampler.resample(None):
-        yield piece.to_ndarray().mean(axis=0)[skip:]
+        yield piece.to_ndarray().mean(axis=0)[early:]

@@ -30,8 +30,8 @@ def read_picture(path: Path | str, layout: str = "rgb24", size: int | None = Non
     return frame.reformat(size, size, format=layout, interpolation=interpolation).to_ndarray()
 
 
-def write_picture(path: Path | str, picture: np.ndarray) -> None:
-    """Write [height, width, 3] or [height, width] uint8 as PNG, atomically; the bytes depend on the pixels alone."""
+def encode_png(picture: np.ndarray) -> bytes:
+    """[height, width, 3] or [height, width] uint8 as a PNG file's bytes, which depend on the pixels alone."""
     import av
 
     layout = "rgb24" if picture.ndim == 3 else "gray"
@@ -39,6 +39,10 @@ def write_picture(path: Path | str, picture: np.ndarray) -> None:
     encoder.height, encoder.width, encoder.pix_fmt = *picture.shape[:2], layout
     encoder.time_base, encoder.thread_count = Fraction(1, 1), 1
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=layout)
-    packets = [*encoder.encode(frame), *encoder.encode()]
+    return b"".join(map(bytes, [*encoder.encode(frame), *encoder.encode()]))
+
+
+def write_picture(path: Path | str, picture: np.ndarray) -> None:
+    """Write [height, width, 3] or [height, width] uint8 as PNG, atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(b"".join(map(bytes, packets)))
+        temporary.write_bytes(encode_png(picture))

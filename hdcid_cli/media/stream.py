@@ -4,6 +4,7 @@ Both `video` and `audio` read through here, so that missing streams, odd timesta
 and damage are handled once. Nothing is kept: memory does not grow with the clip's length.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from hdcid_cli.core.errors import InputError
 
 # Sound codecs need some packets before the wanted moment to come to their true output.
 PREROLL_SECONDS = 0.5
+# A stream that is shorter than its file says by more than this was cut off, by a full disk or a broken download.
+TRUNCATED_SECONDS = 1.0
 
 
 def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[float, float, object]]:
@@ -23,7 +26,7 @@ def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[fl
 
     Yields:
         (time, duration, frame): seconds from `start` at which the PyAV frame begins (negative for what lies
-        before it) and how long it lasts (0 where the file does not say).
+        before it) and how long it lasts (0 if nothing tells).
 
     Raises:
         InputError: the file cannot be opened, has no such stream, ends in the middle, or decodes to nothing.
@@ -44,7 +47,7 @@ def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[fl
         origin = (container.start_time or 0) / av.time_base + start
         if start > 0:
             container.seek(int(max(0.0, origin - PREROLL_SECONDS) * av.time_base))
-        end, decoded, damaged = 0.0, 0, None
+        end, found, damaged = 0.0, False, None
         try:
             for packet in container.demux(stream):
                 try:
@@ -53,17 +56,19 @@ def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[fl
                     damaged = error  # one bad packet does not spoil the rest
                     continue
                 for frame in frames:
-                    duration = _duration(frame)
+                    duration = _duration(frame, stream)
                     time = end if frame.pts is None else float(frame.pts * frame.time_base) - origin
                     end = time + duration
-                    decoded += 1
+                    found |= end > 0 or time >= 0
                     yield time, duration, frame
         except FFmpegError as error:
             raise InputError(f"{path} is damaged after {end:.1f} s of {kind}: {_reason(error)}.") from error
-        if not decoded and damaged:
+        if not found and damaged:
             raise InputError(f"{path} has no {kind} that can be decoded: {_reason(damaged)}.")
-        if end <= 0:
+        if not found:
             raise InputError(f"{path} has no {kind}" + (f" after {start:g} s." if start else " in it."))
+        if end < (promised := _seconds(container, stream) - start) - TRUNCATED_SECONDS:
+            raise InputError(f"{path} ends after {end:.1f} of {promised:.1f} s of {kind}: it is cut off or damaged.")
 
 
 def _best(container, kind: str):
@@ -78,10 +83,24 @@ def _flags(disposition) -> list[str]:
     return [flag.name for flag in disposition if flag.name]
 
 
-def _duration(frame) -> float:
+def _seconds(container, stream) -> float:
+    """How long the stream is by what the file says; 0 if it does not."""
+    said = [float(stream.duration * stream.time_base)] if stream.duration else []
+    if clock := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska's way
+        hours, minutes, seconds = map(float, clock.groups())
+        said.append(3600 * hours + 60 * minutes + seconds)
+    if said and container.duration:
+        said.append(container.duration / 1_000_000)
+    return min(said, default=0.0)
+
+
+def _duration(frame, stream) -> float:
+    """In seconds; by the stream's rate if the frame does not say, 0 if nothing does."""
     if getattr(frame, "samples", 0):
         return frame.samples / frame.sample_rate
-    return float((frame.duration or 0) * frame.time_base) if frame.time_base else 0.0
+    if frame.duration and frame.time_base:
+        return float(frame.duration * frame.time_base)
+    return float(1 / stream.average_rate) if stream.average_rate else 0.0
 
 
 def _reason(error: Exception) -> str:

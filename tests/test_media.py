@@ -1,0 +1,211 @@
+"""Decoding: what is sampled when, from files of every shape, and what is said of the broken ones."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from media_files import grey, rotate, tone, write_media
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.media.audio import RATE, audio_seconds
+from hdcid_cli.media.video import video_seconds
+
+
+def levels(path, seconds=10, fps=16, start=0.0) -> np.ndarray:
+    """[seconds, fps] mean brightness of the sampled frames."""
+    return np.stack([second.mean(axis=(1, 2, 3)) for second in video_seconds(path, seconds, fps, 16, start)])
+
+
+def wave(path, seconds=10, start=0.0) -> np.ndarray:
+    return np.concatenate(list(audio_seconds(path, seconds, start)))
+
+
+# --- video ---------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_what_is_on_the_screen_in_the_middle_of_its_interval(tmp_path):
+    path = write_media(tmp_path / "a.mp4", [grey(5 * number) for number in range(50)], fps=25)
+    middle = (np.arange(32) + 0.5) / 16
+    assert np.abs(levels(path).ravel() - 5 * np.floor(25 * middle)).max() < 2.5
+
+
+def test_variable_frame_rate_holds_each_picture_until_the_next(tmp_path):
+    times = [0.0, 0.1, 0.9, 1.0, 2.5, 2.9]
+    path = write_media(tmp_path / "a.mkv", [grey(40 * number) for number in range(6)], times)
+    middle = (np.arange(48) + 0.5) / 16
+    shown = np.searchsorted(times, middle, side="right") - 1
+    assert np.abs(levels(path).ravel() - 40 * shown).max() < 2
+
+
+def test_a_slow_video_repeats_its_frames(tmp_path):
+    path = write_media(tmp_path / "a.mp4", [grey(50), grey(200)], fps=1)
+    assert np.abs(levels(path) - [[50], [200]]).max() < 2
+
+
+@pytest.mark.parametrize(("frames", "seconds"), [(1, 1), (8, 1), (36, 1), (38, 2), (49, 2), (50, 2), (90, 3)])
+def test_a_last_second_counts_if_half_of_it_is_there(tmp_path, frames, seconds):
+    path = write_media(tmp_path / "a.mp4", [grey(9)] * frames, fps=25)
+    assert levels(path, seconds=3).shape == (seconds, 16)
+
+
+def test_a_window_of_a_file_equals_that_part_of_the_whole(tmp_path):
+    path = write_media(tmp_path / "a.mp4", [grey(2 * number) for number in range(100)], fps=25, sound=tone(300, 4))
+    assert np.array_equal(levels(path, start=2.0), levels(path)[2:])
+    assert np.allclose(wave(path, start=2.0), wave(path)[2 * RATE :], atol=1e-3)
+
+
+def test_rotated_video_is_turned_upright(tmp_path):
+    picture = grey(0)
+    picture[:16, :16] = 255  # top left
+    path = rotate(write_media(tmp_path / "a.mp4", [picture] * 5))
+    upright = next(video_seconds(path, 1, 4, 32))[0].mean(axis=-1)
+    assert upright[:12, 20:].mean() > 200  # turned clockwise: top right
+    assert upright[:12, :12].mean() < 50
+
+
+def test_any_shape_of_picture_becomes_a_square(tmp_path):
+    path = write_media(tmp_path / "a.mp4", [np.zeros((18, 64, 3), np.uint8)] * 5)
+    assert next(video_seconds(path, 1, 16, 24)).shape == (16, 24, 24, 3)
+
+
+# --- sound ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rate", "suffix"), [(8_000, "wav"), (44_100, "wav"), (48_000, "mkv"), (16_000, "mp4")])
+def test_sound_is_resampled_to_16_khz(tmp_path, rate, suffix):
+    codec = "pcm_s16le" if suffix == "wav" else "aac"
+    path = write_media(tmp_path / f"a.{suffix}", sound=tone(440, 2, rate), rate=rate, codecs=("", codec))
+    second = list(audio_seconds(path, 10))[1]
+    assert second.shape == (RATE,)
+    assert np.argmax(np.abs(np.fft.rfft(second))) == 440
+    assert second.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
+
+
+def test_channels_are_averaged(tmp_path):
+    left = tone(440, 1)
+    path = write_media(tmp_path / "a.wav", sound=np.stack([left, 0 * left]), codecs=("", "pcm_s16le"))
+    assert np.allclose(wave(path), left / 2, atol=1e-4)
+
+
+def test_sound_that_starts_late_is_preceded_by_silence(tmp_path):
+    path = write_media(tmp_path / "a.mkv", [grey(0)] * 75, sound=tone(440, 1.5), sound_start=1.5)
+    heard = wave(path)
+    assert len(heard) == 3 * RATE
+    assert np.abs(heard[: int(1.45 * RATE)]).max() < 1e-3
+    assert np.abs(heard[int(1.55 * RATE) : int(1.6 * RATE)]).max() > 0.4
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.2, 1), (1.4, 1), (1.6, 2), (12.0, 10)])
+def test_sound_of_any_length_becomes_whole_seconds(tmp_path, seconds, expected):
+    path = write_media(tmp_path / "a.wav", sound=tone(440, seconds), codecs=("", "pcm_s16le"))
+    assert len(wave(path)) == expected * RATE
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def test_memory_does_not_grow_with_the_clip(tmp_path):
+    path = write_media(tmp_path / "a.mp4", [grey(number % 250, 64) for number in range(480)], fps=8, sound=tone(440, 60))
+
+    def peak(seconds: int) -> int:
+        tracemalloc.start()
+        for _ in video_seconds(path, seconds, 16, 64):
+            pass
+        for _ in audio_seconds(path, seconds):
+            pass
+        _, highest = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return highest
+
+    peak(2)  # imports
+    assert peak(60) < 1.2 * peak(6)
+
+
+# --- what cannot be read -------------------------------------------------------------------------
+
+
+def reason(read, path, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        list(read(path, 10, **options))
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_stream_is_named(tmp_path):
+    silent = write_media(tmp_path / "silent.mp4", [grey(1)] * 5)
+    blind = write_media(tmp_path / "blind.wav", sound=tone(440, 1), codecs=("", "pcm_s16le"))
+    assert reason(audio_seconds, silent).endswith("has no audio.")
+    assert reason(video_seconds, blind).endswith("has no video.")
+
+
+def test_a_cover_picture_is_not_video(tmp_path):
+    path = tmp_path / "song.mp4"
+    import av
+
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width = cover.height = 32
+        cover.pix_fmt = "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(grey(99), format="rgb24")))
+        container.mux(cover.encode())
+    assert reason(video_seconds, path).endswith("has no video.")
+
+
+@pytest.mark.parametrize("content", [b"", b"these are words, not pictures\n" * 50, bytes(range(256)) * 40])
+def test_a_file_that_is_no_media_cannot_be_opened(tmp_path, content):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    assert "cannot be opened" in reason(video_seconds, path)
+
+
+def test_missing_file_and_folder_are_said_to_be_that(tmp_path):
+    assert "No such file" in reason(video_seconds, tmp_path / "nothing.mp4")
+    assert "Is a directory" in reason(audio_seconds, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_file_that_was_cut_off_is_refused_not_passed_off_as_short(tmp_path, suffix):
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 255, (100, 32, 32, 3), np.uint8)
+    whole = write_media(tmp_path / f"whole.{suffix}", pictures, sound=tone(440, 4))
+    assert len(list(video_seconds(whole, 10))) == 4
+    cut = tmp_path / f"cut.{suffix}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    said = reason(video_seconds, cut)
+    assert "cut off" in said or "cannot be opened" in said  # without its index an mp4 does not even open
+
+
+def test_a_damaged_packet_costs_that_packet_and_keeps_the_rest_in_time(tmp_path):
+    pictures = [grey(10)] * 25 + [grey(200)] * 50
+    path = write_media(tmp_path / "a.mkv", pictures, sound=np.concatenate([tone(440, 1), tone(1000, 2)]))
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) // 3, len(data) // 3 + 40):
+        data[place] ^= 255
+    path.write_bytes(data)
+    assert len(list(video_seconds(path, 10))) == 3
+    assert np.argmax(np.abs(np.fft.rfft(list(audio_seconds(path, 10))[2]))) == 1000
+
+
+def test_a_window_beyond_the_end_is_empty(tmp_path):
+    path = write_media(tmp_path / "a.mp4", [grey(1)] * 25, sound=tone(440, 1))
+    assert "has no video after 5 s" in reason(video_seconds, path, start=5.0)
+    assert "has no audio after 5 s" in reason(audio_seconds, path, start=5.0)
+
+
+# --- real and awkward files ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "video", "audio"),
+    [("nasa_13013.mp4", 10, 10), ("h265_10bits.mp4", 1, None), ("av1_video.mkv", 5, None), ("sine_mono_s32_8000.wav", None, 4)],
+)
+def test_real_files_give_what_they_have_and_say_what_they_have_not(shared, name, video, audio):
+    path = shared / "media" / name
+    for read, seconds, kind in ((video_seconds, video, "video"), (audio_seconds, audio, "audio")):
+        if seconds is None:
+            assert reason(read, path).endswith(f"has no {kind}.")
+        else:
+            found = list(read(path, 10))
+            assert len(found) == seconds
+            assert np.std(found[0]) > 0
