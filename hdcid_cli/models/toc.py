@@ -144,3 +144,38 @@ def apply_toc(quantized: np.ndarray, selection: Selection | None) -> np.ndarray:
     if selection is None:
         return quantized.reshape(*quantized.shape[:2], -1)
     return np.concatenate([quantized[:, :, layer, channels] for layer, channels in enumerate(selection.channels)], axis=-1)
+
+
+def parse_mix(text: str) -> tuple[int, int]:
+    """`3:1` -> (3, 1): shares of channels from the best and the worst end."""
+    try:
+        best, worst = (int(part) for part in text.split(":"))
+        if best < 0 or worst < 0 or best + worst == 0:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"--mix is two whole numbers such as 1:0, 3:1 or 1:1, not {text!r}.") from None
+    return best, worst
+
+
+def describe(checkpoint, selection: Selection) -> list[dict]:
+    """One row a layer: channels kept, and the mean cosine similarity of two codes before and after."""
+    rows = []
+    for layer, (codebook, channels) in enumerate(zip(checkpoint.codebooks, selection.channels, strict=True), 1):
+        rows.append(
+            {
+                "layer": layer,
+                "kept": len(channels),
+                "of": codebook.shape[1],
+                "similarity before": round(mean_similarity(codebook), 6),
+                "similarity after": round(mean_similarity(codebook, channels), 6),
+                "checkpoint": checkpoint.name,
+            }
+        )
+    return rows
+
+
+def mean_similarity(codebook: np.ndarray, channels: np.ndarray | None = None) -> float:
+    """Mean cosine similarity of two different codes."""
+    similarities = code_similarities(codebook, channels)
+    codes = len(similarities)
+    return float((similarities.sum() - np.trace(similarities)) / (codes * (codes - 1)))

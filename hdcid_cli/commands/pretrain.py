@@ -1,0 +1,54 @@
+"""`hdcid pretrain`: feature files to a checkpoint."""
+
+from pathlib import Path
+
+import click
+
+from hdcid_cli.commands import options
+
+
+@click.command(cls=options.Command)
+@options.features_option
+@options.checkpoints_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Checkpoint directory; named after the method in the folder of checkpoints if not given.")
+@click.option("--modalities", type=options.MODALITIES, default=None, help="Such as avt or av; every modality that has a feature file if not given.")
+@click.option("--split", type=click.Path(path_type=Path), default=None, help="CSV of id and split: learn from its train clips alone; DATA/split.csv if that exists, `none` for all clips.")
+@options.data_option
+@click.option("--layers", type=click.IntRange(min=0), default=2, show_default=True, help="Disentangling layers: 0 none, 1 DCID, 2 H-DCID.")
+@click.option("--align", default="cpc,cmcm", show_default=True, help="What pulls the modalities together, separated by commas.")
+@click.option("--quantizer", default="vq", show_default=True, help="vq, rvq:N or fsq[:levels].")
+@click.option("--codebook", type=click.IntRange(min=2), default=400, show_default=True, help="Codes in each layer's codebook.")
+@click.option("--dim", type=click.IntRange(min=1), default=256, show_default=True, help="Width of codes and general features.")
+@click.option("--dropout", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="In the general encoders.")
+@click.option("--spatial-attention", type=click.Choice(["sum", "softmax"]), default="sum", show_default=True, help="How cells of a map are weighed: all alike (as published), or softmax.")
+@click.option("--epochs", type=click.IntRange(min=1), default=None, help="If not given, as many as make about 1500 steps, and 5 at least.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=80, show_default=True, help="Clips a step, over all processes.")
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=4e-4, show_default=True, help="Learning rate of Adam.")
+@click.option("--schedule", type=click.Choice(["constant", "cosine", "steps"]), default="constant", show_default=True, help="Of the learning rate; steps halves it after epochs 10, 20 and 30.")
+@click.option("--warmup", type=click.IntRange(min=0), default=None, help="Layer k joins after (k - 1) times so many epochs; three fifths of the epochs if not given.")
+@click.option("--cpc-steps", type=click.Choice(["all", "random"]), default="all", show_default=True, help="Score CPC at every step of a clip, or at one drawn at random (as published).")
+@click.option("--cpc-layers", type=click.IntRange(min=1), default=2, show_default=True, help="Layers of CPC's context LSTM.")
+@click.option("--cpc-horizon", type=click.IntRange(min=1), default=1, show_default=True, help="How many future steps CPC predicts.")
+@click.option("--club", type=click.Choice(["sampled", "exact", "none"]), default="sampled", show_default=True, help="CLUB bound: one other clip each (as published), all pairs (eq. 12), or none.")
+@click.option("--decay", type=click.FloatRange(0, 1), default=0.99, show_default=True, help="Of the codebook's moving averages.")
+@click.option("--codebook-start", type=click.Choice(["data", "uniform"]), default="data", show_default=True, help="Codes on features of the first batch, or uniform in +-1/L (as published).")
+@click.option("--revival", type=click.Choice(["persistent", "published", "none"]), default="persistent", show_default=True, help="What happens to codes that nobody uses.")
+@click.option("--precision", type=click.Choice(["float64", "float32", "tf32", "bf16"]), default="float32", show_default=True)
+@click.option("--cache", type=click.Choice(["auto", "ram", "none"]), default="auto", show_default=True, help="Keep the features in memory.")
+@click.option("--compile", "compile_", is_flag=True, help="Compile the model with torch.compile.")
+@click.option("--save-every", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Minutes between two saves.")
+@click.option("--keep", type=click.IntRange(min=0), default=0, show_default=True, help="Older versions of the model to keep.")
+@click.option("--overwrite", is_flag=True, help="Start again where a checkpoint is.")
+@options.seed_option
+@options.device_option
+def command(**values):
+    """Features to a checkpoint (DCID, H-DCID and the baselines).
+
+    Goes on where an earlier, interrupted run with the same settings stopped. Under
+    torchrun several processes share the work and learn the same as one.
+    """
+    from hdcid_cli.models.pretrain import pretrain
+    from hdcid_cli.models.recipe import run_from_options
+
+    run = run_from_options(values)
+    click.echo(pretrain(run))

@@ -1,0 +1,100 @@
+"""From the flat options of `hdcid pretrain` (and the recipes that name them) to a `Run`."""
+
+import csv
+from pathlib import Path
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import feature_paths, open_features
+from hdcid_cli.core.modalities import ORDER, letter
+from hdcid_cli.core.progress import say
+from hdcid_cli.models.data import epoch_batches
+from hdcid_cli.models.pretrain import Run
+
+MODEL = ("layers", "dim", "codebook", "quantizer", "dropout", "spatial_attention")
+OBJECTIVE = ("club", "cpc_steps", "cpc_layers", "cpc_horizon")
+TRAIN = ("batch_size", "lr", "schedule", "decay", "codebook_start", "revival", "precision", "seed")
+
+# A default run takes about so many steps: 5 epochs of 40,000 clips, or many of a few hundred.
+DEFAULT_STEPS = 1500
+LEAST_EPOCHS = 5
+
+
+def run_from_options(values: dict) -> Run:
+    """Fill in what was not given: modalities, epochs, warm-up, the split and the output's name."""
+    names = values["modalities"] or present_modalities(values["features"])
+    clips = training_clips(values["split"], values["data"])
+    align = tuple(part.strip() for part in values["align"].split(",") if part.strip())
+    with open_features(values["features"], names[0]) as first:
+        count = len(first) if clips is None else sum(name in clips for name in first.ids)
+    steps = len(epoch_batches(max(1, count), values["batch_size"], 0, 0))
+    epochs = values["epochs"] or max(LEAST_EPOCHS, round(DEFAULT_STEPS / steps))
+    warmup = values["warmup"] if values["warmup"] is not None else max(1, epochs * 3 // 5)
+    if values["layers"] > 1 and warmup * (values["layers"] - 1) >= epochs:
+        say(f"With --warmup {warmup} and --epochs {epochs} not every layer gets to learn; {warmup * (values['layers'] - 1) + 1} epochs would do.")
+    return Run(
+        modalities=names,
+        features=values["features"],
+        output=values["output"] or values["checkpoints"] / run_name(values, names, align),
+        model={key: values[key] for key in MODEL},
+        objective={"align": align, **{key: values[key] for key in OBJECTIVE}},
+        train={"epochs": epochs, "warmup": warmup, **{key: values[key] for key in TRAIN}},
+        clips=clips,
+        device=values["device"],
+        cache=values["cache"],
+        compile=values["compile_"],
+        save_seconds=60 * values["save_every"],
+        keep=values["keep"],
+        overwrite=values["overwrite"],
+    )
+
+
+def present_modalities(folder: Path) -> tuple[str, ...]:
+    """The modalities that have a feature file in the folder; none is an InputError."""
+    found = tuple(name for name in ORDER if all(path.exists() for path in feature_paths(folder, name)))
+    if not found:
+        raise InputError(f"There are no feature files in {folder}/: make them with `hdcid extract`.")
+    return found
+
+
+def run_name(values: dict, names: tuple[str, ...], align: tuple[str, ...]) -> str:
+    """`hdcid-avt`, `dcid-av-rvq4-seed1`: the method and what differs from its defaults."""
+    layers = values["layers"]
+    parts = [{0: "flat", 1: "dcid", 2: "hdcid"}.get(layers, f"hdcid{layers}"), "".join(letter(name) for name in names)]
+    if align != ("cpc", "cmcm"):
+        parts.append("+".join(align) or "alone")
+    if values["quantizer"] != "vq":
+        parts.append(values["quantizer"].replace(":", "").replace(",", "."))
+    if values["codebook"] != 400:
+        parts.append(f"L{values['codebook']}")
+    if values["seed"]:
+        parts.append(f"seed{values['seed']}")
+    return "-".join(parts)
+
+
+def training_clips(split: Path | None, data: Path) -> frozenset[str] | None:
+    """Names of the clips to learn from: the train rows of a split file; None is all clips.
+
+    Without `split` it is `data/split.csv` if there is one. The file has a header with a
+    column `split` and one of `id`, `video_id`, `filename`.
+    """
+    if split is None:
+        split = data / "split.csv"
+        if not split.exists():
+            return None
+    elif str(split) == "none":
+        return None
+    try:
+        with open(split, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            column = next((name for name in ("id", "video_id", "filename") if name in (reader.fieldnames or ())), None)
+            if column is None or "split" not in reader.fieldnames:
+                raise InputError(f"{split} is not a split file: its header should name `id` (or `video_id`) and `split`.")
+            clips = frozenset(row[column] for row in reader if row["split"] == "train")
+    except OSError as error:
+        raise InputError(f"The split file {split} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The split file {split} is not UTF-8 text.") from error
+    if not clips:
+        raise InputError(f"{split} names no clip of the split `train`.")
+    say(f"Learning from the {len(clips)} train clips of {split} (--split none takes all).")
+    return clips
