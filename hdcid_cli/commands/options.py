@@ -39,6 +39,10 @@ class Command(click.Command):
         )
 
 
+class Group(Command, click.Group):
+    """A group with `--config` and `--debug`, for a command that has subcommands of its own."""
+
+
 def _set_debug(context, parameter, value):
     if value and isinstance(context.obj, dict):
         context.obj["debug"] = True

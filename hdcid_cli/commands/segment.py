@@ -1,0 +1,126 @@
+"""`hdcid segment`: the pixels that a sound or a sentence names."""
+
+from pathlib import Path
+
+import click
+
+from hdcid_cli.commands import options
+from hdcid_cli.core.errors import DONE, SOME_SKIPPED, InputError
+from hdcid_cli.core.modalities import letter, modality
+
+
+class Queries(click.ParamType):
+    """`a`, `t` or `both` -> ("audio",), ("text",) or both of them."""
+
+    name = "a|t|both"
+
+    def convert(self, value, param, ctx):
+        names = ("audio", "text") if value == "both" else (modality(value),)
+        if "video" in names:
+            raise InputError("Video is what is searched: ask with sounds (a) or prompts (t).")
+        return names
+
+
+
+@click.group(cls=options.Group, invoke_without_command=True, subcommand_metavar="[predict VIDEO --query Q]")
+@click.option("--train", type=Queries(), metavar="a|t", help="Queries to learn from: the clips' sounds, or the prompts of their categories.")
+@click.option("--test", type=Queries(), help="Queries to test with.")
+@options.features_option
+@options.data_option
+@options.checkpoints_option
+@options.checkpoint_option
+@click.option("--toc", default="stored", show_default=True, help="Channels of a query: none, stored (in the checkpoint), or how many, such as 128.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory of the segmenter; segment-a, segment-t, ... in the folder of checkpoints if not given.")
+@click.option("--backbone", default="pvt_v2_b5", show_default=True, help="Picture encoder: pvt_v2_b5, pvt_v2_b0, resnet50, resnet18, or a folder or hub name of such a model.")
+@click.option("--random-weights", is_flag=True, help="Train the picture encoder from nothing.")
+@click.option("--freeze-backbone", is_flag=True, help="Leave the picture encoder as it is.")
+@click.option("--size", type=int, default=224, show_default=True, help="Pictures are SIZE x SIZE; a multiple of 32.")
+@click.option("--width", type=int, default=256, show_default=True, help="Channels of the decoder.")
+@click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=4, show_default=True, help="Clips a step.")
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True, help="Learning rate of Adam.")
+@click.option("--precision", type=click.Choice(["float32", "bf16"]), default="float32", show_default=True, help="bf16 is mixed precision, for a GPU.")
+@click.option("--protocol", type=click.Choice(["heldout", "published"]), default="heldout", show_default=True, help="Choose the epoch on val by the queries learned from, or by those tested with.")
+@click.option("--blind", is_flag=True, help="Baseline: the same query for every clip.")
+@click.option("--overlay", type=click.Path(file_okay=False, path_type=Path), help="Folder for one picture a test clip: frames, truth, and what was found.")
+@click.option("--save-every", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Minutes between two saves.")
+@click.option("--overwrite", is_flag=True, help="Train again where a segmenter is.")
+@options.seed_option
+@options.device_option
+@options.json_option
+@click.pass_context
+def command(context, train, test, **values):
+    """Find the pixels that a sound or a sentence names.
+
+    Learns on AVSBench-S4 (DATA/avs_s4), asked with the codes of sounds or of
+    prompts, and is tested with either; --train a --test t is the paper's A2T.
+    The feature files must hold the clips' sounds and the categories' prompts:
+
+    \b
+      hdcid extract --modality audio data/avs_s4/s4_data/audio_wav
+      hdcid extract --modality text data/avs_s4/AVSBenchCategories2Prompts.csv
+
+    An interrupted training is taken up by the same command, and a finished one
+    is not repeated to test with other queries. `hdcid segment predict` asks a
+    trained segmenter about a video of your own.
+    """
+    if context.invoked_subcommand:
+        if train or test:
+            raise click.UsageError("`hdcid segment predict` takes its options after `predict`.")
+        return None
+    for name, value in (("--train", train), ("--test", test)):
+        if value is None:
+            raise click.UsageError(f"Missing option '{name}': say which queries, as in --train a --test t.")
+    return _experiment(train, test, **values)
+
+
+def _experiment(train, test, features, data, checkpoints, checkpoint, toc, output, freeze_backbone, epochs, batch_size, lr, precision, seed, save_every, as_json, **values):
+    from hdcid_cli.core.progress import warn
+    from hdcid_cli.core.records import emit
+    from hdcid_cli.models.checkpoint import open_checkpoint
+    from hdcid_cli.models.toc import resolve_toc
+    from hdcid_cli.tasks.segmentation.experiment import Experiment, run
+    from hdcid_cli.tasks.segmentation.training import TrainConfig
+
+    if len(train) > 1:
+        raise InputError("--train takes one kind of query, a or t; --test takes both.")
+    opened = open_checkpoint(checkpoint, checkpoints, values["device"])
+    experiment = Experiment(
+        train=train[0],
+        test=test,
+        checkpoint=opened,
+        selection=resolve_toc(toc, opened, "segment", train[0]),
+        features=features,
+        data=data,
+        output=output or checkpoints / f"segment-{letter(train[0])}{'-blind' if values['blind'] else ''}",
+        settings=TrainConfig(epochs, batch_size, lr, freeze_backbone, precision, seed),
+        save_seconds=60 * save_every,
+        **values,
+    )
+    left_out: dict[str, str] = {}
+    emit(run(experiment, left_out), as_json)
+    for name, reason in left_out.items():
+        warn(f"skipped {name}: {reason}")
+    return SOME_SKIPPED if left_out else DONE
+
+
+@command.command("predict", cls=options.Command)
+@click.argument("video", type=click.Path(path_type=Path))
+@click.option("--query", required=True, help="What to look for: words, or a sound file.")
+@click.option("--segmenter", type=click.Path(path_type=Path), help="Directory of a trained segmenter; segment-a or segment-t in the folder of checkpoints if not given.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default="segments", show_default=True, help="Folder for the pictures.")
+@options.checkpoints_option
+@options.checkpoint_option
+@options.device_option
+@options.json_option
+def predict_command(video, query, segmenter, output, checkpoints, checkpoint, device, as_json):
+    """Ask a trained segmenter about a video of your own.
+
+    Every second gives a picture with what was found in colour, and its mask.
+    """
+    from hdcid_cli.core.records import emit
+    from hdcid_cli.tasks.segmentation.predict import predict
+    from hdcid_cli.tasks.segmentation.training import find_segmenter
+
+    found = predict(video, query, find_segmenter(segmenter, checkpoints), output, checkpoint, checkpoints, device)
+    emit(found, as_json, ("second", "share", "overlay", "mask"))

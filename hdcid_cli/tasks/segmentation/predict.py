@@ -1,0 +1,101 @@
+"""A trained segmenter on a user's own video, asked with words or with a sound."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hdcid_cli.backbones import Options, load_backbone
+from hdcid_cli.backbones.extraction import pad
+from hdcid_cli.core.device import resolve_device
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.media.clips import AUDIO, VIDEO, Clip
+from hdcid_cli.media.picture import write_picture
+from hdcid_cli.media.video import video_seconds
+from hdcid_cli.models.checkpoint import Checkpoint, open_checkpoint
+from hdcid_cli.models.toc import Selection, apply_toc
+from hdcid_cli.tasks.segmentation.avsbench import FRAMES
+from hdcid_cli.tasks.segmentation.overlay import tint
+from hdcid_cli.tasks.segmentation.queries import to_frames
+from hdcid_cli.tasks.segmentation.training import load_segmenter, read_config
+
+
+def predict(video: Path, query: str, segmenter: Path, output: Path, checkpoint: Path | None, checkpoints: Path, device: str = "auto") -> Iterator[dict]:
+    """Find what `query` names in every second of a video.
+
+    Args:
+        query: a sound or video file, or words.
+        segmenter: directory of a trained segmenter.
+        output: folder for `NAME_SECOND.png` (what was found, in colour) and `NAME_SECOND_mask.png`.
+        checkpoint, checkpoints: the model whose codes the segmenter was trained with, as for `open_checkpoint`;
+            None looks among all in the folder.
+
+    Yields:
+        {"second", "share", "overlay", "mask"} a second: the share of the picture found, in percent, and the files.
+    """
+    config, device = read_config(segmenter), resolve_device(device)
+    model = load_segmenter(segmenter, config["judges"][0], device)
+    vector = torch.from_numpy(_query(query, config["query"], _find_model(config["query"]["digest"], checkpoint, checkpoints, device))).to(device)
+    second = 0
+    for pictures in _windows(video, model.config.size):
+        filled = np.concatenate([pictures, pictures[-1:].repeat(FRAMES - len(pictures), axis=0)])
+        with torch.inference_mode():
+            found = model(torch.from_numpy(filled)[None].to(device), vector[None])[0].cpu().numpy() > 0
+        for picture, mask in zip(pictures, found):
+            second += 1
+            files = {"overlay": output / f"{video.stem}_{second}.png", "mask": output / f"{video.stem}_{second}_mask.png"}
+            write_picture(files["overlay"], tint(picture, mask))
+            write_picture(files["mask"], mask.astype(np.uint8) * 255)
+            yield {"second": second, "share": round(100 * float(mask.mean()), 2), **{name: str(file) for name, file in files.items()}}
+
+
+def _windows(video: Path, size: int) -> Iterator[np.ndarray]:
+    """One frame a second, [up to 5, size, size, 3]: as many as a segmenter sees at once."""
+    window = []
+    for frames in video_seconds(video, seconds=1 << 30, fps=1, size=size):
+        window.append(frames[0])
+        if len(window) == FRAMES:
+            yield np.stack(window)
+            window = []
+    if window:
+        yield np.stack(window)
+
+
+def _find_model(digest: str, where: Path | None, folder: Path, device) -> Checkpoint:
+    """The checkpoint with that digest: the one named, or the one in the folder that has it."""
+    if where is not None:
+        checkpoint = open_checkpoint(where, folder, device)
+        if checkpoint.digest != digest:
+            raise InputError(f"{checkpoint.path} is not the model that the segmenter was trained with (its digest is not {digest[:19]}...).")
+        return checkpoint
+    for path in sorted(folder.glob("*/model.safetensors")):
+        checkpoint = open_checkpoint(path.parent, folder, device)
+        if checkpoint.digest == digest:
+            return checkpoint
+    raise InputError(f"The model that the segmenter was trained with is not in {folder}/: name its directory with --checkpoint.")
+
+
+def _query(query: str, trained: dict, checkpoint: Checkpoint) -> np.ndarray:
+    """[5, Q]: features as in training, the model's codes, and the channels that the segmenter reads."""
+    suffix = Path(query).suffix.lower()
+    is_file = Path(query).is_file()
+    if not is_file and suffix in AUDIO | VIDEO:
+        raise InputError(f"There is no sound file {query}.")
+    modality = "audio" if is_file else "text"
+    learned = checkpoint.config.get("features", {}).get(modality)
+    if learned is None:
+        raise InputError(f"{checkpoint.path} was pretrained without {modality}, so it cannot be asked with {'a sound' if is_file else 'words'}.")
+    segments = trained["made_by"]["segments"]
+    backbone = load_backbone(modality, learned["backbone"], Options(seconds=segments))
+    parts = list(backbone.prepare(Clip("query", query)))
+    if backbone.network:
+        parts = backbone.network(parts)
+    features, length = pad(np.concatenate(list(parts))[:segments].astype(np.float32), segments, zeros=modality == "text")
+    parameter = next(checkpoint.model.parameters())
+    with torch.inference_mode():
+        x = torch.from_numpy(features)[None].to(parameter.device, parameter.dtype)
+        quantized = checkpoint.model.encode(modality, x)[0].float().cpu().numpy()
+    channels = trained["channels"]
+    selection = Selection([np.asarray(picked) for picked in channels], trained["toc"]) if channels else None
+    return to_frames(apply_toc(quantized, selection), np.array([length]))[0]
