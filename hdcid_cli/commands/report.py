@@ -9,41 +9,80 @@ from hdcid_cli.commands.options import Command
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED, InputError
 from hdcid_cli.core.files import write_text
 from hdcid_cli.core.progress import say, warn
-from hdcid_cli.report.formats import FORMATS, SUFFIXES
 
+FORMATS = ["terminal", "markdown", "latex", "csv", "json", "html"]
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html", ".htm": "html"}
 LAYOUTS = ["table1", "table2", "table3", "table4", "table5"]
 NAMED = 10  # complaints printed one by one
 
 
 @click.command(cls=Command)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), default=None, help="By default what OUTPUT's suffix says, or terminal.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="By default what the suffix of OUTPUT says, or terminal.")
 @click.option("--layout", "names", type=click.Choice(LAYOUTS), multiple=True, help="A paper's table; can be given several times.")
 @click.option("--metrics", default="paper", show_default=True, help="paper (each task's metric in the papers), all, or names: f1,map.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write there (.md, .tex, .csv, .json) instead of to stdout.")
-def command(files, form, names, metrics, output):
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write there (.md, .tex, .csv, .json, .html) instead of to stdout.")
+@click.option("--checkpoint", "checkpoints", type=click.Path(path_type=Path), multiple=True, help="Show its training, codebooks and TOC (html).")
+@click.option("--timelines", type=click.Path(path_type=Path), multiple=True, help="Events of clips, written by `cmg --timelines FILE` (html).")
+@click.option("--overlay", "overlays", type=click.Path(path_type=Path), multiple=True, help="Pictures written by `segment --overlay DIR` (html).")
+@click.option("--examples", type=click.IntRange(min=1), default=8, show_default=True, help="Clips shown of each task and direction (html).")
+def command(files, form, names, metrics, output, checkpoints, timelines, overlays, examples):
     """Records to tables and pictures.
 
     Reads the records that other commands write, from FILES or from standard
     input, in any order, and makes one table of them; seeds become mean and
-    standard deviation.
+    standard deviation. A layout is a table of the papers, with their numbers
+    beside the measured ones, or alone where there are no records.
 
     \b
       hdcid cmg ave --train v --test a | hdcid report
       cat results/*.jsonl | hdcid report --format latex
+      hdcid report --layout table1 results/*.jsonl
+      hdcid report results/*.jsonl --checkpoint checkpoints/latest -o report.html
     """
-    from hdcid_cli.report.results import read_results
+    from hdcid_cli.report.formats import RENDERERS
+    from hdcid_cli.report.results import read_results, read_timelines
 
+    form = form or SUFFIXES.get(output.suffix.lower() if output else "", "terminal")
+    pictured = checkpoints or timelines or overlays
+    if pictured and form != "html":
+        raise InputError("--checkpoint, --timelines and --overlay are for the HTML page: add -o report.html.")
+    if form == "html" and not output and sys.stdout.isatty():
+        raise InputError("An HTML page is not for a terminal: add -o report.html.")
     skipped = []
     records = read_results(_sources(files), skipped.append)
+    events = read_timelines(timelines, skipped.append)
+    if not records and not names and not pictured:
+        name_skipped(skipped)
+        raise InputError(_nothing(skipped))
+    tables = [_layout(name, records) for name in names]
+    if records and (form == "html" or not names):
+        tables.insert(0, _pivot(records, metrics))
+    if form == "html":
+        from hdcid_cli.report.compose import compose
+
+        text = compose(tables, records, checkpoints, events, overlays, examples, skipped.append)
+    else:
+        text = RENDERERS[form](tables)
     name_skipped(skipped)
-    tables = [_layout(name, records) for name in names] if names else [_pivot(records, metrics, skipped)]
-    text = FORMATS[form or SUFFIXES.get(output.suffix if output else "", "terminal")](tables)
     if output:
         write_text(output, text + "\n")
     else:
         click.echo(text)
     return SOME_SKIPPED if skipped else DONE
+
+
+def _sources(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The files given; else standard input, unless a person sits there."""
+    if files:
+        return files
+    return () if sys.stdin.isatty() else (Path("-"),)
+
+
+def _nothing(skipped: list[str]) -> str:
+    if skipped:
+        return "Nothing of that is a result that can be reported."
+    return "There is nothing to report: give files of records, or a pipe as in `hdcid cmg ave --train v --test a | hdcid report`."
 
 
 def _layout(name: str, records: list[dict]):
@@ -56,14 +95,10 @@ def _layout(name: str, records: list[dict]):
     return table
 
 
-def _pivot(records: list[dict], metrics: str, skipped: list[str]):
+def _pivot(records: list[dict], metrics: str):
     """All records of the metrics asked for as one table; the other metrics are named on stderr."""
     from hdcid_cli.report.pivot import choose_metrics, pivot
 
-    if skipped and not records:
-        raise InputError("Nothing of that is a result that can be reported.")
-    if not records:
-        raise InputError("There is nothing to report: give files of records, or a pipe as in `hdcid cmg ave --train v --test a | hdcid report`.")
     shown = choose_metrics(records, metrics)
     others = sorted({str(record["metric"]) for record in records} - {str(record["metric"]) for record in shown})
     if not shown:
@@ -71,13 +106,6 @@ def _pivot(records: list[dict], metrics: str, skipped: list[str]):
     if others and metrics == "paper":
         say(f"also measured, shown with --metrics all: {', '.join(others)}")
     return pivot(shown)
-
-
-def _sources(files: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The files given; else standard input, unless a person sits there."""
-    if files:
-        return files
-    return () if sys.stdin.isatty() else (Path("-"),)
 
 
 def name_skipped(messages: list[str]) -> None:

@@ -44,6 +44,7 @@ from hdcid_cli import __version__
 from hdcid_cli.core.errors import InputError
 
 SCHEMA = "hdcid.result/1"
+TIMELINE_SCHEMA = "hdcid.timeline/1"
 REQUIRED = ("task", "train", "test", "metric", "value", "n", "protocol", "method", "seed")
 TEXTS = ("task", "train", "test", "metric", "protocol", "method")
 
@@ -105,42 +106,73 @@ def _cell(value) -> str:
     return str(value)
 
 
-def read_records(lines: Iterable[str], source: str, skip: Callable[[str], None] | None = None) -> Iterator[tuple[str, dict]]:
-    """Parse JSON Lines: yield ("FILE, line N", record).
+def timeline(clip: str, seconds: float, true: list[dict], predicted: list[dict], **fields) -> dict:
+    """One clip's events, as `cmg --timelines FILE` writes them (JSON Lines) and `report --timelines FILE` draws them.
 
-    A line that is not a record raises InputError with its place, or, if `skip`
-    is given, is handed to it as a sentence and left out.
+    Args:
+        seconds: length of the clip.
+        true, predicted: events as {"label": "dog", "start": 2.0, "end": 5.0}, in seconds.
+        fields: what was tested, as in a result: task, train, test, protocol, method, layers, toc, checkpoint.
     """
+    return {"schema": TIMELINE_SCHEMA, "clip": clip, "seconds": seconds, "true": true, "predicted": predicted, **fields}
+
+
+def read_records(
+    lines: Iterable[str], source: str, skip: Callable[[str], None] | None = None, schema: str = SCHEMA
+) -> Iterator[tuple[str, dict]]:
+    """Parse JSON Lines of one schema: yield ("FILE, line N", record).
+
+    A line that is not such a record raises InputError with its place, or, if
+    `skip` is given, is handed to it as a sentence and left out.
+    """
+    check = {SCHEMA: _check_result, TIMELINE_SCHEMA: _check_timeline}[schema]
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        place = f"{source}, line {number}"
         try:
-            yield place, parse_record(line, place)
+            record = _parse(line, schema)
+            check(record)
         except InputError as error:
+            message = f"{source}, line {number} {error}"
             if skip is None:
-                raise
-            skip(str(error))
+                raise InputError(message) from error
+            skip(message)
+        else:
+            yield f"{source}, line {number}", record
 
 
-def parse_record(line: str, place: str) -> dict:
-    """One line of JSON as a record; InputError names `place` and what is wrong with it."""
+def _parse(line: str, schema: str) -> dict:
     try:
         record = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{place} is not JSON ({getattr(error, 'msg', error)}).") from error
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        schema = record.get("schema") if isinstance(record, dict) else type(record).__name__
-        raise InputError(f"{place} is not a result of a known schema ({schema!r}, not {SCHEMA!r}).")
+        raise InputError(f"is not JSON ({getattr(error, 'msg', error)}).") from error
+    found = record.get("schema") if isinstance(record, dict) else type(record).__name__
+    if found != schema:
+        raise InputError(f"is of the schema {found!r}, not {schema!r}.")
+    return record
+
+
+def _check_result(record: dict) -> None:
     missing = [name for name in REQUIRED if name not in record]
     if missing:
-        raise InputError(f"{place} is a result without {', '.join(missing)}.")
+        raise InputError(f"is a result without {', '.join(missing)}.")
     for name in TEXTS:
-        if not isinstance(record.get(name), str):
-            raise InputError(f"{place} has the {name} {record.get(name)!r}, which is not a text.")
+        if not isinstance(record[name], str):
+            raise InputError(f"has the {name} {record[name]!r}, which is not a text.")
     for name in ("value", "chance"):
-        value = record.get(name)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if value is not None and not number:
-            raise InputError(f"{place} has the {name} {value!r}, which is not a number.")
-    return record
+        if record.get(name) is not None and not _is_number(record[name]):
+            raise InputError(f"has the {name} {record[name]!r}, which is not a number.")
+
+
+def _check_timeline(record: dict) -> None:
+    if not isinstance(record.get("clip"), str) or not _is_number(record.get("seconds")) or record["seconds"] <= 0:
+        raise InputError("is a timeline without the name of its clip or its seconds.")
+    for kind in ("true", "predicted"):
+        for event in record.get(kind) or ():
+            whole = isinstance(event, dict) and isinstance(event.get("label"), str) and _is_number(event.get("start")) and _is_number(event.get("end"))
+            if not whole or not 0 <= event["start"] <= event["end"] <= record["seconds"]:
+                raise InputError(f"has a {kind} event that is no label, start and end within the clip: {event!r}.")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -198,8 +198,7 @@ def as_json(tables: Sequence[Table]) -> str:
     return json.dumps({"schema": "hdcid.report/1", "tables": content}, ensure_ascii=False, indent=2)
 
 
-FORMATS = {"terminal": terminal, "markdown": markdown, "latex": latex, "csv": comma_separated, "json": as_json}
-SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".txt": "terminal"}
+RENDERERS = {"terminal": terminal, "markdown": markdown, "latex": latex, "csv": comma_separated, "json": as_json}
 
 
 def _texts(table: Table, plus_minus: str = " ± ") -> list[list[str]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
-from hdcid_cli.report.pivot import SUPERVISED, framing, label, notes_on, rank, several_models_a_run
+from hdcid_cli.report.pivot import SUPERVISED, framing, label, notes_on, rank, split_by_setting
 from hdcid_cli.report.results import QUANTITY, key
 from hdcid_cli.report.tables import Cell, Column, Row, Table
 
@@ -55,10 +55,11 @@ def lay_out(name: str, records: Sequence[dict]) -> tuple[Table, int]:
             cells += [None] * (len(columns) - len(cells))
             average = Cell(spec["average"]) if "average" in spec else None
             rows.append(Row((*spec["labels"], "paper"), (*cells, average), "paper"))
-        for variant, group in _grouped(found, variants):
+        groups = split_by_setting(found, list(variants))
+        for variant, group in sorted(groups, key=lambda pair: [rank(value) for value in pair[0].values()]):
             values = [[record["value"] for record in group if _belongs(record, column, spec)] for column in columns]
             cells = [Cell.of(found) if found else None for found in values]
-            source = ", ".join(["measured", *_described(variant, spec, layout)])
+            source = ", ".join(["measured", *_described(variant, variants, spec, layout)])
             rows.append(Row((*spec["labels"], source), (*cells, _average(cells, columns, spec)), "measured"))
     rows += _framing_rows(records, columns, rows, layout)
 
@@ -123,25 +124,15 @@ def _variants(records: Sequence[dict]) -> dict[str, str]:
     variants = dict(VARIANTS)
     if any(len(found - {"none"}) > 1 for found in choices.values()):
         variants["toc"] = "TOC {}"
-    if several_models_a_run(records):
-        variants["checkpoint"] = "model {}"
     return variants
 
 
-def _grouped(records: Sequence[dict], variants: dict[str, str]) -> list[tuple[dict, list[dict]]]:
-    """The records that agree in all variants together, in a fixed order: [({field: value, phrase}, records)]."""
-    groups = defaultdict(list)
-    for record in records:
-        groups[key(record, variants)].append(record)
-    ordered = sorted(groups, key=lambda values: [rank(value) for value in values])
-    return [({name: (value, phrase) for (name, phrase), value in zip(variants.items(), values)}, groups[values]) for values in ordered]
-
-
-def _described(variant: dict, spec: dict, layout: dict) -> list[str]:
+def _described(variant: dict, phrases: dict[str, str], spec: dict, layout: dict) -> list[str]:
     """The protocol, and whatever else is neither the row's own nor the paper's setting."""
+    phrases = {**phrases, "checkpoint": "model {}"}
     return [
-        phrase.format(label(name, value))
-        for name, (value, phrase) in variant.items()
+        phrases[name].format(label(name, value))
+        for name, value in variant.items()
         if value is not None and value not in (spec["match"].get(name), layout["settings"].get(name))
     ]
 

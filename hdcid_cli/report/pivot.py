@@ -46,18 +46,12 @@ def choose_metrics(records: Sequence[dict], metrics: str) -> list[dict]:
 def pivot(records: Sequence[dict], title: str = "Results") -> Table:
     """One row a setting, one column a task, direction and metric."""
     measured = [record for record in records if record["method"] != SUPERVISED]
-    quantities = sorted({key(record, QUANTITY) for record in measured or records}, key=_column_order)
-    fields = SETTING + (("checkpoint",) if several_models_a_run(measured) else ())
-    settings = defaultdict(list)
-    for record in measured:
-        settings[key(record, fields)].append(record)
-    ordered = sorted(settings, key=lambda setting: _row_order(dict(zip(fields, setting))))
-    shown = [name for name in fields if name in ALWAYS or len({setting[fields.index(name)] for setting in ordered}) > 1]
-    rows = []
-    for setting in ordered:
-        values = dict(zip(fields, setting))
-        cells = cells_of(settings[setting], quantities)
-        rows.append(Row(tuple(label(name, values[name]) for name in shown), cells, "measured"))
+    quantities = sorted({key(record, QUANTITY) for record in measured or records}, key=column_order)
+    settings = split_by_setting(measured, SETTING)
+    settings.sort(key=lambda pair: _row_order(pair[0]))
+    fields = (*SETTING, "checkpoint")
+    shown = [name for name in fields if name in ALWAYS or len({setting[name] for setting, _ in settings}) > 1]
+    rows = [Row(tuple(label(name, setting[name]) for name in shown), cells_of(found, quantities), "measured") for setting, found in settings]
     for name, protocol, cells in framing(records, quantities):
         labels = {"method": name, "protocol": protocol}
         rows.append(Row(tuple(labels.get(column, "") for column in shown), cells, name))
@@ -68,12 +62,25 @@ def pivot(records: Sequence[dict], title: str = "Results") -> Table:
     return Table(title, tuple(shown), columns, rows, notes_on(rows))
 
 
-def several_models_a_run(records: Sequence[dict]) -> bool:
-    """Whether one setting and seed was measured on several models, so that their mean would not be one over seeds."""
-    models = defaultdict(set)
+def split_by_setting(records: Sequence[dict], names: Sequence[str]) -> list[tuple[dict, list[dict]]]:
+    """Records that agree in the fields `names` together: [({field: value, ..., "checkpoint": ...}, records)].
+
+    The mean over a group should be one over seeds. So where one seed was measured
+    on several models (trained for longer, say), each model makes a group of its own.
+    """
+    groups = defaultdict(list)
     for record in records:
-        models[key(record, (*SETTING, "pretrain_seed", *QUANTITY, "seed"))].add(record.get("checkpoint"))
-    return any(len(found) > 1 for found in models.values())
+        groups[key(record, names)].append(record)
+    split = []
+    for values, group in groups.items():
+        models = defaultdict(list)
+        for record in group:
+            models[record.get("checkpoint")].append(record)
+        runs = {key(record, (*QUANTITY, "pretrain_seed", "seed")) for record in group}
+        if len(runs) == len(group):
+            models = {None: group}
+        split += [(dict(zip((*names, "checkpoint"), (*values, model))), found) for model, found in models.items()]
+    return split
 
 
 def cells_of(records: Sequence[dict], quantities: Sequence[tuple]) -> tuple[Cell | None, ...]:
@@ -130,7 +137,8 @@ def label(name: str, value) -> str:
     return str(value)
 
 
-def _column_order(quantity: tuple) -> tuple:
+def column_order(quantity: tuple) -> tuple:
+    """Tasks, metrics and directions in the papers' order, others after them."""
     task, train, test, metric = quantity
     metrics = PAPER_METRICS.get(task, ())
     return (

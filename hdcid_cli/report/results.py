@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.records import read_records
+from hdcid_cli.core.records import SCHEMA, TIMELINE_SCHEMA, read_records
 
 # What a result is of: one column of a table ...
 QUANTITY = ("task", "train", "test", "metric")
@@ -48,15 +48,20 @@ def read_results(files: Sequence[Path], skip: Skip) -> list[dict]:
     return _without_contradictions(placed, skip)
 
 
-def _read_file(file: Path, skip: Skip) -> list[tuple[str, dict]]:
+def read_timelines(files: Sequence[Path], skip: Skip) -> list[dict]:
+    """All usable timelines of `files`, in their order; other lines are handed to `skip`."""
+    return [record for file in files for _, record in _read_file(file, skip, TIMELINE_SCHEMA)]
+
+
+def _read_file(file: Path, skip: Skip, schema: str = SCHEMA) -> list[tuple[str, dict]]:
     if str(file) == "-":
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-        return list(read_records(sys.stdin, "standard input", skip))
+        return list(read_records(sys.stdin, "standard input", skip, schema))
     if file.is_dir():
         raise InputError(f"{file} is a folder; give the files of records in it, such as {file}/*.jsonl.")
     try:
         with open(file, encoding="utf-8-sig", errors="replace") as lines:
-            return list(read_records(lines, str(file), skip))
+            return list(read_records(lines, str(file), skip, schema))
     except OSError as error:
         raise InputError(f"The records {file} cannot be read: {error.strerror}.") from error
 

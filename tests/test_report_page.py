@@ -1,0 +1,194 @@
+"""`report -o report.html`: one page with everything in it, checked by parsing it (and in a browser, where one is installed)."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from test_report import lines, record, report
+
+from hdcid_cli.core.records import timeline
+from hdcid_cli.media.picture import read_picture, write_picture
+
+CODES, WIDTH = 12, 8
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Collects elements with attributes, text, and unbalanced tags of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts, self.open, self.unbalanced = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    def images(self):
+        return [attributes for tag, attributes in self.elements if tag == "img"]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Records of several codebook sizes, a checkpoint of two layers with TOC, timelines and overlay pictures."""
+    from hdcid_cli.models.checkpoint import save_model, write_config
+    from hdcid_cli.models.config import ModelConfig
+    from hdcid_cli.models.hdcid import HDCID
+
+    folder = tmp_path_factory.mktemp("report")
+    results = [
+        record(codebook=codebook, seed=seed, value=codebook / 10 + seed, toc=toc) for codebook in (100, 400) for seed in (0, 1) for toc in ("none", "128")
+    ]
+    (folder / "results.jsonl").write_text(lines(*results, record(method="<script>alert(1)</script>&amp;", value=12.0)))
+
+    config = ModelConfig(inputs={"audio": (6,), "text": (5,)}, layers=2, dim=WIDTH, codebook=CODES, heads=2, feedforward=8, specific=8)
+    model = HDCID(config)
+    checkpoint = folder / "my <run>"
+    checkpoint.mkdir()
+    write_config(checkpoint, {"model": config.to_dict(), "objective": {"align": ["cpc", "cmcm"]}, "train": {"seed": 0}})
+    save_model(checkpoint, model)
+    (checkpoint / "toc.json").write_text(json.dumps({"channels": [[0, 2, 5], [1, 3, 4]], "label": "3"}))
+    metrics = [{"step": step, "loss": 9 / step, "loss/1/cpc": 3 / step, "used/1/audio": step, "used/1/text": 2 * step} for step in (1, 2, 3)]
+    (checkpoint / "metrics.jsonl").write_text(lines(*metrics) + '{"step": 4, "lo')
+
+    events = [{"label": "Dog & cat", "start": 2.0, "end": 5.0}]
+    clips = [timeline(f"clip<{i}>", 10.0, events, [{"label": "Bell", "start": i / 2, "end": 9.0}], task="avvp", train="v", test="a") for i in range(5)]
+    (folder / "timelines.jsonl").write_text(lines(*clips))
+    for i in range(3):
+        write_picture(folder / "overlay" / f"clip{i}.png", np.full((20, 60, 3), 40 * i, np.uint8))
+    return folder, [codebook.double().numpy() for codebook in (layer.quantizer.codebook[0] for layer in model.layers)]
+
+
+def build(folder, *more):
+    outcome = report(
+        *(folder / "results.jsonl", "--checkpoint", folder / "my <run>", "--timelines", folder / "timelines.jsonl"),
+        *("--overlay", folder / "overlay", "--examples", 2, "-o", folder / "report.html", *more),
+    )
+    return outcome, (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(inputs):
+    outcome, text = build(inputs[0])
+    assert outcome.return_value == 0 and outcome.stdout == "", outcome.output
+    return text
+
+
+def test_page_is_balanced_and_refers_to_nothing_outside(page):
+    parsed = Page(page)
+    assert parsed.unbalanced == [] and parsed.open == []
+    assert "script" not in {tag for tag, _ in parsed.elements}
+    links = [attributes[name] for _, attributes in parsed.elements for name in ("src", "href") if name in attributes]
+    assert links and all(link.startswith(("data:image/png;base64,", "#")) for link in links)
+    assert not re.search(r"url\(|@import|https?:", page)
+    anchors = {attributes["id"] for tag, attributes in parsed.elements if tag == "section"}
+    assert {link[1:] for link in links if link.startswith("#")} == anchors
+
+
+def test_names_from_outside_are_text_and_not_markup(page):
+    texts = "".join(Page(page).texts)
+    for name in ("<script>alert(1)</script>&amp;", "my <run>", "clip<0>"):
+        assert name in texts
+
+
+def test_every_picture_can_be_decoded(page, tmp_path):
+    images = Page(page).images()
+    assert len(images) == 2 * 2 + 2  # two heat maps a layer, two overlays
+    for i, image in enumerate(images):
+        file = tmp_path / f"{i}.png"
+        file.write_bytes(base64.b64decode(image["src"].partition(",")[2], validate=True))
+        assert read_picture(file).shape == ((CODES, CODES, 3) if i < 4 else (20, 60, 3))
+        assert image["alt"]
+    drawings = re.findall(r"<svg.*?</svg>", page, flags=re.S)
+    assert len(drawings) == 1 + 3 + 2  # sizes of the codebook; loss, its one term, codes in use; two clips
+    for drawing in drawings:
+        ElementTree.fromstring(drawing)
+
+
+def test_heat_maps_show_cosine_similarities_of_the_chosen_channels(inputs, page, tmp_path):
+    (tmp_path / "map.png").write_bytes(base64.b64decode(Page(page).images()[1]["src"].partition(",")[2]))
+    pixels = read_picture(tmp_path / "map.png").astype(float)
+    rows = inputs[1][0][:, [0, 2, 5]]
+    cosines = (rows @ rows.T) / np.outer(np.linalg.norm(rows, axis=1), np.linalg.norm(rows, axis=1))
+    # Green falls from 255 at 0 to 30 at 1 and to 68 at -1.
+    expected = 255 - np.abs(cosines) * np.where(cosines < 0, 255 - 68, 255 - 30)
+    assert np.abs(pixels[..., 1] - expected).max() <= 1
+    assert (pixels[np.arange(CODES), np.arange(CODES)] == (170, 30, 30)).all()
+
+
+def test_tables_hold_the_measured_and_the_papers_numbers(page):
+    cells = [text.strip() for text in Page(page).texts]
+    assert "10.5\u2009±\u20090.7" in cells and "40.5\u2009±\u20090.7" in cells and "12.0" in cells
+    assert "Table 1: DCID, H-DCID and the effect of TOC on four tasks (pretrained on audio, video and text)" in cells
+    assert "Table 4: segmentation on AVSBench-S4 (pretrained on audio, video and text)" not in cells
+    paper = re.search(r'<tr class="paper">(?:(?!</tr>).)*64\.01</td></tr>', page).group()
+    assert re.findall(r'class="number">([\d.]+)<', paper) == ["49.0", "54.9", "76.0", "91.0", "54.4", "55.9", "70.7", "60.2", "64.01"]
+
+
+def test_timelines_are_drawn_to_scale(page):
+    drawing = ElementTree.fromstring(re.search(r'<svg[^>]*aria-label="clip&lt;1&gt;.*?</svg>', page, flags=re.S).group())
+    bars = {bar.get("class"): (float(bar.get("x")), float(bar.get("width"))) for bar in drawing.iter("rect")}
+    seconds = (380 - 118 - 10) / 10  # units a second
+    assert bars["true"] == pytest.approx((118 + 2 * seconds, 3 * seconds), abs=0.11)
+    assert bars["predicted"] == pytest.approx((118 + 0.5 * seconds, 8.5 * seconds), abs=0.11)
+    assert "2 of 5 clips." in page
+
+
+def test_broken_timelines_and_pictures_are_named(inputs):
+    folder, _ = inputs
+    broken = folder / "broken"
+    broken.mkdir()
+    (broken / "bad.png").write_text("no picture")
+    write_picture(broken / "good.png", np.zeros((4, 4, 3), np.uint8))
+    (broken / "t.jsonl").write_text(lines(timeline("c", 10.0, [{"label": "x", "start": 5, "end": 12}], []), record()))
+    outcome, _ = build(folder, "--overlay", broken, "--timelines", broken / "t.jsonl")
+    assert outcome.return_value == 3
+    for name in (f"{broken / 'bad.png'}", f"{broken / 't.jsonl'}, line 1", f"{broken / 't.jsonl'}, line 2"):
+        assert name in outcome.stderr
+
+
+def test_pictures_need_the_html_format_and_folders_that_exist(inputs):
+    folder, _ = inputs
+    assert "-o report.html" in str(report(folder / "results.jsonl", "--overlay", folder / "overlay").exception)
+    assert "no folder" in str(report("--overlay", folder / "none", "--format", "html").exception)
+    assert "not a checkpoint directory" in str(report("--checkpoint", folder, "--format", "html").exception)
+
+
+MEASURE = """<script>
+const broken = [...document.images].filter(image => !(image.complete && image.naturalWidth)).length;
+const small = [...document.querySelectorAll("svg text")].filter(text => text.getBoundingClientRect().height < 10).length;
+const scrolls = [...document.querySelectorAll(".scroll")].filter(box => box.scrollWidth > box.clientWidth).length;
+document.title = [innerWidth, document.documentElement.scrollWidth, broken, small, scrolls].join(" ");
+</script>"""
+
+
+def test_a_browser_shows_all_pictures_and_no_sideways_scrolling_on_a_phone(page, tmp_path):
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no headless browser (chromium) is installed")
+    (tmp_path / "page.html").write_text(page.replace("</body>", MEASURE + "</body>"), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=390,800", "--dump-dom", f"--user-data-dir={tmp_path / 'profile'}"]
+    outcome = subprocess.run([browser, *options, f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True, timeout=120)
+    seen, width, broken, small, scrolls = map(int, re.search(r"<title>([\d ]+)</title>", outcome.stdout).group(1).split())
+    assert width <= seen <= 500, "the page is wider than the phone"
+    assert (broken, small) == (0, 0)
+    assert scrolls >= 1, "wide tables scroll in their own boxes"
