@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import atomic_path, file_digest, replace_symlink, write_text
+from hdcid_cli.core.modalities import ORDER, letter
 
 FORMAT = "hdcid-checkpoint"
 VERSION = 1
@@ -92,6 +93,8 @@ class Checkpoint:
             "layers": model["layers"],
             "quantizer": model["quantizer"],
             "codebook": model["codebook"],
+            "modalities": "".join(letter(name) for name in ORDER if name in model["inputs"]),
+            "pretrain_clips": self.config.get("clips"),
             "checkpoint": self.digest,
             "checkpoint_name": self.name,
             "pretrain_seed": self.config.get("train", {}).get("seed"),

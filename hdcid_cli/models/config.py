@@ -24,7 +24,7 @@ class ModelConfig:
         specific: width of the specific features of a vector modality, one number or one a modality.
         text_hidden: hidden size a direction of the text's LSTM; 0 leaves the LSTM out.
         shared_transformer: one transformer for all modalities (MST).
-        norm_general: LayerNorm without affine terms on the general features before they are quantized.
+        standardize: bring every channel of the features to mean 0 and deviation 1 first (the published code does not).
     """
 
     inputs: dict = field(default_factory=dict)
@@ -43,7 +43,7 @@ class ModelConfig:
     specific: int | dict = 256
     text_hidden: int = 128
     shared_transformer: bool = False
-    norm_general: bool = False
+    standardize: bool = True
 
     def __post_init__(self):
         if not self.inputs:

@@ -8,6 +8,30 @@ import torch
 from torch import Tensor, nn
 
 
+class Standardize(nn.Module):
+    """Every channel to mean 0 and deviation 1 over the training clips: [B, T, ..., C] -> the same.
+
+    Backbones hand out non-negative features whose common part is larger than what tells clips apart.
+    Without this, general features start out nearly alike and a handful of codes serves them all.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("scale", torch.ones(channels))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """Take mean and deviation from features [..., C]; a channel that hardly varies is not blown up."""
+        x = x.flatten(0, -2).double()
+        deviation = x.std(dim=0, correction=0)
+        self.mean.copy_(x.mean(dim=0))
+        self.scale.copy_(deviation.clamp_min(0.1 * deviation.mean()).clamp_min(1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.scale
+
+
 class TextFront(nn.Module):
     """Words to contextual vectors: a 2-layer bidirectional LSTM, [B, T, 768] -> [B, T, 2 * hidden]."""
 

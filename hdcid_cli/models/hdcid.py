@@ -4,7 +4,7 @@ Layer 1 reads the features, layer k >= 2 the specific features of layer k - 1 (p
 4.2 and eq. 2). Every layer quantizes its general features with a codebook that all
 modalities share, and rebuilds its input from code and specific feature.
 
-    features -> [TextFront] -> layer 1: general -> code, specific -> layer 2: ... -> codes
+    features -> [Standardize] -> [TextFront] -> layer 1: general -> code, specific -> layer 2: ... -> codes
 
 `layers: 0` keeps the general encoders and the codebook alone; 1 is DCID, 2 is H-DCID.
 """
@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm
 
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
-from hdcid_cli.models.encoders import GeneralEncoder, MapPooling, MapSpecificEncoder, SpecificEncoder, TextFront, make_transformer
+from hdcid_cli.models.encoders import GeneralEncoder, MapPooling, MapSpecificEncoder, SpecificEncoder, Standardize, TextFront, make_transformer
 from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.models.quantizers.vq import straight_through
 
@@ -83,8 +82,7 @@ class Layer(nn.Module):
         """General feature z of one modality, [B, T, D]."""
         if name in self.pooling:
             x = self.pooling[name](x)
-        z = self.general[name](x, padding)
-        return layer_norm(z, z.shape[-1:]) if self.config.norm_general else z
+        return self.general[name](x, padding)
 
     def encode_specific(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
         """Specific feature for the decoder, and its summary (the same for a vector)."""
@@ -117,6 +115,9 @@ class HDCID(nn.Module):
         super().__init__()
         self.config = config
         shapes = dict(config.inputs)
+        self.standardize = nn.ModuleDict()
+        if config.standardize:
+            self.standardize.update({name: Standardize(shape[-1]) for name, shape in shapes.items()})
         self.text_front = None
         if config.text_hidden and len(shapes.get("text", ())) == 1:
             self.text_front = TextFront(shapes["text"][0], config.text_hidden)
@@ -130,8 +131,11 @@ class HDCID(nn.Module):
             widths = {name: shape[0] for name, shape in shapes.items()}
 
     def front(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What layer 1 reads: the features, text contextualised."""
+        """What layer 1 reads: the features, standardized, text contextualised."""
         features = {name: features[name] for name in self.config.modalities if name in features}
+        for name in self.standardize:
+            if name in features:
+                features[name] = self.standardize[name](features[name])
         if self.text_front is not None and "text" in features:
             features["text"] = self.text_front(features["text"])
         return features

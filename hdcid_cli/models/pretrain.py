@@ -103,10 +103,21 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     if world.is_main and not resumed:
         size = sum(p.numel() for p in model.parameters())
         say(f"{run.output}: {len(ids)} clips, {total} steps, {size / 1e6:.1f} million parameters, on {device}.")
+    reader = ClipReader(files, ids, run.cache)
+    if not resumed:
+        fit_standardize(model, reader)
     if run.compile:
         model.compile()
-    _loop(run, trainer, ClipReader(files, ids, run.cache), total, world)
+    _loop(run, trainer, reader, total, world)
     return run.output
+
+
+def fit_standardize(model: HDCID, reader: ClipReader, sample: int = 512) -> None:
+    """Give the model the mean and deviation of every feature channel, from `sample` clips spread over all."""
+    count = len(reader.ids)
+    features = reader.read(sorted({i * count // min(sample, count) for i in range(min(sample, count))}))
+    for name, standardize in model.standardize.items():
+        standardize.fit(torch.from_numpy(features[name]).to(next(model.parameters()).device))
 
 
 def _prepare(run: Run, config: dict, trainer: Trainer, ids: list[str], world: World) -> bool:

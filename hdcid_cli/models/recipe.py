@@ -10,9 +10,9 @@ from hdcid_cli.core.progress import say
 from hdcid_cli.models.data import epoch_batches
 from hdcid_cli.models.pretrain import Run
 
-MODEL = ("layers", "dim", "codebook", "quantizer", "dropout", "spatial_attention")
+MODEL = ("layers", "dim", "codebook", "quantizer", "dropout", "spatial_attention", "standardize")
 OBJECTIVE = ("club", "cpc_steps", "cpc_layers", "cpc_horizon")
-TRAIN = ("batch_size", "lr", "schedule", "decay", "codebook_start", "revival", "precision", "seed")
+TRAIN = ("batch_size", "lr", "schedule", "decay", "codebook_start", "revival", "idle", "precision", "seed")
 
 # A default run takes about so many steps: 5 epochs of 40,000 clips, or many of a few hundred.
 DEFAULT_STEPS = 1500
