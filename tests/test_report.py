@@ -61,7 +61,8 @@ def test_order_and_files_do_not_matter(tmp_path):
 
 
 def test_settings_are_rows_and_directions_columns():
-    table = rows(stdin=lines(record(), record(train="a", test="v", value=51.0), record(layers=1, value=40.0)))
+    table = rows(stdin=lines(record(layers_used=2), record(train="a", test="v", value=51.0, layers_used=2), record(layers=1, layers_used=1, value=40.0)))
+    assert "layers_used" not in table[0]
     assert [(row["layers"], row["ave precision v→a"], row["ave precision a→v"]) for row in table if row["kind"] == "measured"] == [
         ("1", "40.0", ""),
         ("2", "44.0", "51.0"),
@@ -77,6 +78,18 @@ def test_ceiling_stands_in_the_column_of_the_tested_modality_and_chance_below():
     assert (ceiling["kind"], ceiling["ave precision v→a"], ceiling["ave precision a→v"]) == ("supervised", "78.0", "94.0")
     assert (chance["kind"], chance["ave precision v→a"]) == ("chance", "10.0")
     assert measured["kind"] == "measured"
+
+
+def test_ceilings_of_two_backbones_are_not_averaged():
+    supervised = [
+        record(method="supervised", train="a", test="a", value=value, backbone=backbone, checkpoint=None)
+        for value, backbone in ((78.0, "logmel"), (88.0, "vggish"))
+    ]
+    table = rows(stdin=lines(record(backbone="logmel"), *supervised))
+    assert {row["method"]: row["ave precision v→a"] for row in table if row["kind"] == "supervised"} == {
+        "supervised, logmel": "78.0",
+        "supervised, vggish": "88.0",
+    }
 
 
 def test_models_of_one_seed_are_not_averaged():

@@ -134,7 +134,7 @@ def test_table2_reads_quantizers_and_the_labelled_modality():
 def test_table3_has_all_seventeen_methods_and_places_results_by_the_size_of_the_data():
     methods = [(layers, name) for layers in (0, 1, 2) for name in ("smit", "mst", "codis", "turn", "cmcm")] + [(1, "cpc,cmcm"), (2, "cmcm,cpc")]
     common = dict(modalities="av", train="a", test="v", chance=None)
-    records = [record(layers=layers, method=name, value=float(i), pretrain_clips=23800, **common) for i, (layers, name) in enumerate(methods)]
+    records = [record(layers=layers, layers_used=max(1, layers), method=name, value=float(i), pretrain_clips=23800, **common) for i, (layers, name) in enumerate(methods)]
     records += [record(layers=1, method="cmcm", value=99.0, pretrain_clips=280, **common)]
     rows = table("table3", *records)
     found = {key[0]: row["VGGsounds-AVEL 24K AVE A→V"] for key, row in rows.items() if key[-1] == "measured, heldout"}

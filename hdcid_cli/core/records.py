@@ -22,11 +22,12 @@ method*      what aligned the modalities ("cpc,cmcm", ...), or "supervised" for 
 layers       number of disentangling layers (0, 1, 2, ...), null for "supervised"
 quantizer    "vq", "rvq:4", "fsq:8,5,5,2", null for "supervised"
 codebook     codes a layer (400), null for "supervised"
-layers_used  layers whose codes the task read, where it read fewer than the model has
+layers_used  layers whose codes the task read
 toc          "none" or what was selected, such as "128" or "224/196"
 toc_criterion  "similarity", "variance" or "both" (the default) where toc is not "none"
 modalities   what the model was pretrained on ("av", "avt", ...)
 pretrain_clips  and on how many clips
+backbone     of the features that were tested
 checkpoint   digest of the model, null for "supervised"
 seed*        of the probe; `pretrain_seed` is the checkpoint's
 versions*    {"hdcid": ..., "torch": ...}

@@ -83,7 +83,6 @@ def _normal(record: dict, sizes: set[int]) -> dict:
         "quantizer": "vq" if record.get("quantizer") in ("rvq:1", None) else str(record["quantizer"]),
         "toc": toc,
         "toc_criterion": record.get("toc_criterion") or "both" if toc != "none" else None,
-        "layers_used": record.get("layers_used") or record.get("layers"),
         "pretrain_clips": None if size else clips,
         "size": size,
     }
@@ -93,7 +92,7 @@ def _matches(record: dict, spec: dict, columns: Sequence[dict]) -> bool:
     """Whether a (normal) record was made as the row says and is of one of the columns."""
     if "match" not in spec or not any(_belongs(record, column, spec) for column in columns):
         return False
-    wanted = {"layers_used": spec["match"]["layers"], **spec["match"]}
+    wanted = {"layers_used": None, **spec["match"]}
     method = wanted.pop("method", None)
     quantizer = wanted.pop("quantizer", record["quantizer"])
     toc = wanted.pop("toc", None)
@@ -160,9 +159,9 @@ def _framing_rows(records: Sequence[dict], columns: Sequence[dict], rows: Sequen
     """The ceiling and chance of the columns in which something was measured."""
     used = [any(row.cells[i] for row in rows if row.kind == "measured") for i in range(len(columns))]
     framed = []
-    for kind, protocol, cells in framing(records, [tuple(column["of"]) for column in columns]):
+    for kind, name, protocol, cells in framing(records, [tuple(column["of"]) for column in columns]):
         cells = [cell if column_used else None for cell, column_used in zip(cells, used)]
         if any(cells):
-            labels = (kind, *[""] * (len(layout["labels"]) - 1), f"measured, {protocol}")
+            labels = (name, *[""] * (len(layout["labels"]) - 1), f"measured, {protocol}")
             framed.append(Row(labels, (*cells, None), kind))
     return framed

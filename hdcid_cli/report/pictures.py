@@ -88,17 +88,16 @@ def _thinned(points: Sequence[tuple]) -> list[tuple]:
 
 def heat_maps(codebook: np.ndarray, channels: np.ndarray | None) -> list[str]:
     """Cosine similarities of all pairs of codes, on all channels and on those that TOC kept (paper, Fig. 2); [L, D]."""
-    from hdcid_cli.models.toc import code_similarities
+    from hdcid_cli.models.toc import code_similarities, mean_similarity
 
     chosen = [(None, f"all {codebook.shape[1]} channels")]
     if channels is not None:
         chosen.append((channels, f"the {len(channels)} channels that TOC kept"))
     pictures = []
     for selection, name in chosen:
-        similarities = code_similarities(codebook, selection)
-        others = similarities[~np.eye(len(similarities), dtype=bool)]
-        caption = f"{name}: mean similarity of two codes {others.mean():.3f}"
-        pictures.append(figure(inline_image(similarity_png(similarities), caption), caption, "heat"))
+        caption = f"{name}: mean similarity of two codes {mean_similarity(codebook, selection):.3f}"
+        picture = similarity_png(code_similarities(codebook, selection))
+        pictures.append(figure(inline_image(picture, caption), caption, "heat"))
     return pictures
 
 

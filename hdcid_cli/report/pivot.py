@@ -17,7 +17,7 @@ PAPER_METRICS = {
     "avvp": ("accuracy",),
     "ave2avvp": ("f1",),
     "ucf2vgg": ("precision",),
-    "vggsound": ("precision", "accuracy"),
+    "vggsound": ("precision", "segment_accuracy"),
     "segment": ("miou", "fscore"),
 }
 TASKS = list(PAPER_METRICS)
@@ -52,9 +52,9 @@ def pivot(records: Sequence[dict], title: str = "Results") -> Table:
     fields = (*SETTING, "checkpoint")
     shown = [name for name in fields if name in ALWAYS or len({setting[name] for setting, _ in settings}) > 1]
     rows = [Row(tuple(label(name, setting[name]) for name in shown), cells_of(found, quantities), "measured") for setting, found in settings]
-    for name, protocol, cells in framing(records, quantities):
+    for kind, name, protocol, cells in framing(records, quantities):
         labels = {"method": name, "protocol": protocol}
-        rows.append(Row(tuple(labels.get(column, "") for column in shown), cells, name))
+        rows.append(Row(tuple(labels.get(column, "") for column in shown), cells, kind))
     columns = [
         Column((f"{task} {metric}", f"{train}→{test}"), digits_for([row.cells[i].mean for row in rows if row.cells[i]]))
         for i, (task, train, test, metric) in enumerate(quantities)
@@ -91,29 +91,41 @@ def cells_of(records: Sequence[dict], quantities: Sequence[tuple]) -> tuple[Cell
     return tuple(Cell.of(values[quantity]) if quantity in values else None for quantity in quantities)
 
 
-def framing(records: Sequence[dict], quantities: Sequence[tuple]) -> Iterator[tuple[str, str, tuple[Cell | None, ...]]]:
-    """The ceiling and chance of each column: ("supervised" or "chance", protocol, cells).
+def framing(records: Sequence[dict], quantities: Sequence[tuple]) -> Iterator[tuple[str, str, str, tuple[Cell | None, ...]]]:
+    """The ceiling and chance of each column: ("supervised" or "chance", name, protocol, cells).
 
     A column's ceiling is the supervised probe of the same task, metric and
     *tested* modality: what a decoder reaches that need not cross modalities.
     """
     for protocol in sorted({record["protocol"] for record in records}):
-        ceiling = defaultdict(list)
-        chance = defaultdict(list)
-        for record in records:
-            if record["protocol"] != protocol:
-                continue
-            if record["method"] == SUPERVISED:
+        of_protocol = [record for record in records if record["protocol"] == protocol]
+        supervised = [record for record in of_protocol if record["method"] == SUPERVISED]
+        for name, group in _by_backbone(supervised).items():
+            ceiling = defaultdict(list)
+            for record in group:
                 ceiling[key(record, ("task", "test", "metric"))].append(record["value"])
+            values = [ceiling.get((task, test, metric)) for task, _, test, metric in quantities]
+            yield SUPERVISED, name, protocol, tuple(Cell.of(found) if found else None for found in values)
+        chance = defaultdict(list)
+        for record in of_protocol:
             if record.get("chance") is not None:
                 chance[key(record, QUANTITY)].append(record["chance"])
-        if ceiling:
-            values = [ceiling.get((task, test, metric)) for task, _, test, metric in quantities]
-            yield SUPERVISED, protocol, tuple(Cell.of(found) if found else None for found in values)
         if chance:
             # Chance varies with the labels that were drawn, not with what was learned: no deviation.
             values = [chance.get(quantity) for quantity in quantities]
-            yield CHANCE, protocol, tuple(Cell(fmean(found)) if found else None for found in values)
+            yield CHANCE, CHANCE, protocol, tuple(Cell(fmean(found)) if found else None for found in values)
+
+
+def _by_backbone(supervised: Sequence[dict]) -> dict[str, list[dict]]:
+    """One ceiling for all records, or one for each backbone where a modality has several."""
+    backbones = defaultdict(set)
+    for record in supervised:
+        backbones[record["test"]].add(record.get("backbone"))
+    groups = defaultdict(list)
+    for record in supervised:
+        several = len(backbones[record["test"]]) > 1
+        groups[f"{SUPERVISED}, {record.get('backbone')}" if several else SUPERVISED].append(record)
+    return groups
 
 
 def notes_on(rows: Sequence[Row]) -> list[str]:

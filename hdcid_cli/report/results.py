@@ -24,8 +24,8 @@ SETTING = (
     "modalities",
     "pretrain_clips",
 )
-# ... and which repetition it is.
-RUN = ("checkpoint", "pretrain_seed", "seed")
+# ... and which repetition it is, on which features.
+RUN = ("checkpoint", "pretrain_seed", "seed", "backbone")
 
 Skip = Callable[[str], None]
 
@@ -73,6 +73,8 @@ def _without_contradictions(placed: list[tuple[str, dict]], skip: Skip) -> list[
     """
     groups = defaultdict(list)
     for place, record in placed:
+        if record.get("layers_used") == max(1, record.get("layers") or 1):  # 0 layers have a codebook, too
+            record = {**record, "layers_used": None}  # all of them: nothing to tell
         groups[key(record, QUANTITY + SETTING + RUN)].append((place, record))
     kept = []
     for group in groups.values():
