@@ -1,0 +1,1 @@
+"""What codes are good for: annotations, the probe, metrics, retrieval, code analysis, segmentation."""

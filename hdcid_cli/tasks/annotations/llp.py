@@ -1,0 +1,98 @@
+"""LLP, the data set of audio-visual video parsing (Tian et al. 2020, https://arxiv.org/abs/2007.10558).
+
+What is heard and what is seen are annotated apart, in `AVVP_eval_audio*.csv` and
+`AVVP_eval_visual*.csv`: columns filename, onset, offset, event_labels, in the official
+files one event a line, in the combined ones all events of a clip on one line, separated by
+commas. All lines of a clip are taken together, whichever format. A `filename` is a video
+and a window, `4YdbENYcIyE_23_33`; features may be named so or by the video alone.
+
+Splits: `split.csv` (`category,video_id,split`), or the official lists `AVVP_train.csv`,
+`AVVP_val_pd.csv` and `AVVP_test_pd.csv`. The real training list has no times, so that the
+clips of LLP's `val` are all that a decoder can learn from.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.tasks.annotations import tables
+from hdcid_cli.tasks.annotations.ave import read_split_table
+from hdcid_cli.tasks.annotations.clips import Annotations, Clip, EventList
+
+FILES = {
+    "audio": ("AVVP_eval_audio_checked_combined.csv", "AVVP_eval_audio.csv"),
+    "video": ("AVVP_eval_visual_checked_combined.csv", "AVVP_eval_visual.csv"),
+}
+SPLIT_FILES = {"train": "AVVP_train.csv", "val": "AVVP_val_pd.csv", "test": "AVVP_test_pd.csv"}
+COLUMNS = ("filename", "onset", "offset", "event_labels")
+
+
+def read(data: Path, modality: str) -> Annotations:
+    """Read what is heard (audio) or seen (video) from `data/avvp` or from `data` itself."""
+    places = tables.folders(data, "avvp")
+    path = tables.require(data, places, *FILES[modality], what=f"LLP's annotation of the {modality}")
+    listed = tables.find(places, "AVVP_Categories.txt", "Categories.txt")
+    classes = tables.names(listed) if listed else _classes(places)
+    annotations = read_events(path, classes)
+    splits = _splits(places)
+    for clip in annotations.clips:
+        clip.split = splits.get(clip.id, splits.get(clip.group))
+        if splits and clip.split is None:
+            annotations.problems.append(f"{path}, line {clip.line}: clip {clip.id} is in none of the lists of splits")
+    return annotations
+
+
+def read_events(path: Path, classes: Sequence[str]) -> Annotations:
+    """Read one file of events, official or combined."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    events: dict[str, EventList] = {}
+    lines: dict[str, int] = {}
+    problems = []
+    combined = False
+    for row in tables.table(path, *COLUMNS):
+        onsets, offsets, labels = (row[column].split(",") for column in COLUMNS[1:])
+        if not len(onsets) == len(offsets) == len(labels):
+            raise InputError(f"{path}, line {row.line}: {len(onsets)} onsets, {len(offsets)} offsets and {len(labels)} events.")
+        combined = combined or len(labels) > 1
+        name = row["filename"]
+        if combined and name in events:
+            problems.append(f"{path}, line {row.line}: clip {name} was listed on line {lines[name]} already; its events are put together")
+        clip = events.setdefault(name, EventList())
+        lines.setdefault(name, row.line)
+        for onset, offset, label in zip(onsets, offsets, labels):
+            if label not in numbers:
+                problems.append(f"{path}, line {row.line}: there is no class {label!r}; the event is left out")
+                continue
+            problem = clip.add(numbers[label], tables.number(onset, path, row.line), tables.number(offset, path, row.line), label)
+            if problem:
+                problems.append(f"{path}, line {row.line}: clip {name}: {problem}")
+    if not events:
+        raise InputError(f"{path} names no clips.")
+    clips = [Clip(name, None, None, found.events, video_id(name), lines[name]) for name, found in events.items()]
+    return Annotations(path, tuple(classes), clips, problems)
+
+
+def video_id(filename: str) -> str:
+    """`4YdbENYcIyE_23_33` -> `4YdbENYcIyE` (some official lines end in a stray character)."""
+    return re.sub(r"_\d+_\d+\W*$", "", filename)
+
+
+def _classes(places: Sequence[Path]) -> tuple[str, ...]:
+    """Without a list of categories: all labels of both files, sorted."""
+    found = set()
+    for files in FILES.values():
+        if path := tables.find(places, *files):
+            found.update(label for row in tables.table(path, *COLUMNS) for label in row["event_labels"].split(","))
+    return tuple(sorted(found))
+
+
+def _splits(places: Sequence[Path]) -> dict[str, str]:
+    """{filename or video: split}."""
+    if path := tables.find(places, "split.csv"):
+        return {video: split for video, (split, _) in read_split_table(path).items()}
+    splits = {}
+    for split, name in SPLIT_FILES.items():
+        if path := tables.find(places, name):
+            splits.update({row["filename"]: split for row in tables.table(path, "filename")})
+    return splits

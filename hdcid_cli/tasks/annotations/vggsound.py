@@ -1,0 +1,71 @@
+"""VGGSound-AVEL 40k and 90k: 141 classes, one a clip (Zhou et al. 2021, https://arxiv.org/abs/2104.00239).
+
+`vggsound-avel40k.csv` (or `...90k-new.csv`) has the columns `category,video_id,split`;
+`VggsoundAVEL40kCategories.txt` lists the classes. When in the clip the event takes place is
+published as one small file a clip, `labels/ID.zip` with a pickled array of T zeros and
+ones; columns `onset` and `offset` in the table do as well. Localisation needs either.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hdcid_cli.tasks.annotations import tables
+from hdcid_cli.tasks.annotations.clips import Annotations, Clip, Event, EventList
+
+FOLDERS = ("vggsound", "vggsound_avel")
+TABLES = ("vggsound-avel40k.csv", "vggsound-avel90k-new.csv", "vggsound-avel90k.csv", "vggsound-avel100k-new.csv", "split.csv")
+CATEGORIES = ("VggsoundAVEL40kCategories.txt", "VggsoundAVELCategories.txt", "Categories.txt")
+
+
+def read(data: Path) -> Annotations:
+    """Read the clips; their events too where times are given."""
+    places = tables.folders(data, *FOLDERS)
+    what = "the annotation of VGGSound-AVEL"
+    path = tables.require(data, places, *TABLES, what=what)
+    classes = tables.names(tables.require(data, places, *CATEGORIES, what=what))
+    annotations = read_categories(path, classes)
+    labels = path.parent / "labels"
+    if labels.is_dir():
+        _read_segments(labels, annotations)
+    return annotations
+
+
+def read_categories(path: Path, classes: Sequence[str]) -> Annotations:
+    """A table `category,video_id[,split][,onset,offset]`: one clip a line."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    first: dict[str, int] = {}
+    clips, problems = [], []
+    for row in tables.table(path, "category", "video_id"):
+        video, category = row["video_id"], row["category"]
+        if category not in numbers:
+            problems.append(f"{path}, line {row.line}: there is no class {category!r}; clip {video} is left out")
+            continue
+        if video in first:
+            problems.append(f"{path}, line {row.line}: clip {video} was listed on line {first[video]} already; this line is left out")
+            continue
+        first[video] = row.line
+        split = tables.split_name(row["split"], path, row.line) if row.get("split") else None
+        events = EventList()
+        if row.get("onset") and row.get("offset"):
+            times = (tables.number(row[name], path, row.line) for name in ("onset", "offset"))
+            problem = events.add(numbers[category], *times, category)
+            if problem:
+                problems.append(f"{path}, line {row.line}: {problem}")
+        clips.append(Clip(video, split, numbers[category], events.events, line=row.line))
+    return Annotations(path, tuple(classes), clips, problems)
+
+
+def _read_segments(folder: Path, annotations: Annotations) -> None:
+    """Add the events of `labels/ID.zip`: runs of ones, a second each."""
+    from hdcid_cli.core.pickles import read_zipped_array
+
+    for clip in annotations.clips:
+        path = folder / f"{clip.id}.zip"
+        if not path.exists():
+            annotations.problems.append(f"{path} is missing, so clip {clip.id} has no times")
+            continue
+        active = np.asarray(read_zipped_array(path)).reshape(-1) > 0
+        edges = np.flatnonzero(np.diff(active.astype(int), prepend=0, append=0))
+        clip.events = [Event(clip.label, float(start), float(end)) for start, end in zip(edges[::2], edges[1::2])]

@@ -1,0 +1,113 @@
+"""From files to records: opens annotations, features and checkpoint for a task, and runs it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import open_features
+from hdcid_cli.core.modalities import letter
+from hdcid_cli.core.progress import say, warn
+from hdcid_cli.core.records import result
+from hdcid_cli.tasks.annotations.clips import Annotations
+from hdcid_cli.tasks.cmg import LOCALISATION, TASKS, Settings, Task, evaluate
+from hdcid_cli.tasks.inputs import code_inputs, feature_inputs
+
+# So many oddities of the annotations are told; the rest is counted.
+TOLD = 5
+
+
+def run_task(
+    name: str,
+    train: str,
+    test: str,
+    data: Path,
+    features: Path,
+    test_features: Path | None = None,
+    checkpoint: Path | None = None,
+    checkpoints: Path = Path("checkpoints"),
+    protocol: str = "heldout",
+    supervised: bool = False,
+    toc: str = "stored",
+    layers_used: int | None = None,
+    epochs: int | None = None,
+    batch_size: int = 80,
+    lr: float = 4e-4,
+    seed: int = 0,
+    seeds: int = 1,
+    per_class: bool = False,
+    strict: bool = False,
+    device: str = "auto",
+) -> Iterator[dict]:
+    """Run one task in one direction and yield its records, the papers' metric first.
+
+    Args are those of `hdcid cmg`; `train` and `test` are full names of modalities.
+    """
+    settings = Settings(protocol, epochs, batch_size, lr, supervised)
+    if supervised and train != test:
+        raise InputError(f"A supervised probe reads raw features, so it is tested on what it learns on: --train {letter(test)} --test {letter(test)}.")
+    complain = _error if strict else warn
+    for task in TASKS[name]:
+        if task.kind == LOCALISATION and "text" in (train, test):
+            if len(TASKS[name]) > 1:
+                continue
+            raise InputError(f"{name} asks what happens in each second, and words have no seconds: use v and a.")
+        source, target = task.read(data, train, test)
+        if task.kind == LOCALISATION and not any(clip.events for clip in source.clips):
+            if len(TASKS[name]) == 1:
+                raise InputError(f"{source.source} gives no times of events.")
+            say(f"{name}: no times of events (labels/ID.zip or columns onset, offset), so clips are classified and events not localised")
+            continue
+        _tell_problems(source, target, complain)
+        inputs, model = _open_inputs(task, train, test, features, test_features or features, checkpoint, checkpoints, device, toc, layers_used, supervised)
+        range_of_seeds = range(seed, seed + seeds)
+        for fields in evaluate(task, settings, source, target, *inputs, range_of_seeds, device, complain):
+            scores = fields.pop("per_class")
+            if per_class and scores is not None:
+                fields["per_class"] = {label: _finite(value) for label, value in zip((*source.classes, "background"), scores)}
+            yield result(**fields, **model)
+
+
+def _open_inputs(task: Task, train: str, test: str, features, test_features, checkpoint, checkpoints, device, toc, layers_used, supervised):
+    """((what is learned on, what is tested on), the fields of a record that say of which model it is)."""
+    files = {train: open_features(features, train)}
+    same = train == test and test_features == features
+    second = files[train] if same else open_features(test_features, test)
+    backbone = {"backbone": second.backbone}
+    if supervised:
+        first = feature_inputs(files[train])
+        model = {"method": "supervised", "layers": None, "quantizer": None, "codebook": None, "toc": None, "checkpoint": None}
+        return (first, first if same else feature_inputs(second)), model | backbone
+    from hdcid_cli.models.checkpoint import open_checkpoint
+    from hdcid_cli.models.toc import resolve_toc
+
+    opened = open_checkpoint(checkpoint, checkpoints, device)
+    levels = len(opened.codebooks)
+    if layers_used is not None and layers_used > levels:
+        raise InputError(f"{opened.path} has {levels} layers of codes: --layers-used {layers_used} cannot be read.")
+    selection = resolve_toc(toc, opened, task.name, train)
+    first = code_inputs(opened, files[train], selection, layers_used)
+    inputs = (first, first if same else code_inputs(opened, second, selection, layers_used))
+    model = opened.describe() | {
+        "layers_used": layers_used or levels,
+        "toc": selection.label if selection else "none",
+    }
+    if selection and toc == "stored":
+        model["toc_criterion"] = opened.toc["criterion"]
+    return inputs, model | backbone
+
+
+def _tell_problems(source: Annotations, target: Annotations, complain) -> None:
+    """Say what is odd in the annotations; with --strict the first oddity ends the run."""
+    problems = list(dict.fromkeys(source.problems + target.problems))
+    for problem in problems[:TOLD]:
+        complain(f"{problem}.")
+    if len(problems) > TOLD:
+        complain(f"the annotations have {len(problems) - TOLD} more such lines.")
+
+
+def _error(message: str) -> None:
+    raise InputError(message[0].upper() + message[1:])
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if value == value else None
