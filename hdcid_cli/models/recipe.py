@@ -11,12 +11,17 @@ from hdcid_cli.models.data import epoch_batches
 from hdcid_cli.models.pretrain import Run
 
 MODEL = ("layers", "dim", "codebook", "quantizer", "dropout", "spatial_attention", "standardize")
-OBJECTIVE = ("club", "cpc_steps", "cpc_layers", "cpc_horizon")
-TRAIN = ("batch_size", "lr", "schedule", "decay", "codebook_start", "revival", "idle", "precision", "seed")
+OBJECTIVE = ("club", "club_weight", "club_gradient", "cpc_steps", "cpc_layers", "cpc_horizon")
+TRAIN = ("lr", "schedule", "decay", "codebook_start", "revival", "idle", "precision", "seed")
 
-# A default run takes about so many steps: 5 epochs of 40,000 clips, or many of a few hundred.
-DEFAULT_STEPS = 1500
+# A default run has at least so many epochs (the published number) and so many steps, so that a few
+# hundred clips are seen often enough and 40,000 are not seen too often.
 LEAST_EPOCHS = 5
+LEAST_STEPS = 480
+
+# The published batch, and a smaller one for few clips: more steps an epoch help more than more negatives.
+BATCH = 80
+SMALL_BATCH, FEW_CLIPS = 40, 2000
 
 
 def run_from_options(values: dict) -> Run:
@@ -26,8 +31,9 @@ def run_from_options(values: dict) -> Run:
     align = tuple(part.strip() for part in values["align"].split(",") if part.strip())
     with open_features(values["features"], names[0]) as first:
         count = len(first) if clips is None else sum(name in clips for name in first.ids)
-    steps = len(epoch_batches(max(1, count), values["batch_size"], 0, 0))
-    epochs = values["epochs"] or max(LEAST_EPOCHS, round(DEFAULT_STEPS / steps))
+    batch_size = values["batch_size"] or (SMALL_BATCH if count < FEW_CLIPS else BATCH)
+    steps = len(epoch_batches(max(1, count), batch_size, 0, 0))
+    epochs = values["epochs"] or max(LEAST_EPOCHS, -(-LEAST_STEPS // steps))
     warmup = values["warmup"] if values["warmup"] is not None else max(1, epochs * 3 // 5)
     if values["layers"] > 1 and warmup * (values["layers"] - 1) >= epochs:
         say(f"With --warmup {warmup} and --epochs {epochs} not every layer gets to learn; {warmup * (values['layers'] - 1) + 1} epochs would do.")
@@ -37,7 +43,7 @@ def run_from_options(values: dict) -> Run:
         output=values["output"] or values["checkpoints"] / run_name(values, names, align),
         model={key: values[key] for key in MODEL},
         objective={"align": align, **{key: values[key] for key in OBJECTIVE}},
-        train={"epochs": epochs, "warmup": warmup, **{key: values[key] for key in TRAIN}},
+        train={"epochs": epochs, "warmup": warmup, "batch_size": batch_size, **{key: values[key] for key in TRAIN}},
         clips=clips,
         device=values["device"],
         cache=values["cache"],
