@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from hdcid_cli.media.clips import Clip
+
+if TYPE_CHECKING:  # the command line reads this module for its options and should not wait for numpy
+    import numpy as np
+
+PRECISIONS = ("auto", "float32", "tf32", "float16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,22 @@ class Options:
     Attributes:
         seconds: segments a clip at most: seconds of video and audio, words of text.
         fps: frames sampled a second.
+        weights: file of weights, or the name of a published one; None for the backbone's own.
+        pca: the same for VGGish's post-processing; None for raw embeddings.
+        model: text encoder, a local folder or a name on the Hugging Face hub.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: one of `PRECISIONS`; "auto" is float16 on a GPU and float32 elsewhere.
+        batch_size: parts (seconds, captions) that go through the network together; None for what suits the device.
     """
 
     seconds: int = 10
     fps: int = 16
+    weights: str | None = None
+    pca: str | None = None
+    model: str = "bert-base-uncased"
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,7 @@ class Backbone:
         prepare: clip -> its parts one after the other; runs in worker processes, so it can be pickled and
             imports no torch. A part is an array whose first axis counts segments, or whatever `network` takes.
         network: parts -> features [t, *shape] of each part; None if the parts are the features.
+        batch_size: parts that `network` takes at once.
         weights: digest of the weights; "none" without.
         dtype: of the feature file.
     """
@@ -40,6 +56,7 @@ class Backbone:
     modality: str
     shape: tuple[int, ...]
     prepare: Callable[[Clip], Iterator[Any]]
-    network: Callable[[Sequence[Any]], Sequence[np.ndarray]] | None = None
+    network: Callable[[Sequence[Any]], "Sequence[np.ndarray]"] | None = None
+    batch_size: int = 1
     weights: str = "none"
     dtype: str = "float32"

@@ -1,6 +1,7 @@
 """Clips to a feature file: workers decode, the network takes parts of many clips at once, one writer writes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from hdcid_cli.media.workers import Event, read_clips
 
 
 def extract(
-    clips: Sequence[Clip], backbone: Backbone, writer: FeatureWriter, segments: int, workers: int | None = None, batch_size: int = 1
+    clips: Sequence[Clip], backbone: Backbone, writer: FeatureWriter, segments: int, workers: int | None = None
 ) -> Iterator[tuple[Clip, str | None]]:
     """Write the features of every clip that `writer` does not hold yet.
 
@@ -20,7 +21,6 @@ def extract(
         clips: all of them are rows of `writer`.
         segments: T; a shorter clip repeats its last segment (text: zeros).
         workers: decoding processes; 0 decodes in this one, None takes one a core.
-        batch_size: parts that go through the network together.
 
     Yields:
         (clip, None) once it is written, (clip, reason) if it could not be read.
@@ -28,7 +28,7 @@ def extract(
     missing = set(writer.pending)
     events = read_clips([clip for clip in clips if clip.id in missing], backbone.prepare, workers)
     if backbone.network:
-        events = _through_network(events, backbone, batch_size)
+        events = _through_network(events, backbone)
     parts: dict[str, list[np.ndarray]] = {}
     for clip, part, error in events:
         if part is not None:
@@ -52,21 +52,24 @@ def pad(features: np.ndarray, segments: int, zeros: bool) -> tuple[np.ndarray, i
     return np.pad(features, widths, mode="constant" if zeros else "edge"), valid
 
 
-def _through_network(events: Iterable[Event], backbone: Backbone, batch_size: int) -> Iterator[Event]:
-    """The same events with the network's output for each part, `batch_size` parts at a time."""
-    waiting: list[Event] = []
+def _through_network(events: Iterable[Event], backbone: Backbone) -> Iterator[Event]:
+    """The same events with the network's output for each part; one batch computes while the next is read."""
+    batch: list[Event] = []
     parts = 0
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        computing = thread.submit(list)  # the batch before this one; none yet
+        for event in events:
+            batch.append(event)
+            parts += event[1] is not None
+            if parts == backbone.batch_size:
+                before, computing = computing, thread.submit(_compute, batch, backbone.network)
+                yield from before.result()
+                batch, parts = [], 0
+        yield from computing.result()
+        yield from _compute(batch, backbone.network)
 
-    def flush() -> Iterator[Event]:
-        outputs = iter(backbone.network([part for _, part, _ in waiting if part is not None]) if parts else ())
-        for clip, part, error in waiting:
-            yield clip, None if part is None else next(outputs), error
-        waiting.clear()
 
-    for event in events:
-        waiting.append(event)
-        parts += event[1] is not None
-        if parts == batch_size:
-            yield from flush()
-            parts = 0
-    yield from flush()
+def _compute(batch: list[Event], network: Callable) -> list[Event]:
+    parts = [part for _, part, _ in batch if part is not None]
+    outputs = iter(network(parts) if parts else ())
+    return [(clip, None if part is None else next(outputs), error) for clip, part, error in batch]

@@ -5,7 +5,6 @@ orthogonal. Uniform with mean 0 and standard deviation 1/2, about the scale of B
 """
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from hdcid_cli.backbones.backbone import Backbone
+from hdcid_cli.backbones.words import word_spans
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.media.clips import Clip
 
@@ -32,8 +32,9 @@ def _prepare(clip: Clip, words: int) -> Iterator[np.ndarray]:
 
 
 def split_words(text: str) -> list[str]:
-    """Lower-case words; punctuation is dropped, an apostrophe within a word stays."""
-    return re.findall(r"\w+(?:['\u2019]\w+)*", unicodedata.normalize("NFKC", text).lower())
+    """The words of a text, in lower case."""
+    text = unicodedata.normalize("NFKC", text)
+    return [text[begin:end].lower() for begin, end in word_spans(text)]
 
 
 def word_vector(word: str) -> np.ndarray:

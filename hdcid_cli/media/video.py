@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.media.clips import Clip
 from hdcid_cli.media.stream import decode
 
 
@@ -24,6 +25,12 @@ def video_seconds(path: Path | str, seconds: int, fps: int = 16, size: int = 224
         if len(images) == fps:
             yield np.stack(images)
             images.clear()
+
+
+def video_parts(clip: Clip, seconds: int, fps: int, size: int) -> Iterator[np.ndarray]:
+    """The seconds of a clip for a network, [1, fps, size, size, 3] each."""
+    for frames in video_seconds(clip.source, seconds, fps, size, clip.start):
+        yield frames[None]
 
 
 def _samples(path: Path | str, seconds: int, fps: int, size: int, start: float) -> Iterator[np.ndarray]:

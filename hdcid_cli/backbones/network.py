@@ -1,0 +1,56 @@
+"""Running a network on parts of many clips, on any device and in any precision."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from hdcid_cli.backbones.backbone import Options
+from hdcid_cli.core.device import resolve_device
+from hdcid_cli.core.errors import InputError
+
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bf16": torch.bfloat16}
+
+
+def place(module: nn.Module, options: Options) -> torch.device:
+    """Freeze a module and move it to the options' device; its parameters take the options' precision, its buffers keep theirs."""
+    device = resolve_device(options.device)
+    precision = options.precision
+    if precision == "auto":
+        precision = "float16" if device.type == "cuda" else "float32"
+    if precision == "float16" and device.type == "cpu":
+        raise InputError("Precision float16 needs a GPU: use float32 or bf16 on a CPU.")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.deterministic = True
+    module.eval().requires_grad_(False).to(device)
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(DTYPES[precision])
+    return device
+
+
+class Network:
+    """A frozen module that takes arrays in batches of one size.
+
+    The last batch is filled up, so that the features of a clip do not depend on which other clips it was
+    computed with: an interrupted extraction ends with the very bytes of an undisturbed one.
+
+    Args:
+        module: [n, ...] of parts -> [n, ...] of features.
+        options: device, precision and batch size.
+        batch_on_cpu, batch_on_gpu: parts a batch if the options do not say.
+    """
+
+    def __init__(self, module: nn.Module, options: Options, batch_on_cpu: int, batch_on_gpu: int):
+        self.device = place(module, options)
+        self.module = module.to(memory_format=torch.channels_last)
+        self.batch_size = options.batch_size or (batch_on_gpu if self.device.type == "cuda" else batch_on_cpu)
+
+    @torch.inference_mode()
+    def __call__(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """At most `batch_size` parts [1, ...] -> the features of each, [1, ...] float32."""
+        kind = torch.from_numpy(parts[0]).dtype
+        batch = torch.zeros((self.batch_size, *parts[0].shape[1:]), dtype=kind, pin_memory=self.device.type == "cuda")
+        np.concatenate(parts, out=batch[: len(parts)].numpy())
+        features = self.module(batch.to(self.device, non_blocking=True))
+        return np.split(features[: len(parts)].float().cpu().numpy(), len(parts))

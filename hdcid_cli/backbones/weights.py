@@ -1,0 +1,143 @@
+"""Published weights: where they are, and a cache that holds them, downloaded once and verified.
+
+They lie in HDCID_HOME/weights (~/.cache/hdcid/weights). A download that was cut off goes on where it stopped, and
+becomes visible under its name only when its digest is right.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from hdcid_cli.core.errors import HdcidError, InputError
+from hdcid_cli.core.paths import home_dir
+from hdcid_cli.core.progress import progress
+
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of weights.
+
+    Attributes:
+        url: where it is published.
+        algorithm, digest: of the whole file, hexadecimal; as many leading digits as its publisher tells.
+    """
+
+    url: str
+    algorithm: str
+    digest: str
+
+    @property
+    def file_name(self) -> str:
+        return self.url.rsplit("/", 1)[1]
+
+
+PUBLISHED = {
+    # Keras without its classifier: Caffe's own weights, as in the published AVE features.
+    "vgg19": Published(
+        "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "md5",
+        "253f8cb515780f3b799900260a226db6",
+    ),
+    "vgg19-torchvision": Published("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", "sha256", "dcbb9e9d"),
+    "vggish": Published(
+        "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+        "sha256",
+        "10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
+    ),
+    "vggish-pca": Published(
+        "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish_pca_params-970ea276.pth", "sha256", "970ea276"
+    ),
+}
+
+
+def find_weights(name: str) -> Path:
+    """A file of weights: the path itself, or a name in PUBLISHED, from the cache or downloaded into it.
+
+    Raises:
+        InputError: no such file or name.
+        HdcidError: it is not in the cache and cannot be downloaded; says what to fetch and where to put it.
+    """
+    if name not in PUBLISHED:
+        if not Path(name).is_file():
+            raise InputError(f"There is no file of weights {name}; published ones are {', '.join(PUBLISHED)}.")
+        return Path(name)
+    published = PUBLISHED[name]
+    path = home_dir() / "weights" / published.file_name
+    if not path.exists():
+        try:
+            download(published, path)
+        except (URLError, OSError) as error:
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            raise HdcidError(
+                f"The weights {name!r} are not here and cannot be downloaded ({reason}): "
+                f"fetch {published.url} and put it at {path}, name the file with --weights, or take a backbone without weights (hog, logmel)."
+            ) from error
+    return path
+
+
+def download(published: Published, path: Path) -> None:
+    """Fetch a file to `path`, going on with `path.part` if there is one.
+
+    Raises URLError or OSError if that fails, HdcidError if what came has another digest.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    have = part.stat().st_size if part.exists() else 0
+    request = Request(published.url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urlopen(request, timeout=60)
+    except URLError as error:
+        if getattr(error, "code", None) != 416:  # else all of it is here already
+            raise
+        response = None
+    if response is not None:
+        with response:
+            if response.status != 206:  # the server does not go on in the middle
+                have = 0
+            total = have + int(response.headers.get("Content-Length") or 0)
+            with open(part, "ab" if have else "wb") as file, progress(total=total or None, initial=have, description=path.name, unit="B") as bar:
+                while block := response.read(BLOCK):
+                    file.write(block)
+                    bar.update(len(block))
+                file.flush()
+                os.fsync(file.fileno())
+        if total and part.stat().st_size < total:
+            raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
+    with open(part, "rb") as file:
+        digest = hashlib.file_digest(file, published.algorithm).hexdigest()
+    if not digest.startswith(published.digest):
+        part.unlink()
+        raise HdcidError(f"What came from {published.url} is damaged ({published.algorithm} {digest}, not {published.digest}): try again.")
+    os.replace(part, path)
+
+
+def read_state(path: Path) -> dict:
+    """Tensors by name from a file that torch saved; nothing else in it is executed."""
+    import numpy as np
+    import torch
+
+    rebuild = np.zeros(0).__reduce__()[0]  # some published files hold numpy arrays; numpy 1 knew it by another name
+    arrays = [np.ndarray, np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType, rebuild, (rebuild, "numpy.core.multiarray._reconstruct")]
+    try:
+        with torch.serialization.safe_globals(arrays):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for files that are not its own
+        raise InputError(f"{path} is not a file of weights that torch saved.") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path} holds no weights by name.")
+    return state
+
+
+def fill(module, state: dict, path: Path) -> None:
+    """Give a module (on the meta device) exactly its parameters from `state`; a missing or misshapen one is an InputError."""
+    try:
+        module.load_state_dict({name: state[name] for name in module.state_dict()}, assign=True)
+    except KeyError as error:
+        raise InputError(f"{path} has no weights {error.args[0]!r}: it is not a file for {type(module).__name__}.") from None
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit {type(module).__name__}: {str(error).splitlines()[-1].strip()}") from error
