@@ -187,7 +187,7 @@ def test_latex_is_a_booktabs_table_with_as_many_cells_in_every_row():
 
 
 def test_output_file_says_the_format(tmp_path):
-    for suffix, start in ((".tex", "% needs"), (".md", "**Results**"), (".csv", "method,"), (".json", "{"), (".txt", "Results")):
+    for suffix, start in ((".tex", "% needs \\usepackage{booktabs}\n"), (".md", "**Results**"), (".csv", "method,"), (".json", "{"), (".txt", "Results")):
         target = tmp_path / f"table{suffix}"
         outcome = report("-o", target, stdin=lines(record()))
         assert outcome.stdout == "" and target.read_text().startswith(start)

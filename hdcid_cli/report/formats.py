@@ -89,7 +89,9 @@ def escape_markdown(text: str) -> str:
 
 def latex(tables: Sequence[Table]) -> str:
     """`table` environments with booktabs rules; the headings' groups span their columns."""
-    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(_latex_table(table) for table in tables)
+    text = "\n\n".join(_latex_table(table) for table in tables)
+    packages = ["booktabs", "amssymb"] if "\\checkmark" in text else ["booktabs"]
+    return f"% needs \\usepackage{{{','.join(packages)}}}\n{text}"
 
 
 def _latex_table(table: Table) -> str:
@@ -143,6 +145,7 @@ LATEX = {
     "|": "$|$",
     "<": "$<$",
     ">": "$>$",
+    "[": "{[}",  # behind a line's end it would be an option
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
