@@ -37,6 +37,11 @@ class Options:
     batch_size: int | None = None
 
 
+    def sampled(self, name: str) -> str:
+        """A video backbone's name, with the frames a second if they are not the usual ones."""
+        return name if self.fps == Options.fps else f"{name}@{self.fps}fps"
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A source of features.

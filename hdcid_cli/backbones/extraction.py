@@ -13,20 +13,19 @@ from hdcid_cli.media.workers import Event, read_clips
 
 
 def extract(
-    clips: Sequence[Clip], backbone: Backbone, writer: FeatureWriter, segments: int, workers: int | None = None
+    clips: Sequence[Clip], backbone: Backbone, writer: FeatureWriter, segments: int, workers: int = 0
 ) -> Iterator[tuple[Clip, str | None]]:
-    """Write the features of every clip that `writer` does not hold yet.
+    """Write the features of clips.
 
     Args:
         clips: all of them are rows of `writer`.
         segments: T; a shorter clip repeats its last segment (text: zeros).
-        workers: decoding processes; 0 decodes in this one, None takes one a core.
+        workers: decoding processes; 0 decodes in this one.
 
     Yields:
         (clip, None) once it is written, (clip, reason) if it could not be read.
     """
-    missing = set(writer.pending)
-    events = read_clips([clip for clip in clips if clip.id in missing], backbone.prepare, workers)
+    events = read_clips(clips, backbone.prepare, workers)
     if backbone.network:
         events = _through_network(events, backbone)
     parts: dict[str, list[np.ndarray]] = {}
@@ -40,8 +39,6 @@ def extract(
                 writer.write(clip.id, *pad(np.concatenate(features)[:segments], segments, zeros=backbone.modality == "text"))
             except InputError as problem:
                 error = str(problem)
-        if error is not None:
-            writer.fail(clip.id)
         yield clip, error
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from hdcid_cli.backbones.backbone import Backbone
+from hdcid_cli.backbones.backbone import Backbone, Options
 from hdcid_cli.backbones.words import word_spans
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.media.clips import Clip
@@ -19,7 +19,7 @@ from hdcid_cli.media.clips import Clip
 WIDTH = 768  # as BERT
 
 
-def load(options) -> Backbone:
+def load(options: Options) -> Backbone:
     """The backbone; `options.seconds` is the number of words."""
     return Backbone(name="hash", modality="text", shape=(WIDTH,), prepare=partial(_prepare, words=options.seconds))
 

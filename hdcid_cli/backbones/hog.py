@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from hdcid_cli.backbones.backbone import Backbone
+from hdcid_cli.backbones.backbone import Backbone, Options
 from hdcid_cli.media.clips import Clip
 from hdcid_cli.media.video import video_seconds
 
@@ -23,10 +23,10 @@ SCALE = 4.0  # brings the features of ordinary pictures to about 1, where VGG's 
 SHAPE = (GRID, GRID, 4 * (DIRECTIONS + 1))
 
 
-def load(options) -> Backbone:
+def load(options: Options) -> Backbone:
     """The backbone; `options.seconds` and `options.fps` apply."""
     prepare = partial(_prepare, seconds=options.seconds, fps=options.fps)
-    return Backbone(name="hog", modality="video", shape=SHAPE, prepare=prepare, dtype="float16")
+    return Backbone(name=options.sampled("hog"), modality="video", shape=SHAPE, prepare=prepare, dtype="float16")
 
 
 def _prepare(clip: Clip, seconds: int, fps: int) -> Iterator[np.ndarray]:

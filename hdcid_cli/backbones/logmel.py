@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from hdcid_cli.backbones.backbone import Backbone
+from hdcid_cli.backbones.backbone import Backbone, Options
 from hdcid_cli.media.audio import RATE, audio_seconds
 from hdcid_cli.media.clips import Clip
 from hdcid_cli.media.mel import frame_magnitudes, mel_filterbank
@@ -20,7 +20,7 @@ LOUDNESS = 10.0  # the power that counts as 0.1 is where the logarithm bends: ab
 SCALE = 0.25
 
 
-def load(options) -> Backbone:
+def load(options: Options) -> Backbone:
     """The backbone; `options.seconds` applies."""
     prepare = partial(_prepare, seconds=options.seconds)
     return Backbone(name="logmel", modality="audio", shape=(QUARTERS * BANDS,), prepare=prepare)

@@ -36,7 +36,7 @@ def load(options: Options) -> Backbone:
     path = find_weights(options.weights or "vgg19")
     network = Network(read_vgg19(path), options, batch_on_cpu=1, batch_on_gpu=16)
     return Backbone(
-        name="vgg19",
+        name=options.sampled("vgg19"),
         modality="video",
         shape=(7, 7, 512),
         prepare=partial(video_parts, seconds=options.seconds, fps=options.fps, size=SIZE),

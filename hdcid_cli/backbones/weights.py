@@ -4,11 +4,13 @@ They lie in HDCID_HOME/weights (~/.cache/hdcid/weights). A download that was cut
 becomes visible under its name only when its digest is right.
 """
 
+import fcntl
 import hashlib
 import os
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from hdcid_cli.core.errors import HdcidError, InputError
@@ -87,33 +89,42 @@ def download(published: Published, path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    have = part.stat().st_size if part.exists() else 0
-    request = Request(published.url, headers={"Range": f"bytes={have}-"} if have else {})
+    with open(part, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # of several processes that want it, one fetches it
+        if path.exists():
+            part.unlink(missing_ok=True)
+            return
+        _fetch(published.url, file)
+        file.flush()
+        os.fsync(file.fileno())
+        with open(part, "rb") as written:
+            digest = hashlib.file_digest(written, published.algorithm).hexdigest()
+        if not digest.startswith(published.digest):
+            part.unlink()
+            raise HdcidError(f"What came from {published.url} is damaged ({published.algorithm} {digest}, not {published.digest}): try again.")
+        os.replace(part, path)
+
+
+def _fetch(url: str, file) -> None:
+    """Append to `file` what it lacks of what is at `url`."""
+    have = file.tell()
     try:
-        response = urlopen(request, timeout=60)
-    except URLError as error:
-        if getattr(error, "code", None) != 416:  # else all of it is here already
-            raise
-        response = None
-    if response is not None:
-        with response:
-            if response.status != 206:  # the server does not go on in the middle
-                have = 0
-            total = have + int(response.headers.get("Content-Length") or 0)
-            with open(part, "ab" if have else "wb") as file, progress(total=total or None, initial=have, description=path.name, unit="B") as bar:
-                while block := response.read(BLOCK):
-                    file.write(block)
-                    bar.update(len(block))
-                file.flush()
-                os.fsync(file.fileno())
-        if total and part.stat().st_size < total:
-            raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
-    with open(part, "rb") as file:
-        digest = hashlib.file_digest(file, published.algorithm).hexdigest()
-    if not digest.startswith(published.digest):
-        part.unlink()
-        raise HdcidError(f"What came from {published.url} is damaged ({published.algorithm} {digest}, not {published.digest}): try again.")
-    os.replace(part, path)
+        response = urlopen(Request(url, headers={"Range": f"bytes={have}-"} if have else {}), timeout=60)
+    except HTTPError as error:
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # nothing is lacking
+        raise
+    with response:
+        if have and response.status != HTTPStatus.PARTIAL_CONTENT:  # the server cannot go on in the middle
+            file.truncate(0)
+            have = 0
+        lacking = int(response.headers.get("Content-Length") or 0)
+        with progress(total=have + lacking or None, initial=have, description=url.rsplit("/", 1)[1], unit="B") as bar:
+            while block := response.read(BLOCK):
+                file.write(block)
+                bar.update(len(block))
+        if file.tell() < have + lacking:
+            raise OSError(f"the connection ended after {file.tell()} of {have + lacking} bytes")
 
 
 def read_state(path: Path) -> dict:

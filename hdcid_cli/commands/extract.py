@@ -1,5 +1,6 @@
 """`hdcid extract`: media to feature files."""
 
+import os
 from pathlib import Path
 
 import click
@@ -12,15 +13,32 @@ from hdcid_cli.core.errors import DONE, SOME_SKIPPED, InputError
 DEFAULT_PATHS = {"video": "videos", "audio": "videos", "text": "data/captions.csv"}
 
 
+class ShardType(click.ParamType):
+    """`2/8` -> (2, 8)."""
+
+    name = "I/N"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        number, _, shards = value.partition("/")
+        if not (number.isdecimal() and shards.isdecimal() and 1 <= int(number) <= int(shards)):
+            raise InputError(f"--shard {value} should be I/N, such as 2/8: part I of N, counted from 1.")
+        return int(number), int(shards)
+
+
+SHARD = ShardType()
+
+
 @click.command(cls=Command)
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--modality", type=MODALITY, required=True, help="What to extract: video, audio or text.")
 @click.option("--backbone", type=click.Choice(sum(BACKBONES.values(), ())), help="vgg19 or hog for video, vggish or logmel for audio, bert or hash for text; the first needs weights and is the default.")
 @click.option("--weights", metavar="FILE", help="Weights to use instead of the published ones (vgg19, vgg19-torchvision, vggish).")
 @click.option("--pca", metavar="FILE", help="PCA and quantise VGGish's embeddings by this file (vggish-pca: the published one).")
-@click.option("--model", default="bert-base-uncased", show_default=True, help="Text encoder: a local folder or a name on the Hugging Face hub.")
-@click.option("--seconds", type=click.IntRange(min=1), default=10, show_default=True, help="Segments a clip: seconds of video and audio, words of text.")
-@click.option("--fps", type=click.IntRange(min=1), default=16, show_default=True, help="Frames a second that video features are the mean of.")
+@click.option("--model", default=Options.model, show_default=True, help="Text encoder: a local folder or a name on the Hugging Face hub.")
+@click.option("--seconds", type=click.IntRange(min=1), default=Options.seconds, show_default=True, help="Segments a clip: seconds of video and audio, words of text.")
+@click.option("--fps", type=click.IntRange(min=1), default=Options.fps, show_default=True, help="Frames a second that video features are the mean of.")
 @features_option
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Feature file to write, instead of MODALITY.h5 in --features.")
 @click.option("--overwrite", is_flag=True, help="Extract everything anew, whatever the file holds.")
@@ -29,7 +47,8 @@ DEFAULT_PATHS = {"video": "videos", "audio": "videos", "text": "data/captions.cs
 @device_option
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True, help="Of the network; auto is float16 on a GPU, else float32.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Seconds (or captions) that go through the network together; by default what suits the device.")
-def command(paths, modality, features, output, overwrite, on_error, workers, backbone, **options):
+@click.option("--shard", type=SHARD, help="Extract only part I of N, into a file of its own; readers take the N files as one. Under torchrun each rank takes its part.")
+def command(paths, modality, backbone, features, output, overwrite, on_error, workers, shard, **options):
     """Media to feature files.
 
     PATH is a media file, a folder of them (videos/ by default), a glob, a .txt
@@ -42,26 +61,58 @@ def command(paths, modality, features, output, overwrite, on_error, workers, bac
     from hdcid_cli.core.progress import progress, say, warn
     from hdcid_cli.media.clips import find_clips
 
-    seconds = options["seconds"]
     clips = find_clips(paths or [DEFAULT_PATHS[modality]], modality)
-    model = load_backbone(modality, backbone, Options(**options))
     path = output or features / f"{modality}.h5"
+    clips, path = take_shard(clips, path, shard, overwrite)
+    chosen = Options(**options)
+    model = load_backbone(modality, backbone, chosen)
+    shape = (chosen.seconds, *model.shape)
     attributes = {"modality": modality, "backbone": model.name, "weights": model.weights, "segment_seconds": 1.0}
-    with FeatureWriter(path, [clip.id for clip in clips], (seconds, *model.shape), attributes, model.dtype, overwrite) as writer:
-        skipped = 0
-        done = len(clips) - len(set(writer.pending) & {clip.id for clip in clips})
-        with progress(total=len(clips), initial=done, description=modality, unit="clip") as bar:
-            for clip, error in extract(clips, model, writer, seconds, 0 if modality == "text" else workers):
-                bar.update()
-                if error is None:
-                    continue
-                if on_error == "fail":
-                    raise InputError(f"Clip {clip.id!r}: {error}")
-                skipped += 1
+    skipped = 0
+    with FeatureWriter(path, [clip.id for clip in clips], shape, attributes, model.dtype, overwrite) as writer:
+        missing = set(writer.pending)
+        todo = [clip for clip in clips if clip.id in missing]
+        with progress(total=len(clips), initial=len(clips) - len(todo), description=path.stem, unit="clip") as bar:
+            try:
+                for clip, error in extract(todo, model, writer, chosen.seconds, decoders(modality, workers)):
+                    bar.update()
+                    if error and on_error == "fail":
+                        raise InputError(f"Clip {clip.id!r}: {error}")
+                    if error:
+                        skipped += 1
+                        bar.clear()
+                        warn(f"skipped {clip.id!r}: {error}")
+            except KeyboardInterrupt:
                 bar.clear()
-                warn(f"skipped {clip.id!r}: {error}")
-        if skipped == len(clips):
-            raise InputError(f"None of the {skipped} clips could be read; {path} is not written.")
+                say(f"{writer.written} clips are in {writer.target}; the same command goes on from there.")
+                raise
+        if not writer.written:
+            writer.discard()
+            raise InputError(f"None of the {skipped} clips could be read, so {path} is not written.")
         writer.finish()
-    say(f"{path}: {len(clips) - skipped} clips, {seconds} x {' x '.join(map(str, model.shape))} {model.dtype}" + (f"; {skipped} skipped" if skipped else ""))
+    done = f"{len(clips) - skipped} clips of {' x '.join(map(str, shape))}"
+    say(f"{path}: {done}" + (f", {skipped} skipped" if skipped else "") + ("" if todo else " (they were there already)"))
     return SOME_SKIPPED if skipped else DONE
+
+
+def take_shard(clips, path: Path, shard: tuple[int, int] | None, overwrite: bool):
+    """The clips and the file of this shard (or of this rank of torchrun)."""
+    from hdcid_cli.core.features import shard_path
+
+    number, shards = shard or (int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1")))
+    if shards == 1:
+        return clips, path
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} is there already, and readers would take it instead of its shards: remove it or choose another --output.")
+    if len(clips) < shards:
+        raise InputError(f"There are {len(clips)} clips, too few for {shards} shards.")
+    return clips[number - 1 :: shards], shard_path(path, number, shards)
+
+
+def decoders(modality: str, workers: int | None) -> int:
+    """How many processes decode: none for text, else as asked or this rank's share of the cores."""
+    if modality == "text":
+        return 0
+    if workers is not None:
+        return workers
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -17,6 +17,7 @@ Until every row has been tried the file is called `NAME.h5.part`.
 Several shards (`video.shard-1-of-4.h5`, ...) are read as one.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -167,7 +168,7 @@ def _problem(file) -> str | None:
     if file.attrs.get("format") != FORMAT:
         return f"its attribute `format` is {file.attrs.get('format')!r}, not {FORMAT!r}"
     if file.attrs.get("version") != VERSION:
-        return f"its version is {file.attrs.get('version')!r}; this program reads {VERSION}"
+        return f"its version is {file.attrs.get('version')}; this program reads {VERSION}"
     for name in ATTRIBUTES:
         if name not in file.attrs:
             return f"it has no attribute `{name}`"
@@ -248,7 +249,10 @@ class FeatureWriter:
         overwrite: start anew, whatever is there.
 
     If a file by that name holds other clips too, all of it is carried over into the new one.
-    `pending` lists the clips still to do; `write` one, or `fail` it; `finish` renames the file.
+    `pending` lists the clips still to do; `write` those that can be read; `finish` gives the file its name.
+
+    Raises:
+        InputError: the file was made in another way, or another process is writing it.
     """
 
     def __init__(self, path: Path | str, ids: Sequence[str], shape: Sequence[int], attributes: dict, dtype="float16", overwrite=False):
@@ -258,49 +262,41 @@ class FeatureWriter:
         self.part = self.path.with_name(self.path.name + ".part")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         attributes = {name: attributes[name] for name in ATTRIBUTES}
-        if overwrite:
-            self.part.unlink(missing_ok=True)
-        previous = None
-        for candidate in (self.part, self.path):
-            if candidate.exists() and not overwrite:
-                previous = _open(h5py, candidate)
-                _check_same(candidate, previous, attributes, tuple(shape))
-                break
-        ids = list(ids)
-        if previous is not None:
-            known = list(previous["ids"].asstr()[:])
-            there = set(known)
-            ids = known + [name for name in ids if name not in there]
-            dtype = previous["features"].dtype
-            if len(ids) == len(known):  # nothing new: go on in place
-                previous.close()
-                if candidate == self.path:
-                    os.replace(self.path, self.part)
-                self._file = h5py.File(self.part, "r+", libver="earliest", locking=False)
-                self._load()
-                return
+        there = None if overwrite else next((file for file in (self.part, self.path) if file.exists()), None)
+        if there is None:
+            self.target = self.part
+            self._build(list(ids), shape, attributes, np.dtype(dtype), None)
+        else:
+            with _open(h5py, there) as previous:
+                _check_same(there, previous, attributes, tuple(shape))
+                known = dict.fromkeys(previous["ids"].asstr()[:])
+                new = [name for name in ids if name not in known]
+                self.target = self.part if new else there  # rows that are there already are written in place
+                if new:
+                    self._build([*known, *new], shape, attributes, previous["features"].dtype, previous)
+        self._lock = _lock(self.target)
+        self._file = h5py.File(self.target, "r+", libver="earliest", locking=False)
+        self._features, self._length, self._crc32 = self._file["features"], self._file["length"], self._file["crc32"]
+        self._row = {name: row for row, name in enumerate(self._file["ids"].asstr()[:])}
+        self.pending = [name for name, valid in zip(self._row, self._length[:], strict=True) if valid == 0]
+        self.written = len(self._row) - len(self.pending)
+
+    def _build(self, ids: list[str], shape: Sequence[int], attributes: dict, dtype: np.dtype, previous) -> None:
+        """Make the file with all its rows, and those of `previous` filled in, under its temporary name."""
+        import h5py
+
+        if self.part.exists():
+            _lock(self.part).close()  # refuses if someone is at it
         building = self.part.with_name(self.part.name + ".new")
-        building.unlink(missing_ok=True)
-        _allocate(h5py, building, ids, tuple(shape), attributes, np.dtype(dtype))
+        _allocate(h5py, building, ids, tuple(shape), attributes, dtype)
         if previous is not None:
             with h5py.File(building, "r+", libver="earliest", locking=False) as file:
-                for row in range(len(previous["ids"])):
-                    file["features"][row] = previous["features"][row]
-                    file["crc32"][row] = zlib.crc32(file["features"][row].tobytes())
-                file["length"][: len(known)] = previous["length"][:]
-            previous.close()
+                for row, valid in enumerate(previous["length"][:]):
+                    if valid:
+                        file["features"][row] = previous["features"][row]
+                for name in ("crc32", "length"):
+                    file[name][: len(previous[name])] = previous[name][:]
         os.replace(building, self.part)
-        self._file = h5py.File(self.part, "r+", libver="earliest", locking=False)
-        self._load()
-
-    def _load(self) -> None:
-        self._features, self._length = self._file["features"], self._file["length"]
-        self._crc32 = self._file["crc32"]
-        self.ids = list(self._file["ids"].asstr()[:])
-        self._row = {name: row for row, name in enumerate(self.ids)}
-        done = self._length[:]
-        self.pending = [name for name, valid in zip(self.ids, done, strict=True) if valid == 0]
-        self._failed: set[str] = set()
 
     def write(self, name: str, features: np.ndarray, length: int) -> None:
         """Write one clip: features [T, ...] with `length` valid segments (1..T)."""
@@ -317,21 +313,24 @@ class FeatureWriter:
         self._file.flush()
         self._length[row] = length  # last: from now on the row counts
         self._file.flush()
-
-    def fail(self, name: str) -> None:
-        """Leave a clip out; its row keeps length 0 and a later run tries it again."""
-        self._failed.add(name)
+        self.written += 1
 
     def finish(self) -> None:
         """Sync the file to disk and give it its final name."""
         self.close()
-        with open(self.part, "rb") as file:
+        with open(self.target, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(self.part, self.path)
+        os.replace(self.target, self.path)
+
+    def discard(self) -> None:
+        """Close and remove an unfinished file."""
+        self.close()
+        self.part.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close without finishing; the next run goes on from here."""
         self._file.close()
+        self._lock.close()
 
     def __enter__(self):
         return self
@@ -339,6 +338,17 @@ class FeatureWriter:
     def __exit__(self, *_):
         if self._file:
             self.close()
+
+
+def _lock(path: Path):
+    """An open file that keeps other writers away until it is closed (or its process is gone)."""
+    file = open(path, "rb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(f"Another process is writing {path}: wait for it, or choose another --output.") from error
+    return file
 
 
 def _check_same(path: Path, file, attributes: dict, shape: tuple) -> None:

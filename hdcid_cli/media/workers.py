@@ -5,9 +5,8 @@ costs that clip alone. A pipe holds little, so a worker waits when its parts are
 """
 
 import multiprocessing
-import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -19,15 +18,15 @@ Event = tuple[Clip, Any, str | None]
 Prepare = Callable[[Clip], Iterator[Any]]
 
 
-def read_clips(clips: Iterable[Clip], prepare: Prepare, workers: int | None = None) -> Iterator[Event]:
+def read_clips(clips: Sequence[Clip], prepare: Prepare, workers: int) -> Iterator[Event]:
     """Run `prepare(clip)` for every clip; yield its parts as they come, and its end.
 
     Args:
         clips: what to read, in this order.
         prepare: gives a clip's parts; can be pickled if there are workers. An InputError fails the clip alone.
-        workers: number of processes; 0 reads in this one, None takes one a core.
+        workers: number of processes; 0 reads in this one.
     """
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = min(workers, len(clips))
     if workers == 0:
         for clip in clips:
             yield from _read(clip, prepare)
