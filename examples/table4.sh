@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Table 4: segmentation on AVSBench-S4, learned from sounds and asked with sentences, and the other way round.
+# examples/lib.sh says how to call it; features/avs_s4/ holds the clips' sounds and the categories' prompts.
+# SEGMENT="--precision bf16" adds options to every `hdcid segment`.
+source "$(dirname "$0")/lib.sh" table4 "$@"
+
+if [ "$quick" ]; then
+    SEGMENT="--backbone pvt_v2_b0 --random-weights --size 64 --width 32 --epochs 4 ${SEGMENT:-}"
+    mkdir -p features/avs_s4
+    hdcid extract --modality audio --backbone logmel --features features/avs_s4 data/avs_s4/s4_data/audio_wav
+    hdcid extract --modality text --backbone hash --features features/avs_s4 data/avs_s4/AVSBenchCategories2Prompts.csv
+fi
+
+for seed in $SEEDS; do
+    for layers in 1 2; do
+        pretrain "layers$layers" --layers $layers
+        for train in a t; do
+            hdcid segment --train $train --test both --features "$(folder avs_s4)" --seed "$seed" \
+                --checkpoint "checkpoints/table4/layers$layers-$seed" -o "checkpoints/table4/segment-layers$layers-$train-$seed" \
+                --overlay "results/table4/layers$layers-$train-$seed" ${SEGMENT:-} >>"$results"
+        done
+    done
+done
+report --overlay "results/table4/layers2-a-$seed"

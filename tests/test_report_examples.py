@@ -1,0 +1,115 @@
+"""The scripts of `examples/` that make a paper's table from feature files to a report."""
+
+import csv
+import importlib
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+# Stands in for `hdcid`: notes how it was called.
+RECORDER = """#!/bin/sh
+for argument; do printf '%s\\t' "$argument"; done >>"$CALLS"
+echo >>"$CALLS"
+"""
+
+
+@pytest.fixture
+def calls(tmp_path):
+    """Run a script with a recorder in place of `hdcid`: the command lines that it calls, in order."""
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "hdcid").write_text(RECORDER)
+    (bin_folder / "hdcid").chmod(0o755)
+
+    def run(script, *arguments, **variables):
+        log = tmp_path / "calls"
+        log.unlink(missing_ok=True)
+        environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "HDCID_VENV": str(tmp_path / "none"), "CALLS": str(log), **variables}
+        subprocess.run(["bash", EXAMPLES / script, *arguments], cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=60)
+        return [line.rstrip("\t").split("\t") for line in log.read_text().splitlines()]
+
+    return run
+
+
+def parsed(call):
+    """The options of a recorded command line, as the command itself reads them."""
+    name, *arguments = call
+    command = importlib.import_module(f"hdcid_cli.commands.{name}").command
+    return command.make_context(name, list(arguments), obj={}).params
+
+
+def of(recorded, name):
+    return [parsed(call) for call in recorded if call[0] == name]
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*[0-9].sh")))
+@pytest.mark.parametrize("quick", [(), ("--quick",)])
+def test_every_command_line_of_the_scripts_is_understood(calls, script, quick):
+    recorded = calls(script, *quick, SEEDS="0 1")
+    assert {call[0] for call in recorded} >= {"pretrain", "report"}
+    for call in recorded:
+        try:
+            parsed(call)
+        except Exception as error:
+            pytest.fail(f"{script}: hdcid {shlex.join(call)}: {error}")
+    seeds = {settings["seed"] for settings in of(recorded, "pretrain")}
+    assert seeds == {0, 1}
+
+
+def test_table1_measures_every_cell(calls):
+    measured = {
+        (settings["task"], settings["train"][0], Path(settings["checkpoint"]).name, settings["toc"], settings["layers_used"])
+        for settings in of(calls("table1.sh"), "cmg")
+        if not settings["supervised"]
+    }
+    rows = [("dcid-0", "none", None), ("dcid-0", "paper", None), ("hdcid-0", "none", 1), ("hdcid-0", "none", None), ("hdcid-0", "paper", None)]
+    assert measured == {(task, m, *row) for task in ("ave", "avvp", "ave2avvp", "ucf2vgg") for m in "va" for row in rows}
+
+
+def test_table3_trains_all_seventeen_methods_on_each_size_of_data(calls, tmp_path):
+    trained = of(calls("table3.sh", SPLITS="24k.csv 40k.csv"), "pretrain")
+    assert len({(settings["layers"], settings["align"]) for settings in trained}) == 17
+    assert len(trained) == len({settings["output"] for settings in trained}) == 34
+    assert {tuple(settings["modalities"]) for settings in trained} == {("audio", "video")}
+
+
+def test_table5_selects_channels_before_it_measures_them(calls):
+    recorded = calls("table5.sh")
+    stored = [i for i, call in enumerate(recorded) if call[0] == "cmg" and "stored" in call]
+    selections = [parsed(recorded[i - 1]) for i in stored]
+    assert len(stored) == 4 * 3 * 2
+    assert {settings["criterion"] for settings in selections} == {"similarity", "variance", "both"}
+
+
+def test_an_unknown_argument_is_refused():
+    outcome = subprocess.run(["bash", EXAMPLES / "table1.sh", "--fast"], capture_output=True, text=True)
+    assert outcome.returncode == 2 and "usage" in outcome.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script, rows", [("table1.sh", 5), ("table5.sh", 4)])
+def test_a_table_is_made_from_nothing(tmp_path, script, rows):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    outcome = subprocess.run(["bash", EXAMPLES / script, "--quick"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3000)
+    assert outcome.returncode == 0, outcome.stderr[-3000:]
+    table = script.removesuffix(".sh")
+    results = tmp_path / "hdcid-quick" / "results"
+    assert (results / f"{table}.html").stat().st_size > 10_000 and "\\toprule" in (results / f"{table}.tex").read_text()
+    report = [sys.executable, "-m", "hdcid_cli", "report", results / f"{table}.jsonl", "--layout", table, "--format", "csv"]
+    lines = list(csv.DictReader(io.StringIO(subprocess.run(report, capture_output=True, text=True, check=True).stdout)))
+    assert sum(line["kind"] == "paper" for line in lines) == rows
+    columns = [f"{task} {direction}" for task in ("AVE", "AVVP", "AVE→AVVP") for direction in ("V→A", "A→V")]
+    measured = [[float(line[column]) for column in columns] for line in lines if line["kind"] == "measured"]
+    assert len(measured) == rows and all(0 <= value <= 100 for row in measured for value in row)
+    ceiling, chance = ([float(line[column]) for column in columns] for kind in ("supervised", "chance") for line in lines if line["kind"] == kind)
+    assert all(high > low for high, low in zip(ceiling, chance))
+    seeds = {json.loads(line)["pretrain_seed"] for line in (results / f"{table}.jsonl").read_text().splitlines() if "supervised" not in line}
+    assert seeds == {0}
