@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.tasks.segmentation.backbones import PUBLISHED, build_backbone, load_backbone
+from hdcid_cli.tasks.segmentation.backbones import PUBLISHED, build_backbone, layout_of, load_backbone
 from hdcid_cli.tasks.segmentation.decoder import Decoder, ResidualUnit
 from hdcid_cli.tasks.segmentation.queries import to_frames
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
@@ -132,6 +132,15 @@ def test_backbone_weights_come_from_a_local_folder(tmp_path):
     weights = classifier.state_dict()
     assert len(backbone.channels) == 4
     assert all(torch.equal(value, weights[f"pvt_v2.{name}"]) for name, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("layout", [TINY, TINY_RESNET, PUBLISHED["pvt_v2_b5"][1]], ids=["pvt", "resnet", "b5"])
+def test_backbone_is_rebuilt_from_its_layout(layout):
+    with torch.device("meta"):
+        backbone = build_backbone(layout)
+        again = build_backbone(layout_of(backbone))
+    shapes = [{name: value.shape for name, value in module.state_dict().items()} for module in (backbone, again)]
+    assert shapes[0] == shapes[1] and len(shapes[0]) > 50
 
 
 def test_folder_without_a_backbone_is_refused(tmp_path):

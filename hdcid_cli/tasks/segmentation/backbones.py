@@ -58,6 +58,13 @@ def load_backbone(name: str, random_weights: bool = False) -> nn.Module:
             ) from error
 
 
+def layout_of(backbone: nn.Module) -> dict:
+    """The layout of a backbone, as `build_backbone` takes it: what differs from transformers' defaults and decides its shape."""
+    values = backbone.config.to_diff_dict()
+    unimportant = ("architectures", "dtype", "torch_dtype", "id2label", "label2id", "transformers_version", "out_features", "out_indices", "stage_names")
+    return {name: value for name, value in values.items() if name not in unimportant and not name.startswith("_")}
+
+
 def _config(layout: dict):
     from transformers import AutoConfig
 

@@ -13,7 +13,7 @@ from hdcid_cli.core.records import result
 from hdcid_cli.models.checkpoint import Checkpoint
 from hdcid_cli.models.toc import Selection
 from hdcid_cli.tasks.segmentation.avsbench import Reader, read_meta, read_prompts
-from hdcid_cli.tasks.segmentation.backbones import load_backbone
+from hdcid_cli.tasks.segmentation.backbones import layout_of, load_backbone
 from hdcid_cli.tasks.segmentation.evaluation import ClipScores, evaluate, guess
 from hdcid_cli.tasks.segmentation.overlay import Overlays
 from hdcid_cli.tasks.segmentation.queries import match, read_queries, require_some
@@ -87,7 +87,7 @@ def run(experiment: Experiment, left_out: dict[str, str]) -> Iterator[dict]:
     torch.manual_seed(experiment.settings.seed)
     backbone = load_backbone(experiment.backbone, experiment.random_weights)
     width = readers["train"].queries[experiment.train].shape[-1]
-    architecture = SegmenterConfig(backbone.config.to_dict(), width, experiment.width, experiment.size)
+    architecture = SegmenterConfig(layout_of(backbone), width, experiment.width, experiment.size)
     train(
         experiment.output,
         Segmenter(architecture, backbone),
@@ -123,7 +123,8 @@ def _configuration(experiment: Experiment, architecture: SegmenterConfig, clips:
     selection = experiment.selection
     return {
         "segmenter": architecture.to_dict(),
-        "train": {**asdict(experiment.settings), "backbone_from": experiment.backbone, "random_weights": experiment.random_weights},
+        "start": {"backbone": experiment.backbone, "random_weights": experiment.random_weights},
+        "train": asdict(experiment.settings),
         "query": {
             "modality": experiment.train,
             "blind": experiment.blind,

@@ -102,6 +102,7 @@ class Trainer:
         step: steps done.
         validated: epochs after which the validation split has been looked at.
         best: {modality: {"epoch", "miou"}} so far.
+        loss: sum and number of the losses of this epoch.
     """
 
     def __init__(self, model: Segmenter, config: TrainConfig, device):
@@ -111,8 +112,14 @@ class Trainer:
         self.optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=self.device.type in ("cpu", "cuda"))
         self.step = self.validated = 0
         self.best: dict[str, dict] = {}
+        self.loss = torch.zeros(2, device=self.device)
 
-    def train_step(self, batch: dict, modality: str) -> torch.Tensor:
+    def mean_loss(self) -> float:
+        """Of the steps of this epoch so far."""
+        total, steps = self.loss.tolist()
+        return total / max(steps, 1)
+
+    def train_step(self, batch: dict, modality: str) -> None:
         """One step on a batch of `Reader.read`; the loss is the mean binary cross-entropy of the frames that have a mask."""
         masks = batch["masks"]
         self.model.train()
@@ -128,7 +135,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return loss.detach()
+        self.loss += torch.stack([loss.detach(), torch.ones_like(loss)])
 
     def state_dict(self) -> dict:
         return {
@@ -137,12 +144,14 @@ class Trainer:
             "step": self.step,
             "validated": self.validated,
             "best": self.best,
+            "loss": self.loss,
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.validated, self.best = state["step"], state["validated"], state["best"]
+        self.loss.copy_(state["loss"])
 
 
 def train(
@@ -184,8 +193,8 @@ def train(
         say(f"{path}: {len(train)} clips, {settings.epochs * per_epoch} steps, {size / 1e6:.1f} million parameters, on {device}.")
     with Interruption() as interruption:
         for epoch in range(trainer.validated, settings.epochs):
-            loss = _epoch(path, trainer, train, modality, epoch, per_epoch, save_seconds, interruption)
-            _validate(path, trainer, val, epoch, loss, interruption)
+            _epoch(path, trainer, train, modality, epoch, per_epoch, save_seconds, interruption)
+            _validate(path, trainer, val, epoch, interruption)
 
 
 def _prepare(path: Path, config: dict, overwrite: bool) -> dict | None:
@@ -223,35 +232,35 @@ def differences(previous: dict, config: dict) -> list[str]:
     return found
 
 
-def _epoch(path, trainer: Trainer, reader: Reader, modality: str, epoch: int, per_epoch: int, save_seconds: float, interruption) -> float:
-    """The rest of an epoch; returns the mean loss of the steps done here."""
+def _epoch(path, trainer: Trainer, reader: Reader, modality: str, epoch: int, per_epoch: int, save_seconds: float, interruption) -> None:
+    """The rest of an epoch."""
     settings = trainer.config
     done = trainer.step - epoch * per_epoch
     batches = epoch_batches(len(reader), settings.batch_size, epoch, settings.seed)[done:]
-    losses, saved = [], time.monotonic()
+    saved = time.monotonic()
+    if done == 0:
+        trainer.loss.zero_()
     with progress(total=per_epoch, initial=done, description=f"epoch {epoch + 1}/{settings.epochs}", unit="step") as bar:
         for _, batch in prefetch(reader, batches, lambda batch: to_device(batch, trainer.device)):
             if batch["clips"]:
-                losses.append(trainer.train_step(batch, modality))
+                trainer.train_step(batch, modality)
             trainer.step += 1
             bar.update()
-            if trainer.step % 10 == 0 and losses:
-                bar.set_postfix_str(f"loss {float(losses[-1]):.3f}")
+            if trainer.step % 10 == 0:
+                bar.set_postfix_str(f"loss {trainer.mean_loss():.3f}")
             if interruption.asked or time.monotonic() - saved > save_seconds:
                 save_state(path, trainer.state_dict())
                 saved = time.monotonic()
             if interruption.asked:
                 say(f"{path}: stopped after step {trainer.step}; run the same command to go on.")
                 raise KeyboardInterrupt
-    loss = float(torch.stack(losses).mean()) if losses else 0.0
-    if not np.isfinite(loss):
+    if not np.isfinite(trainer.mean_loss()):
         raise HdcidError(
             f"In epoch {epoch + 1} the loss is not finite; the last good state of {path} is kept: try a smaller --lr or --precision float32."
         )
-    return loss
 
 
-def _validate(path: Path, trainer: Trainer, reader: Reader, epoch: int, loss: float, interruption) -> None:
+def _validate(path: Path, trainer: Trainer, reader: Reader, epoch: int, interruption) -> None:
     """Look at the validation split, keep the weights if they are the best so far, and save."""
     settings = trainer.config
     try:
@@ -267,11 +276,11 @@ def _validate(path: Path, trainer: Trainer, reader: Reader, epoch: int, loss: fl
             trainer.best[name] = {"epoch": epoch + 1, "miou": miou}
             _save_weights(path / f"best-{name}.safetensors", trainer.model)
     trainer.validated = epoch + 1
-    record = {"epoch": epoch + 1, "step": trainer.step, "loss": round(loss, 6), **{f"miou/{name}": miou for name, miou in found.items()}}
+    record = {"epoch": epoch + 1, "step": trainer.step, "loss": round(trainer.mean_loss(), 6), **{f"miou/{name}": miou for name, miou in found.items()}}
     with open(path / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     save_state(path, trainer.state_dict())
-    say(f"epoch {epoch + 1}: loss {loss:.4f}, mIoU on val " + ", ".join(f"{miou:.1f} ({name})" for name, miou in found.items()))
+    say(f"epoch {epoch + 1}: loss {record['loss']:.4f}, mIoU on val " + ", ".join(f"{miou:.1f} ({name})" for name, miou in found.items()))
 
 
 def _save_weights(file: Path, model: Segmenter) -> None:
