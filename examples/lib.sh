@@ -33,6 +33,7 @@ TASKS=${TASKS:-ave avvp ave2avvp ucf2vgg}
 if [ "$quick" ]; then
     TASKS=$(echo " $TASKS " | sed 's/ ucf2vgg / /') # the synthetic world has no UCF-101
     PRETRAIN="--dim 64 --codebook 64 --batch-size 20 --epochs 20 ${PRETRAIN:-}"
+    CMG="--epochs 100 ${CMG:-}"
     mkdir -p hdcid-quick
     cd hdcid-quick
     hdcid synth . --clips 120 --classes 5

@@ -144,6 +144,15 @@ def test_tables_hold_the_measured_and_the_papers_numbers(page):
     assert re.findall(r'class="number">([\d.]+)<', paper) == ["49.0", "54.9", "76.0", "91.0", "54.4", "55.9", "70.7", "60.2", "64.01"]
 
 
+def test_curves_over_codebook_sizes_keep_apart_what_differs_and_ring_the_papers_points(page):
+    drawing = re.search(r'<svg[^>]*aria-label="ave v→a, precision".*?</svg>', page, flags=re.S).group()
+    names = re.findall(r">([^<]*)</text>", drawing)
+    assert "H-DCID" in names and "H-DCID + TOC" in names and names.count("the paper") == 1
+    assert "2 layers, &lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;" in names
+    assert drawing.count("<polyline") == 2  # the third has one size alone
+    assert drawing.count('r="4.5"') == 3  # the paper's H-DCID with and without TOC, and the legend's
+
+
 def test_timelines_are_drawn_to_scale(page):
     drawing = ElementTree.fromstring(re.search(r'<svg[^>]*aria-label="clip&lt;1&gt;.*?</svg>', page, flags=re.S).group())
     bars = {bar.get("class"): (float(bar.get("x")), float(bar.get("width"))) for bar in drawing.iter("rect")}

@@ -16,6 +16,22 @@ LAYOUTS = ["table1", "table2", "table3", "table4", "table5"]
 NAMED = 10  # complaints printed one by one
 
 
+class Skipped:
+    """Says on stderr what is left out; of very much only the first messages, and then how many more."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, message: str) -> None:
+        self.count += 1
+        if self.count <= NAMED:
+            warn(message)
+
+    def tell_rest(self) -> None:
+        if self.count > NAMED:
+            warn(f"and {self.count - NAMED} more lines or results were left out.")
+
+
 @click.command(cls=Command)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--format", "form", type=click.Choice(FORMATS), help="By default what the suffix of OUTPUT says, or terminal.")
@@ -49,11 +65,11 @@ def command(files, form, names, metrics, output, checkpoints, timelines, overlay
         raise InputError("--checkpoint, --timelines and --overlay are for the HTML page: add -o report.html.")
     if form == "html" and not output and sys.stdout.isatty():
         raise InputError("An HTML page is not for a terminal: add -o report.html.")
-    skipped = []
-    records = read_results(_sources(files), skipped.append)
-    events = read_timelines(timelines, skipped.append)
+    skipped = Skipped()
+    records = read_results(_sources(files), skipped)
+    events = read_timelines(timelines, skipped)
     if not records and not names and not pictured:
-        name_skipped(skipped)
+        skipped.tell_rest()
         raise InputError(_nothing(skipped))
     tables = [_layout(name, records) for name in names]
     if records and (form == "html" or not names):
@@ -61,15 +77,15 @@ def command(files, form, names, metrics, output, checkpoints, timelines, overlay
     if form == "html":
         from hdcid_cli.report.compose import compose
 
-        text = compose(tables, records, checkpoints, events, overlays, examples, skipped.append)
+        text = compose(tables, records, checkpoints, events, overlays, examples, skipped)
     else:
         text = RENDERERS[form](tables)
-    name_skipped(skipped)
+    skipped.tell_rest()
     if output:
         write_text(output, text + "\n")
     else:
         click.echo(text)
-    return SOME_SKIPPED if skipped else DONE
+    return SOME_SKIPPED if skipped.count else DONE
 
 
 def _sources(files: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -79,8 +95,8 @@ def _sources(files: tuple[Path, ...]) -> tuple[Path, ...]:
     return () if sys.stdin.isatty() else (Path("-"),)
 
 
-def _nothing(skipped: list[str]) -> str:
-    if skipped:
+def _nothing(skipped: Skipped) -> str:
+    if skipped.count:
         return "Nothing of that is a result that can be reported."
     return "There is nothing to report: give files of records, or a pipe as in `hdcid cmg ave --train v --test a | hdcid report`."
 
@@ -106,11 +122,3 @@ def _pivot(records: list[dict], metrics: str):
     if others and metrics == "paper":
         say(f"also measured, shown with --metrics all: {', '.join(others)}")
     return pivot(shown)
-
-
-def name_skipped(messages: list[str]) -> None:
-    """What was left out, on stderr; of very many only the first ones and their number."""
-    for message in messages[:NAMED]:
-        warn(message)
-    if len(messages) > NAMED:
-        warn(f"and {len(messages) - NAMED} more lines or results were left out.")

@@ -68,8 +68,7 @@ def _add_checkpoint(path: Path, training: Section, codebooks: Section) -> None:
     checkpoint = open_checkpoint(path, device="cpu")
     model = checkpoint.describe()
     heading = f"<h3>{escape(checkpoint.name)}</h3>"
-    layers = f"{model['layers']} layer{'' if model['layers'] == 1 else 's'}"
-    facts = f"{layers}, aligned by {model['method'] or 'nothing'}, {model['quantizer']}, {model['codebook']} codes a layer"
+    facts = f"{pictures.count_layers(model['layers'])}, aligned by {model['method'] or 'nothing'}, {model['quantizer']}, {model['codebook']} codes a layer"
     charts = pictures.training_curves(checkpoint.path / "metrics.jsonl")
     if charts:
         terms = [chart for title, chart in charts.items() if title.startswith("Loss:")]

@@ -13,7 +13,7 @@ import numpy as np
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.report.pivot import SUPERVISED, choose_metrics, column_order
-from hdcid_cli.report.results import Skip
+from hdcid_cli.report.results import SETTING, Skip, key
 from hdcid_cli.report.svg import Bar, Series, line_chart, timeline_chart
 from hdcid_cli.report.tables import Cell
 
@@ -117,39 +117,61 @@ def codebook_curves(records: Sequence[dict], paper: dict) -> list[str]:
     Args:
         paper: Table 1's layout; its numbers (400 codes) stand beside the curves as rings.
     """
-    charts = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    charts = defaultdict(lambda: defaultdict(list))
     for record in choose_metrics(records, "paper"):
         if record["method"] != SUPERVISED and isinstance(record.get("codebook"), int):
-            quantity = (record["task"], record["train"], record["test"], record["metric"])
-            charts[quantity][_model(record)][record["codebook"]].append(record["value"])
+            charts[record["task"], record["train"], record["test"], record["metric"]][key(record, CURVE)].append(record)
     pictures = []
-    for quantity, models in sorted(charts.items(), key=lambda item: column_order(item[0])):
-        if len({size for sizes in models.values() for size in sizes}) < 2:
+    for quantity, curves in sorted(charts.items(), key=lambda item: column_order(item[0])):
+        if len({record["codebook"] for found in curves.values() for record in found}) < 2:
             continue
-        task, train, test, metric = quantity
         series, rings = [], []
-        for colour, (model, sizes) in enumerate(sorted(models.items())):
-            cells = {size: Cell.of(values) for size, values in sorted(sizes.items())}
-            series.append(Series(model, [(size, cell.mean, cell.deviation) for size, cell in cells.items()], colour, marked=True))
-            value = _paper_value(paper, quantity, model)
+        for colour, (name, found) in enumerate(sorted(_named(curves).items())):
+            sizes = defaultdict(list)
+            for record in found:
+                sizes[record["codebook"]].append(record["value"])
+            cells = [(size, Cell.of(values)) for size, values in sorted(sizes.items())]
+            series.append(Series(name, [(size, cell.mean, cell.deviation) for size, cell in cells], colour, marked=True))
+            value = _paper_value(paper, quantity, _model(found[0]))
             if value is not None:
                 rings.append(Series("the paper", [(400, value, None)], colour, hollow=True))
+        task, train, test, metric = quantity
         title = f"{task} {train}→{test}, {metric}"
         pictures.append(figure(line_chart(title, "codes", [*series, *rings]), title))
     return pictures
 
 
+# Results of one curve agree in all but the size of the codebook (and the seed).
+CURVE = tuple(name for name in SETTING if name != "codebook")
+
+
+def _named(curves: dict[tuple, list[dict]]) -> dict[str, list[dict]]:
+    """The curves by name; where a short name would stand for several, it says in what they differ."""
+    short = {setting: _model(found[0]) for setting, found in curves.items()}
+    named = {}
+    for setting, name in short.items():
+        rivals = [other for other in short if short[other] == name]
+        differing = [i for i in range(len(CURVE)) if len({rival[i] for rival in rivals}) > 1]
+        named[", ".join([name, *(f"{CURVE[i]} {setting[i]}" for i in differing)])] = curves[setting]
+    return named
+
+
 def _model(record: dict) -> str:
-    """The curve that a result belongs to: `H-DCID + TOC`, `1 layer, cmcm, rvq:2, published`."""
+    """A curve's short name: `H-DCID + TOC`, `1 layer, cmcm, rvq:2, published`."""
     full = sorted(record["method"].split(",")) == ["cmcm", "cpc"]
     layers = record.get("layers")
     name = {1: "DCID", 2: "H-DCID"}.get(layers) if full else None
-    words = [name or f"{layers} layers, {record['method']}"]
+    words = [name or f"{count_layers(layers)}, {record['method']}"]
     if record.get("quantizer") not in (None, "vq", "rvq:1"):
         words.append(record["quantizer"])
     if record["protocol"] != "heldout":
         words.append(record["protocol"])
     return ", ".join(words) + ("" if record.get("toc") in (None, "none") else " + TOC")
+
+
+def count_layers(layers: int) -> str:
+    """`1 layer`, `2 layers`."""
+    return f"{layers} layer{'' if layers == 1 else 's'}"
 
 
 def _paper_value(paper: dict, quantity: tuple, model: str) -> float | None:
