@@ -114,14 +114,15 @@ class FeatureFile:
                 )
         return out
 
+    def intact(self, row: int) -> bool:
+        """Whether a clip's bytes fit their checksum (True if the file has none)."""
+        dataset, place = self._rows[row]
+        checksums = dataset.parent.get("crc32")
+        return checksums is None or zlib.crc32(dataset[place].tobytes()) == checksums[place]
+
     def damaged(self) -> list[str]:
-        """Names of the clips whose bytes do not fit their checksum (reads everything)."""
-        bad = []
-        for name, (dataset, row) in zip(self.ids, self._rows, strict=True):
-            checksums = dataset.parent.get("crc32")
-            if checksums is not None and zlib.crc32(dataset[row].tobytes()) != checksums[row]:
-                bad.append(name)
-        return bad
+        """Names of the clips that are not intact (reads everything)."""
+        return [name for row, name in enumerate(self.ids) if not self.intact(row)]
 
     @property
     def digest(self) -> str:
@@ -277,6 +278,7 @@ class FeatureWriter:
         self._lock = _lock(self.target)
         self._file = h5py.File(self.target, "r+", libver="earliest", locking=False)
         self._features, self._length, self._crc32 = self._file["features"], self._file["length"], self._file["crc32"]
+        self.shape = self._features.shape[1:]
         self._row = {name: row for row, name in enumerate(self._file["ids"].asstr()[:])}
         self.pending = [name for name, valid in zip(self._row, self._length[:], strict=True) if valid == 0]
         self.written = len(self._row) - len(self.pending)
@@ -300,13 +302,12 @@ class FeatureWriter:
 
     def write(self, name: str, features: np.ndarray, length: int) -> None:
         """Write one clip: features [T, ...] with `length` valid segments (1..T)."""
-        features = np.ascontiguousarray(features, dtype=self._features.dtype)
-        if features.shape != self._features.shape[1:]:
-            raise ValueError(f"clip {name!r} has shape {features.shape}, the file {self._features.shape[1:]}")
-        if not 1 <= length <= len(features):
-            raise ValueError(f"clip {name!r} claims {length} of {len(features)} segments")
+        if features.shape != self.shape or not 1 <= length <= len(features):
+            raise ValueError(f"clip {name!r} has {length} segments in an array {features.shape}; the file takes {self.shape}")
+        with np.errstate(over="ignore"):
+            features = np.ascontiguousarray(features, dtype=self._features.dtype)
         if not np.isfinite(features).all():
-            raise InputError(f"Clip {name!r} gave features that are not finite numbers in {self._features.dtype}.")
+            raise InputError(f"Clip {name!r} gave features that are not finite numbers in {features.dtype}.")
         row = self._row[name]
         self._features.id.write_direct_chunk((row,) + (0,) * features.ndim, features.tobytes())
         self._crc32[row] = zlib.crc32(features.tobytes())

@@ -3,7 +3,7 @@
 import csv
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Clip:
     start: float = 0.0
 
 
-def find_clips(paths: Iterable[str], modality: str) -> list[Clip]:
+def find_clips(paths: Sequence[str], modality: str) -> list[Clip]:
     """Clips of the given files, folders (with all that is in them), globs and lists, in order of name.
 
     Media: a `.txt` file lists paths, a `.csv` file has the columns `path` and, if you like, `id` and `start`.
@@ -50,6 +50,8 @@ def find_clips(paths: Iterable[str], modality: str) -> list[Clip]:
                 f"{_where(other, modality)} and {_where(clip, modality)} would both be clip {clip.id!r}: "
                 "leave one out, or name them in a CSV file with the columns id,path."
             )
+    if not clips:
+        raise InputError(f"{', '.join(paths)} names no clip.")
     return list(clips.values())
 
 

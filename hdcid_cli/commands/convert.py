@@ -1,0 +1,50 @@
+"""`hdcid convert`: what others published, to our files."""
+
+from pathlib import Path
+
+import click
+
+from hdcid_cli.backbones import BACKBONES
+from hdcid_cli.commands.options import MODALITY, Command, features_option
+from hdcid_cli.core.errors import DONE, SOME_SKIPPED
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def command():
+    """Published features and checkpoints to ours."""
+
+
+@command.command(cls=Command)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--modality", type=MODALITY, required=True, help="What the features are of: video, audio or text.")
+@click.option("--annotations", type=click.Path(path_type=Path), help="For HDF5: AVE's Annotations.txt, or a file with a clip's name a line, in the order of the rows.")
+@click.option("--backbone", help="What they were extracted with; by default the papers' backbone of that modality.")
+@click.option("--seconds", type=click.IntRange(min=1), default=10, show_default=True, help="Segments a clip.")
+@features_option
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Feature file to write, instead of MODALITY.h5 in --features.")
+@click.option("--overwrite", is_flag=True, help="Convert everything anew, whatever the file holds.")
+def features(path, modality, annotations, backbone, seconds, features, output, overwrite):
+    """Published features to a feature file.
+
+    PATH is one of AVE's HDF5 files (visual_feature.h5, audio_feature.h5) or a
+    folder of ID.zip with one pickled array in each, as VGGSound's, LLP's and
+    UCF's features come. Pickles that hold anything but an array are refused.
+    """
+    from hdcid_cli.backbones.published import convert, open_published, segment_shape
+    from hdcid_cli.core.features import FeatureWriter
+    from hdcid_cli.core.progress import progress, say, warn
+
+    source = open_published(path, annotations)
+    output = output or features / f"{modality}.h5"
+    shape = (seconds, *segment_shape(source))
+    attributes = {"modality": modality, "backbone": backbone or BACKBONES[modality][0], "weights": "published", "segment_seconds": 1.0}
+    skipped = 0
+    with FeatureWriter(output, source.ids, shape, attributes, "float16" if modality == "video" else "float32", overwrite) as writer:
+        converted = convert(source, writer, seconds, zeros=modality == "text")
+        for name, error in progress(converted, total=len(writer.pending), description=output.stem, unit="clip"):
+            if error:
+                skipped += 1
+                warn(f"skipped {name!r}: {error}")
+        writer.finish()
+    say(f"{output}: {writer.written} clips of {' x '.join(map(str, shape))}" + (f", {skipped} skipped" if skipped else ""))
+    return SOME_SKIPPED if skipped else DONE

@@ -1,0 +1,81 @@
+"""`hdcid info`: what a feature file is, and whether it is sound."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from hdcid_cli.commands.info import command
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import FeatureWriter, shard_path
+
+
+def run(capsys, *arguments) -> tuple[int, list[dict], str]:
+    status = command.main([str(argument) for argument in arguments], standalone_mode=False, obj={})
+    out, err = capsys.readouterr()
+    return status, [json.loads(line) for line in out.splitlines()], err
+
+
+@pytest.fixture
+def values():
+    return np.maximum(0, np.random.default_rng(0).standard_normal((3, 5, 4))).astype(np.float32)
+
+
+def write(path, values, names="abc", lengths=(5, 3, 5)):
+    attributes = {"modality": "audio", "backbone": "logmel", "weights": "none", "segment_seconds": 1.0}
+    with FeatureWriter(path, [*names, f"bad{names}"], values.shape[1:], attributes, "float32") as writer:
+        for name, features, length in zip(names, values, lengths, strict=False):
+            writer.write(name, features, length)
+        writer.finish()
+
+
+def test_a_sound_file_is_described(tmp_path, capsys, values):
+    write(tmp_path / "audio.h5", values)
+    status, [record], _ = run(capsys, tmp_path / "audio.h5")
+    assert status == 0
+    assert record["schema"] == "hdcid.info/1" and record["kind"] == "features" and record["sound"] and record["finished"]
+    assert (record["clips"], record["failed"], record["shape"], record["length"]) == (3, 1, [5, 4], [3, 5])
+    valid = np.concatenate([values[0], values[1, :3], values[2]])
+    for name, expected in (("mean", valid.mean()), ("std", valid.std()), ("min", 0), ("max", valid.max()), ("zeros", (valid == 0).mean())):
+        assert record[name] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_folder_is_described_file_by_file_and_shards_as_one(tmp_path, capsys, values):
+    write(tmp_path / "video.h5", values)
+    for number, name in enumerate("ab", 1):
+        write(shard_path(tmp_path / "audio.h5", number, 2), values[:1], name)
+    _, records, _ = run(capsys, "--features", tmp_path)
+    assert [record["clips"] for record in records] == [2, 3]
+
+
+def test_changed_bytes_are_named_with_status_2(tmp_path, capsys, values):
+    path = tmp_path / "audio.h5"
+    write(path, values)
+    data = bytearray(path.read_bytes())
+    data[bytes(data).index(values[2].tobytes())] ^= 1
+    path.write_bytes(data)
+    status, [record], said = run(capsys, path)
+    assert (status, record["sound"], record["damaged"]) == (2, False, ["c"])
+    assert "clip 'c' has changed since it was written" in said
+
+
+def test_nan_is_named_in_a_file_without_checksums(tmp_path, capsys, values):
+    path = tmp_path / "audio.h5"
+    write(path, values)
+    with h5py.File(path, "r+") as file:
+        file["features"][1, 0, 0] = np.nan
+        del file["crc32"]
+    status, [record], said = run(capsys, path)
+    assert (status, record["sound"], record["not_finite"]) == (2, False, ["b"])
+    assert "clip 'b' holds NaN" in said
+
+
+def test_what_is_neither_is_refused(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match=r"notes\.txt is not a feature file"):
+        run(capsys, tmp_path / "notes.txt")
+    with pytest.raises(InputError, match="neither feature files nor a checkpoint"):
+        run(capsys, tmp_path)
+    with pytest.raises(InputError, match="There is no feature file"):
+        run(capsys, tmp_path / "nowhere.h5")
