@@ -25,7 +25,7 @@ from hdcid_cli.commands import options
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="If not given, 5, or as many as make 480 steps.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=None, help="Clips a step, over all processes; 80, or 40 where there are fewer than 2000 clips.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True, help="Learning rate of Adam (published: 4e-4).")
-@click.option("--schedule", type=click.Choice(["constant", "cosine", "steps"]), default="cosine", show_default=True, help="Of the learning rate; steps (published) halves it after epochs 10, 20 and 30.")
+@click.option("--schedule", type=click.Choice(["trapezoid", "cosine", "constant", "steps"]), default="trapezoid", show_default=True, help="Of the learning rate: trapezoid goes down over the last 30 %; steps (published) halves it after epochs 10, 20 and 30.")
 @click.option("--warmup", type=click.IntRange(min=0), default=None, help="Layer k joins after (k - 1) times so many epochs; three fifths of the epochs if not given.")
 @click.option("--cpc-steps", type=click.Choice(["all", "random"]), default="all", show_default=True, help="Score CPC at every step of a clip, or at one drawn at random (as published).")
 @click.option("--cpc-layers", type=click.IntRange(min=1), default=2, show_default=True, help="Layers of CPC's context LSTM.")
@@ -51,8 +51,13 @@ def command(**values):
     Goes on where an earlier, interrupted run with the same settings stopped. Under
     torchrun several processes share the work and learn the same as one.
     """
+    from hdcid_cli.core.distributed import in_main_process
+    from hdcid_cli.core.progress import silence
     from hdcid_cli.models.pretrain import pretrain
     from hdcid_cli.models.recipe import run_from_options
 
-    run = run_from_options(values)
-    click.echo(pretrain(run))
+    if not in_main_process():
+        silence()
+    path = pretrain(run_from_options(values))
+    if in_main_process():
+        click.echo(path)

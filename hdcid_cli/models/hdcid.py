@@ -16,7 +16,15 @@ from torch import Tensor, nn
 
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
-from hdcid_cli.models.encoders import GeneralEncoder, MapPooling, MapSpecificEncoder, SpecificEncoder, Standardize, TextFront, make_transformer
+from hdcid_cli.models.encoders import (
+    GeneralEncoder,
+    MapPooling,
+    MapSpecificEncoder,
+    SpecificEncoder,
+    Standardize,
+    TextFront,
+    make_transformer,
+)
 from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.models.quantizers.vq import straight_through
 
@@ -50,9 +58,12 @@ class Layer(nn.Module):
         inputs: shape of one segment that each modality brings, a vector (C,) or a map (H, W, C).
     """
 
-    def __init__(self, config: ModelConfig, inputs: dict[str, tuple[int, ...]], specific: dict[str, int]):
+    def __init__(self, config: ModelConfig, inputs: dict[str, tuple[int, ...]], specific: dict[str, int], first: bool = True):
         super().__init__()
         self.config = config
+        self.standardize = nn.ModuleDict()
+        if config.standardize and not first:  # CLUB has shrunk what the layer before hands on
+            self.standardize.update({name: Standardize(shape[-1]) for name, shape in inputs.items()})
         self.pooling = nn.ModuleDict()
         self.general = nn.ModuleDict()
         self.specific = nn.ModuleDict()
@@ -78,8 +89,12 @@ class Layer(nn.Module):
                 self.decoder[name] = VectorDecoder(config.dim, specific[name], channels)
         self.quantizer = make_quantizer(config.quantizer, config.codebook, config.dim)
 
+    def prepare(self, name: str, x: Tensor) -> Tensor:
+        """What the encoders read and the decoder rebuilds: the input, in layers k >= 2 standardized."""
+        return self.standardize[name](x) if name in self.standardize else x
+
     def encode_general(self, name: str, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """General feature z of one modality, [B, T, D]."""
+        """General feature z of one modality's prepared input, [B, T, D]."""
         if name in self.pooling:
             x = self.pooling[name](x)
         return self.general[name](x, padding)
@@ -90,8 +105,8 @@ class Layer(nn.Module):
         return specific if isinstance(specific, tuple) else (specific, specific)
 
     def forward(self, inputs: dict[str, Tensor], padding: dict[str, Tensor] | None = None) -> LayerOutput:
-        out = LayerOutput(inputs)
-        for name, x in inputs.items():
+        out = LayerOutput({name: self.prepare(name, x) for name, x in inputs.items()})
+        for name, x in out.inputs.items():
             z = self.encode_general(name, x, (padding or {}).get(name))
             code, index = self.quantizer(z)
             out.general[name], out.codes[name], out.indices[name] = z, code, index
@@ -124,8 +139,8 @@ class HDCID(nn.Module):
             shapes["text"] = (2 * config.text_hidden,)
         widths = {name: config.specific_width(name) for name in shapes}
         self.layers = nn.ModuleList()
-        for _ in range(config.levels):
-            self.layers.append(Layer(config, shapes, widths))
+        for number in range(config.levels):
+            self.layers.append(Layer(config, shapes, widths, first=number == 0))
             # The next layer reads vectors: a map's summary has its C channels, a vector's specific feature its own width.
             shapes = {name: (shape[-1] if len(shape) == 3 else widths[name],) for name, shape in shapes.items()}
             widths = {name: shape[0] for name, shape in shapes.items()}
@@ -165,6 +180,7 @@ class HDCID(nn.Module):
         x = self.front({name: x})[name]
         quantized, indices = [], []
         for number, layer in enumerate(self.layers):
+            x = layer.prepare(name, x)
             code, index = layer.quantizer(layer.encode_general(name, x, padding))
             quantized.append(code)
             indices.append(index)

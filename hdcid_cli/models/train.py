@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import HdcidError, InputError
+from hdcid_cli.core.progress import warn
 from hdcid_cli.models.hdcid import HDCID, LayerOutput
 from hdcid_cli.models.objective import Objective, gather_output
 
@@ -28,7 +29,8 @@ class TrainConfig:
     Args:
         epochs, batch_size, lr: as usual; the batch is the global one.
         warmup: layer k joins after (k - 1) * warmup epochs.
-        schedule: "constant", "cosine" (to a hundredth), or "steps" (halved at `milestones`, in epochs).
+        schedule: "trapezoid" (constant, the last 30 % down to a hundredth, so that layers which join late learn at the
+            full rate too), "cosine" (to a hundredth), "constant", or "steps" (published: halved at `milestones`, in epochs).
         clip: largest norm of the gradient of each module.
         club_lr: of the CLUB networks.
         decay: of the codebooks' moving averages.
@@ -58,7 +60,7 @@ class TrainConfig:
         if self.epochs < 1 or self.batch_size < 1:
             raise InputError("--epochs and --batch-size should be 1 or more.")
         for name, value, choices in (
-            ("schedule", self.schedule, ("constant", "cosine", "steps")),
+            ("schedule", self.schedule, ("trapezoid", "cosine", "constant", "steps")),
             ("codebook-start", self.codebook_start, ("data", "uniform")),
             ("revival", self.revival, ("persistent", "published", "none")),
             ("precision", self.precision, PRECISIONS),
@@ -97,7 +99,7 @@ class Trainer:
         self.club_optimizer = torch.optim.Adam(clubs, lr=config.club_lr, fused=fused) if clubs else None
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step_number = 0
-        self.started = 0  # layers whose codebook has been started
+        self.started = 0  # layers that have joined
 
     def active_layers(self, epoch: int) -> int:
         """How many layers take part in an epoch (counted from 0)."""
@@ -109,9 +111,11 @@ class Trainer:
         config, epoch = self.config, step // self.steps_per_epoch
         if config.schedule == "steps":
             return config.lr * 0.5 ** sum(epoch >= milestone for milestone in config.milestones)
+        done = min(1.0, step / (config.epochs * self.steps_per_epoch))
         if config.schedule == "cosine":
-            done = min(1.0, step / (config.epochs * self.steps_per_epoch))
             return config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        if config.schedule == "trapezoid":
+            return config.lr * (0.01 + 0.99 * min(1.0, (1 - done) / 0.3))
         return config.lr
 
     def step(self, features: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
@@ -119,7 +123,7 @@ class Trainer:
         active = self.active_layers(epoch)
         self.model.train()
         if self.started < active:
-            self.start_codebooks(features, active)
+            self.start_layers(features, active)
         with self._autocast():
             local = self.model(features, active)
         outputs = [gather_output(_as(out, self.dtype), self.world) for out in local]
@@ -130,24 +134,28 @@ class Trainer:
             group["lr"] = self.learning_rate(self.step_number)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self._sum_gradients()
-        for parameters in self.modules.values():
-            nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], self.config.clip, foreach=True)
+        self._share(terms)
+        for name, parameters in self.modules.items():
+            learning = [p for p in parameters if p.grad is not None]
+            terms[f"gradient/{name}"] = nn.utils.clip_grad_norm_(learning, self.config.clip, foreach=True)
         self.optimizer.step()
         self._update_codebooks(outputs)
         self.step_number += 1
-        return {"loss": loss.detach(), **terms, **_code_metrics(outputs)}
+        return {"loss": self.objective.total(terms), **terms, **_code_metrics(outputs)}
 
-    def start_codebooks(self, features: dict[str, Tensor], active: int) -> None:
-        """Put the codes of layers that join now on the features that they see."""
-        if self.config.codebook_start == "data":
-            with torch.no_grad(), self._autocast():
-                outputs = self.model(features, active)
-            for number in range(self.started, active):
-                quantizer = self.model.layers[number].quantizer
-                if quantizer.learns_by_ema:
-                    z = torch.cat([self.world.gather(z.to(self.dtype)).flatten(0, 1) for z in outputs[number].general.values()])
-                    quantizer.start_from(z, self.generator)
+    @torch.no_grad()
+    def start_layers(self, features: dict[str, Tensor], active: int) -> None:
+        """Fit what layers that join now take from the batch: the scale of their inputs, and codes on features that they see."""
+        for number in range(self.started, active):
+            layer = self.model.layers[number]
+            if layer.standardize:
+                summaries = self.model(features, number)[-1].summary
+                for name, standardize in layer.standardize.items():
+                    standardize.fit(self.world.gather(summaries[name]))
+            if self.config.codebook_start == "data" and layer.quantizer.learns_by_ema:
+                general = self.model(features, number + 1)[-1].general
+                z = torch.cat([self.world.gather(x.to(self.dtype)).flatten(0, 1) for x in general.values()])
+                layer.quantizer.start_from(z, self.generator)
         self.started = active
 
     def _fit_club(self, outputs: list[LayerOutput]) -> None:
@@ -165,9 +173,19 @@ class Trainer:
         for parameter in parameters:  # the bound trains the encoders, not the networks
             parameter.requires_grad_(False)
 
-    def _sum_gradients(self) -> None:
-        if self.world.size > 1:
-            self.world.sum_(p.grad for p in self.model.parameters() if p.grad is not None)
+    def _share(self, terms: dict[str, Tensor]) -> None:
+        """Sum over the ranks what each has for its own clips: the model's gradients, and the reconstruction to be logged.
+
+        The losses' own networks saw the global batch on every rank. Their gradients are equal but for
+        the order in which a GPU may add; the mean keeps the ranks together.
+        """
+        if self.world.size == 1:
+            return
+        everywhere = [p.grad for p in self.objective.other_parameters() if p.grad is not None]
+        for gradient in everywhere:
+            gradient /= self.world.size
+        own = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.world.sum_(own + everywhere + [value for name, value in terms.items() if name.endswith("/reconstruction")])
 
     @torch.no_grad()
     def _update_codebooks(self, outputs: list[LayerOutput]) -> None:
@@ -181,15 +199,14 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
 
     def state_dict(self) -> dict:
-        """Everything that a resumed run needs to go on bit for bit (plain tensors, numbers and lists)."""
+        """Everything that a resumed run needs to go on bit for bit (plain tensors, numbers and lists); all ranks call it together."""
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "club_optimizer": self.club_optimizer.state_dict() if self.club_optimizer else None,
             "generator": self.generator.get_state(),
-            "torch_random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "random": self.world.collect(self._random_state()),
             "step": self.step_number,
             "started": self.started,
         }
@@ -201,10 +218,20 @@ class Trainer:
         if self.club_optimizer:
             self.club_optimizer.load_state_dict(state["club_optimizer"])
         self.generator.set_state(state["generator"].cpu())
-        torch.set_rng_state(state["torch_random"].cpu())
-        if state["cuda_random"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_random"].cpu(), self.device)
         self.step_number, self.started = state["step"], state["started"]
+        if len(state["random"]) != self.world.size:
+            warn(f"trained by {len(state['random'])} processes before, by {self.world.size} now: dropout goes on from other random numbers.")
+            torch.manual_seed(self.config.seed + 1000 * (self.world.rank + 1) + self.step_number)
+            return
+        random = state["random"][self.world.rank]
+        torch.set_rng_state(random["cpu"].cpu())
+        if "cuda" in random and self.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"].cpu(), self.device)
+
+    def _random_state(self) -> dict[str, Tensor]:
+        """State of the generators that dropout draws from, which differ from rank to rank."""
+        state = {"cpu": torch.get_rng_state()}
+        return {**state, "cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else state
 
 
 def modules_to_clip(model: HDCID) -> dict[str, list[nn.Parameter]]:
@@ -278,8 +305,8 @@ class Meter:
 
 
 def check_finite(record: dict[str, float], step: int) -> None:
-    """A loss that is not a number ends the run with a sentence that names the term."""
-    bad = [name for name, value in record.items() if name.startswith("loss") and not math.isfinite(value)]
+    """A loss or gradient that is not a number ends the run with a sentence that names the term."""
+    bad = [name for name, value in record.items() if name.startswith(("loss", "gradient")) and not math.isfinite(value)]
     if bad:
         raise HdcidError(
             f"At step {step} {', '.join(bad)} is not finite; the last good checkpoint is kept. "
