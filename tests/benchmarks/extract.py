@@ -1,0 +1,142 @@
+"""How fast `extract` is: python tests/benchmarks/extract.py {network,scale} [options]
+
+network  VGG19 with random weights on films made here: what share of the time decoding and writing
+         take, and the whole pipeline's rate against that of the bare network on ready tensors.
+scale    many tiny clips with a weight-free backbone: rate and memory at the beginning and at the end.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from media_files import tone, write_media
+
+from hdcid_cli.backbones import Options, load_backbone
+from hdcid_cli.backbones.extraction import extract
+from hdcid_cli.core.features import FeatureFile, FeatureWriter
+from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.workers import read_clips
+
+ATTRIBUTES = {"modality": "video", "backbone": "vgg19", "weights": "random", "segment_seconds": 1.0}
+
+
+def film(path: Path, seconds: float, height: int, width: int, fps: int) -> Path:
+    """A film of coarse noise that moves, so that it is about as hard to decode as a real one."""
+    noise = np.random.default_rng(0).integers(0, 255, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    picture = noise.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+    return write_media(path, [np.roll(picture, 3 * number, axis=1) for number in range(int(seconds * fps))], fps=fps, sound=tone(440, seconds))
+
+
+def network(arguments, folder: Path) -> None:
+    import torch
+
+    from hdcid_cli.backbones.vgg19 import VGG19
+
+    torch.manual_seed(0)
+    torch.save(VGG19().state_dict(), folder / "vgg19.pth")
+    path = film(folder / "film.mp4", arguments.seconds, 360, 640, 25)
+    clips = [Clip(str(number), str(path)) for number in range(arguments.clips)]
+    options = Options(seconds=arguments.seconds, weights=str(folder / "vgg19.pth"), device=arguments.device, precision=arguments.precision)
+    backbone = load_backbone("video", "vgg19", options)
+
+    started = time.perf_counter()
+    parts = [part for _, part, _ in read_clips(clips[:1], backbone.prepare, 0) if part is not None]
+    decoding = time.perf_counter() - started
+
+    batch = (parts * backbone.batch_size)[: backbone.batch_size]
+    batches = max(2, arguments.clips * arguments.seconds // backbone.batch_size)
+    backbone.network(batch)  # warm
+    started = time.perf_counter()
+    for _ in range(batches):
+        backbone.network(batch)
+    bare = batches * backbone.batch_size / (time.perf_counter() - started)
+
+    shape = (arguments.seconds, *backbone.shape)
+    with FeatureWriter(folder / "video.h5", [clip.id for clip in clips], shape, ATTRIBUTES) as writer:
+        started = time.perf_counter()
+        for _, error in extract(clips, backbone, writer, arguments.seconds, arguments.workers):
+            assert error is None, error
+        whole = time.perf_counter() - started
+        features = np.zeros(shape, np.float16)
+        started = time.perf_counter()
+        for clip in clips:
+            writer.write(clip.id, features, 1)
+        writing = (time.perf_counter() - started) / len(clips)
+        writer.finish()
+    rate = arguments.clips * arguments.seconds / whole
+    print(f"device {backbone.network.device}, {arguments.workers} workers, {arguments.clips} clips of {arguments.seconds} s, batches of {backbone.batch_size} s")
+    print(f"bare network on ready tensors  {bare:8.2f} s of video/s")
+    print(f"whole pipeline                 {rate:8.2f} s of video/s = {rate / arguments.seconds:.2f} clips/s")
+    print(f"pipeline / bare network        {rate / bare:8.1%}   (at least 80 %)")
+    share = (decoding + writing) * arguments.clips / whole
+    print(f"decoding and writing           {share:8.1%}   of one core's wall time (under 15 %); {decoding:.3f} + {writing:.4f} s a clip")
+
+
+def scale(arguments, folder: Path) -> None:
+    sources = [write_media(folder / f"source{n}.mp4", np.full((8, 32, 32, 3), 20 * n, np.uint8), fps=8, sound=tone(300 + 50 * n, 1)) for n in range(10)]
+    (folder / "videos").mkdir()
+    for number in range(arguments.clips):
+        os.link(sources[number % 10], folder / "videos" / f"clip{number:06d}.mp4")
+    command = [sys.executable, "-m", "hdcid_cli", "extract", "--modality", "audio", "--backbone", "logmel", "--workers", str(arguments.workers)]
+    process = subprocess.Popen([*command, "-o", "audio.h5", "videos"], cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    points = []  # (time, clips done, MiB)
+    while process.poll() is None:
+        time.sleep(0.5)
+        if (folder / "audio.h5.part").exists():
+            points.append((time.perf_counter(), _done(folder / "audio.h5.part"), _memory(process.pid)))
+    assert process.returncode == 0
+    times, done, memory = np.array([point for point in points if point[1] > 0 and point[2] > 0]).T
+    tenth = arguments.clips // 10
+    for name, low, high in (("first", 0, tenth), ("last", arguments.clips - tenth, arguments.clips)):
+        inside = (done >= low) & (done <= high)
+        rate = np.ptp(done[inside]) / max(np.ptp(times[inside]), 1e-9)
+        print(f"{name:5} tenth: {rate:7.1f} clips/s, {memory[inside].mean():7.1f} MiB with its workers")
+    started = time.perf_counter()
+    with FeatureFile([folder / "audio.h5"]) as file:
+        print(f"opening the file of {len(file)} clips takes {time.perf_counter() - started:.3f} s")
+
+
+def _done(path: Path) -> int:
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return int(np.count_nonzero(file["length"][:]))
+    except (OSError, KeyError):
+        return 0
+
+
+def _memory(pid: int) -> float:
+    """Resident memory of a process and its children, MiB; what they share counts once a process."""
+    total = 0.0
+    for process in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
+        try:
+            fields = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+            total += int(fields["VmRSS"].split()[0]) / 1024
+        except (OSError, KeyError):
+            pass  # it has ended
+    return total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["network", "scale"])
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        {"network": network, "scale": scale}[arguments.what](arguments, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
