@@ -24,10 +24,12 @@ from hdcid_cli.tasks.inputs import Inputs
 
 CLASSIFICATION, LOCALISATION = "classification", "localisation"
 PROTOCOLS = ("heldout", "published")
-# A probe on few clips needs more epochs than the published 50 or 100 to learn anything.
-LEAST_STEPS = 2000
-# Width of the hidden layer of a supervised probe; on codes it is the codes' own, as published.
-SUPERVISED_HIDDEN = 256
+# On few clips the published 50 or 100 epochs are too few steps to learn anything.
+LEAST_STEPS = 500
+# The published rate, for codes. A supervised probe reads standardised features, which take a larger
+# one, and its hidden layer has a width of its own; on codes it is as wide as they are, as published.
+LR = 4e-4
+SUPERVISED_LR, SUPERVISED_HIDDEN = 2e-3, 256
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,15 @@ class Settings:
 
     Args:
         protocol: heldout or published.
-        epochs: None for the task's own number, held out at least as many as 2,000 steps take.
+        epochs: None for the task's own number, held out at least as many as LEAST_STEPS take.
+        lr: None for LR or SUPERVISED_LR.
         supervised: the inputs are raw features: standardise them, and use a narrow hidden layer.
     """
 
     protocol: str = "heldout"
     epochs: int | None = None
     batch_size: int = 80
-    lr: float = 4e-4
+    lr: float | None = None
     supervised: bool = False
 
 
@@ -153,11 +156,12 @@ def schedule_for(task: Task, settings: Settings, clips: int):
     """The probe's schedule; held out, the rate is halved after 20, 40 and 60 % of the epochs (10, 20, 30 of 50)."""
     from hdcid_cli.tasks.probe import Schedule
 
-    steps = -(-clips // settings.batch_size)
+    lr = settings.lr or (SUPERVISED_LR if settings.supervised else LR)
     if settings.protocol == "published":
-        return Schedule(settings.epochs or task.epochs, settings.batch_size, settings.lr)
+        return Schedule(settings.epochs or task.epochs, settings.batch_size, lr)
+    steps = -(-clips // settings.batch_size)
     epochs = settings.epochs or max(task.epochs, -(-LEAST_STEPS // steps))
-    return Schedule(epochs, settings.batch_size, settings.lr, tuple(round(epochs * part) for part in (0.2, 0.4, 0.6)))
+    return Schedule(epochs, settings.batch_size, lr, tuple(round(epochs * part) for part in (0.2, 0.4, 0.6)))
 
 
 def make_samples(task: Task, clips: Sequence[Clip], inputs: Inputs, classes: Sequence[str], masked: bool, missing: list[str]):

@@ -31,7 +31,7 @@ def run_task(
     layers_used: int | None = None,
     epochs: int | None = None,
     batch_size: int = 80,
-    lr: float = 4e-4,
+    lr: float | None = None,
     seed: int = 0,
     seeds: int = 1,
     per_class: bool = False,

@@ -1,0 +1,121 @@
+"""The probe: decoders, losses and training, against plain numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from hdcid_cli.tasks.probe import Samples, Schedule, fit, new_probe, predict, standardise
+
+
+def clips(count=40, steps=6, width=5, classes=3, seed=0):
+    """Clips whose class shows in one of their segments only; the last two segments of some are not valid."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, count)
+    inputs = random.normal(size=(count, steps, width)).astype(np.float32)
+    inputs[np.arange(count), random.integers(0, steps - 2, count), labels] += 6
+    valid = np.ones((count, steps), bool)
+    valid[::3, -2:] = False
+    return Samples([str(i) for i in range(count)], *(torch.from_numpy(part) for part in (inputs, labels, valid)))
+
+
+def weights(module):
+    return {name: value.detach().double().numpy() for name, value in module.named_parameters()}
+
+
+def test_classifier_is_linear_max_linear_over_valid_segments():
+    samples = clips()
+    probe, loss = new_probe("classification", 5, 7, 3, seed=0)
+    w = weights(probe)
+    inputs, labels, valid = samples.inputs.double().numpy(), samples.labels.numpy(), samples.valid.numpy()
+    hidden = inputs @ w["linear.weight"].T + w["linear.bias"]
+    hidden[~valid] = -np.inf
+    expected = hidden.max(1) @ w["event.weight"].T + w["event.bias"]
+    np.testing.assert_allclose(predict(probe, samples), expected, atol=1e-5)
+    cross_entropy = np.mean(np.log(np.exp(expected).sum(1)) - expected[np.arange(len(labels)), labels])
+    assert loss(torch.tensor(expected), samples.labels, samples.valid).item() == pytest.approx(cross_entropy)
+
+
+def test_localisation_loss_is_the_published_one_over_valid_segments():
+    random = np.random.default_rng(0)
+    logits, valid = random.normal(size=(4, 3, 6)), random.random((4, 3)) < 0.7
+    labels = (random.random((4, 3, 6)) < 0.3).astype(float)
+    _, loss = new_probe("localisation", 5, 5, 5, seed=0)
+    loss.alpha.data = torch.tensor(random.random(6))
+    alpha = loss.alpha.detach().double().numpy()
+    bce, weighted = [], []
+    for clip, segment in np.argwhere(valid):
+        x, y = logits[clip, segment], labels[clip, segment]
+        bce += list(np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0) - x * y)
+        weighted.append(np.sum(y * (x - np.log(np.exp(x).sum())) * np.exp(-alpha)))
+    found = loss(torch.tensor(logits), torch.tensor(labels), torch.tensor(valid))
+    assert found.item() == pytest.approx(np.mean(bce) - np.mean(weighted))
+
+
+def test_one_step_is_adam_on_the_clipped_gradient():
+    samples = clips(count=8)
+    probe, loss = new_probe("classification", 5, 5, 3, seed=1)
+    before = {name: value.clone() for name, value in probe.state_dict().items()}
+    value = loss(probe(samples.inputs, samples.valid), samples.labels, samples.valid)
+    gradients = torch.autograd.grad(value, list(probe.parameters()))
+    norm = torch.sqrt(sum((gradient**2).sum() for gradient in gradients))
+    fit(probe, loss, samples, Schedule(epochs=1, batch_size=8, lr=0.01, clip=0.5), 0, lambda probe: 0.0)
+    for (name, old), gradient in zip(before.items(), gradients):
+        clipped = gradient * min(1.0, 0.5 / norm.item())
+        expected = old - 0.01 * clipped / (clipped.abs() + 1e-8)  # Adam's first step
+        torch.testing.assert_close(probe.state_dict()[name], expected, atol=1e-4, rtol=0)
+
+
+def test_probe_learns_and_keeps_the_best_epoch_the_last_of_equals():
+    samples, held_out = clips(), clips(seed=1)
+    probe, loss = new_probe("classification", 5, 16, 3, seed=0)
+    judged = iter([1.0, 5.0, 2.0, 5.0, 4.0])
+    states = []
+
+    def judge(candidate):
+        states.append({name: value.clone() for name, value in candidate.state_dict().items()})
+        return next(judged)
+
+    best, epoch, judgements = fit(probe, loss, samples, Schedule(epochs=5, batch_size=10), 0, judge)
+    assert (epoch, judgements) == (4, [1.0, 5.0, 2.0, 5.0, 4.0])
+    for name, value in best.state_dict().items():
+        assert torch.equal(value, states[3][name])
+
+    probe, loss = new_probe("classification", 5, 16, 3, seed=0)
+    best, *_ = fit(probe, loss, samples, Schedule(epochs=60, batch_size=10, lr=0.01, milestones=()), 0, lambda probe: 0.0)
+    assert (predict(best, held_out).argmax(1) == held_out.labels.numpy()).mean() > 0.9
+
+
+def test_the_seed_alone_decides():
+    def run(seed):
+        torch.manual_seed(torch.seed())  # what happened before must not matter
+        probe, loss = new_probe("localisation", 5, 5, 3, seed)
+        samples = clips()
+        samples.labels = torch.nn.functional.one_hot(samples.labels, 4).float()[:, None].expand(-1, 6, -1)
+        return predict(fit(probe, loss, samples, Schedule(epochs=3, batch_size=16), seed, lambda probe: 0.0)[0], samples)
+
+    assert np.array_equal(run(3), run(3))
+    assert not np.array_equal(run(3), run(4))
+
+
+def test_supervised_probe_sees_standardised_features():
+    samples = clips()
+    samples.inputs = samples.inputs * torch.tensor([1.0, 100, 1e-3, 1, 1]) + torch.tensor([0, 1e3, 0, 0, 0])
+    samples.inputs[..., 4] = 7  # a channel that never changes
+    probe, _ = new_probe("classification", 5, 4, 3, seed=0)
+    linear = probe.linear
+    standardise(probe, samples)
+    valid = samples.valid.numpy()
+    segments = samples.inputs.double().numpy()[valid]
+    deviation = np.where(segments.std(0) > 1e-6, segments.std(0), 1)
+    expected = (segments - segments.mean(0)) / deviation
+    found = probe.linear(samples.inputs[samples.valid]).detach().numpy()
+    with torch.inference_mode():
+        np.testing.assert_allclose(found, linear(torch.tensor(expected, dtype=torch.float32)).numpy(), atol=1e-3)
+
+
+def test_half_precision_features_are_read_too():
+    samples = clips()
+    probe, _ = new_probe("classification", 5, 4, 3, seed=0)
+    whole = predict(probe, samples)
+    samples.inputs = samples.inputs.half()
+    np.testing.assert_allclose(predict(probe, samples), whole, atol=0.02)
