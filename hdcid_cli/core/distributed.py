@@ -49,6 +49,16 @@ class World:
         for tensor, summed in zip(tensors, _unflatten_dense_tensors(flat, tensors), strict=True):
             tensor.copy_(summed)
 
+    def collect(self, value) -> list:
+        """`value` of every rank, in rank order, on every rank."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
     def barrier(self) -> None:
         if self.size > 1:
             import torch.distributed as dist
@@ -73,6 +83,11 @@ class World:
 
             if dist.is_initialized():
                 dist.destroy_process_group()
+
+
+def in_main_process() -> bool:
+    """True but in the ranks 1, 2, ... of `torchrun`; known before the world is joined."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def join_world(device=None) -> World:

@@ -4,6 +4,8 @@ import sys
 
 import click
 
+_silent = False
+
 
 def progress(iterable=None, *, total=None, description="", unit="it", initial=0):
     """A tqdm bar on stderr, shown only when stderr is a terminal."""
@@ -16,7 +18,7 @@ def progress(iterable=None, *, total=None, description="", unit="it", initial=0)
         desc=description,
         unit=unit,
         file=sys.stderr,
-        disable=not sys.stderr.isatty(),
+        disable=_silent or not sys.stderr.isatty(),
         dynamic_ncols=True,
         mininterval=0.2,
     )
@@ -24,9 +26,17 @@ def progress(iterable=None, *, total=None, description="", unit="it", initial=0)
 
 def say(message: str) -> None:
     """One line of information on stderr."""
-    click.echo(message, err=True)
+    if not _silent:
+        click.echo(message, err=True)
 
 
 def warn(message: str) -> None:
     """One line on stderr about something that a person should know."""
-    click.echo(f"warning: {message}", err=True)
+    if not _silent:
+        click.echo(f"warning: {message}", err=True)
+
+
+def silence() -> None:
+    """No more bars, information and warnings from this process: another one says the same."""
+    global _silent
+    _silent = True

@@ -11,12 +11,13 @@
 crash between the two can mix an old half with a new one.
 """
 
+import contextlib
 import json
 import os
 from functools import cached_property
 from pathlib import Path
 
-from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.files import atomic_path, file_digest, replace_symlink, write_text
 from hdcid_cli.core.modalities import ORDER, letter
 
@@ -148,7 +149,7 @@ def save_model(path: Path, model) -> None:
     """Replace `model.safetensors`, atomically."""
     from safetensors.torch import save_model as save
 
-    with atomic_path(path / "model.safetensors") as temporary:
+    with _replacing(path / "model.safetensors") as temporary:
         save(model, str(temporary))
 
 
@@ -156,8 +157,23 @@ def save_state(path: Path, state: dict) -> None:
     """Replace `state.pt`, atomically."""
     import torch
 
-    with atomic_path(path / "state.pt") as temporary:
+    with _replacing(path / "state.pt") as temporary:
         torch.save(state, temporary)
+
+
+@contextlib.contextmanager
+def _replacing(file: Path):
+    """`atomic_path`, whose failures name the file and what to do (torch and safetensors each have their own for a full disk)."""
+    from safetensors import SafetensorError
+
+    try:
+        with atomic_path(file) as temporary:
+            yield temporary
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise HdcidError(
+            f"{file} cannot be written (is the disk full? {str(error).splitlines()[0]}): "
+            "what was there before is kept; make room and run the same command to go on."
+        ) from error
 
 
 def load_state(path: Path, device="cpu") -> dict | None:

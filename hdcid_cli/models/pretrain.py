@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from hdcid_cli.core.distributed import World, join_world
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, open_features
 from hdcid_cli.core.files import write_text
+from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say, warn
 from hdcid_cli.models import checkpoint as checkpoints
 from hdcid_cli.models.config import ModelConfig
@@ -162,39 +162,26 @@ def differences(previous: dict, config: dict) -> list[str]:
     return found
 
 
-class _Interruption:
-    """Remembers SIGINT and SIGTERM, so that the step under way is finished and saved; a second SIGINT stops at once."""
-
-    def __enter__(self):
-        self.asked = False
-        self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _ask(self, number, frame):
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *_):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-
 def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: World) -> None:
     config, per_epoch = trainer.config, trainer.steps_per_epoch
     convert = to_tensors(trainer.device, trainer.dtype)
     meter = Meter(trainer.model.layers[0].quantizer.codebook.shape[1])
     saved, logged, clips = time.monotonic(), time.monotonic(), 0
+    stop = due = False
     metrics = open(run.output / "metrics.jsonl", "a", encoding="utf-8") if world.is_main else open(os.devnull, "w")
     bar = progress(total=total, initial=trainer.step_number, description="pretrain", unit="step")
-    with metrics, bar, _Interruption() as interruption:
+    with metrics, bar, Interruption() as interruption:
         batches = _batches(len(reader.ids), config, trainer.step_number, total, per_epoch, world)
         for _, features in prefetch(reader, batches, convert):
             meter.add(trainer.step(features, trainer.step_number // per_epoch))
             clips += min(config.batch_size, len(reader.ids))
             bar.update()
             step = trainer.step_number
-            if step % run.log_every == 0 or step == total:
+            if world.size == 1 or step % run.log_every == 0:  # several processes agree at the logging steps alone
+                stop = world.any(interruption.asked)
+                due = world.any(time.monotonic() - saved > run.save_seconds)
+            saving = stop or due or step == total
+            if saving or step % run.log_every == 0:  # at every save too: what is not finite is never kept
                 record = meter.take()
                 check_finite(record, step)
                 now = time.monotonic()
@@ -205,10 +192,9 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
                 metrics.flush()
                 bar.set_postfix_str(_summary(record))
                 _warn_of_collapse(record, step, total)
-            stop = world.any(interruption.asked) if step % run.log_every == 0 or world.size == 1 else False
-            if stop or step == total or time.monotonic() - saved > run.save_seconds:
+            if saving:
                 _save(run, trainer, world)
-                saved = time.monotonic()
+                saved, due = time.monotonic(), False
             if stop and step < total:
                 if world.is_main:
                     say(f"{run.output}: stopped after step {step} of {total}; run the same command to go on.")
@@ -225,12 +211,14 @@ def _batches(count: int, config: TrainConfig, start: int, total: int, per_epoch:
 
 
 def _save(run: Run, trainer: Trainer, world: World) -> None:
+    """The state comes last: a crash before it leaves the earlier one, from which everything else is made again."""
+    state = trainer.state_dict()
     if world.is_main:
-        checkpoints.save_state(run.output, trainer.state_dict())
         checkpoints.save_model(run.output, trainer.model)
         checkpoints.mark_latest(run.output)
         if run.keep:
             _keep_step(run.output, trainer.step_number, run.keep)
+        checkpoints.save_state(run.output, state)
     world.barrier()
 
 
@@ -253,7 +241,7 @@ def _truncate_metrics(path: Path, step: int) -> None:
 
 
 def _rounded(record: dict) -> dict:
-    return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in record.items()}
+    return {name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in record.items()}
 
 
 def _summary(record: dict) -> str:
