@@ -7,6 +7,7 @@ costs that clip alone. A pipe holds little, so a worker waits when its parts are
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -23,7 +24,7 @@ def read_clips(clips: Sequence[Clip], prepare: Prepare, workers: int) -> Iterato
 
     Args:
         clips: what to read, in this order.
-        prepare: gives a clip's parts; can be pickled if there are workers. An InputError fails the clip alone.
+        prepare: gives a clip's parts; can be pickled if there are workers. What it raises fails the clip alone.
         workers: number of processes; 0 reads in this one.
     """
     workers = min(workers, len(clips))
@@ -40,6 +41,8 @@ def _read(clip: Clip, prepare: Prepare) -> Iterator[Event]:
             yield clip, part, None
     except InputError as error:
         yield clip, None, str(error)
+    except Exception as error:  # whatever else a strange file may bring about, the other clips go on
+        yield clip, None, f"{clip.source} cannot be read: {type(error).__name__}: {error}."
     else:
         yield clip, None, None
 
@@ -86,7 +89,10 @@ def _start(prepare: Prepare):
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, prepare), daemon=True)
+    resource_tracker.ensure_running()  # which would otherwise undo the next line
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the parent's to handle
     process.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()  # else its end would not be noticed
     return ours, process
 
@@ -98,7 +104,6 @@ def _status(process) -> int | None:
 
 def _work(pipe: Connection, prepare: Prepare) -> None:
     """A worker: clips come in, (part, ended, error) go out; ends when the parent closes the pipe or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     try:
         while True:
             for _, part, error in _read(pipe.recv(), prepare):
