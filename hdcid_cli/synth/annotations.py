@@ -1,13 +1,20 @@
 """The truth about a world in the formats of the data sets that people have on disk.
 
-    data/split.csv, captions.csv, prompts.csv   category,video_id,split / video_id,caption / label,prompt
-    data/ave/                                   AVE: Category&VideoID&Quality&StartTime&EndTime, and a list a split
-    data/avvp/                                  LLP: tab-separated, ids with `_start_end`, one event a row
+    split.csv, captions.csv, prompts.csv
+                 category,video_id,split; video_id,caption; label,prompt
+    ave/         AVE: Category&VideoID&Quality&StartTime&EndTime, and a list a split
+    avvp/        LLP: tab-separated, ids with `_start_end`, one event a row
+    ave2avvp/    LLP's events of the classes that AVE shares with it (here the first
+                 half of the classes), all events of a clip in one row
+    ucf2vgg/     the clips shared out to two data sets that name the classes differently:
+                 category,video_id,split, and two lists that pair the names line by line
+    vggsound/    VGGSound-AVEL: category,video_id,split, with onset and offset beside them
+    avs_s4/      AVSBench-S4's table and prompts; the pictures are `make.write_scene`'s
 """
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from hdcid_cli.synth.classes import KINDS
 from hdcid_cli.synth.world import SECONDS, Clip, World
@@ -18,20 +25,20 @@ SPLITS = ("train", "val", "test")
 def files(world: World) -> dict[str, str]:
     """Every annotation file: its path below `data/` and its text."""
     clips = world.videos()
-    return {**_common(world, clips), **_ave(world, clips), **_avvp(world, clips)}
+    makers = (_common, _ave, _avvp, _ave2avvp, _ucf2vgg, _vggsound)
+    return {name: text for make in makers for name, text in make(world, clips).items()} | _avs_s4(world)
 
 
 def _common(world: World, clips: list[Clip]) -> dict[str, str]:
     return {
         "split.csv": _table(("category", "video_id", "split"), ((_label(clip), clip.name, clip.split) for clip in clips)),
         "captions.csv": _table(("video_id", "caption"), ((clip.name, clip.caption) for clip in clips)),
-        "prompts.csv": prompts(world),
+        "prompts.csv": _prompts(world, str),
     }
 
 
-def prompts(world: World) -> str:
-    """label,prompt of every class."""
-    return _table(("label", "prompt"), ((kind.name, kind.prompt) for kind in KINDS[: world.classes]))
+def _prompts(world: World, rename: Callable[[str], str]) -> str:
+    return _table(("label", "prompt"), ((rename(kind.name), kind.prompt) for kind in KINDS[: world.classes]))
 
 
 def _ave(world: World, clips: list[Clip]) -> dict[str, str]:
@@ -72,6 +79,66 @@ def _avvp(world: World, clips: list[Clip]) -> dict[str, str]:
         "avvp/AVVP_eval_audio.csv": events("heard"),
         "avvp/AVVP_eval_visual.csv": events("seen"),
     }
+
+
+def _ave2avvp(world: World, clips: list[Clip]) -> dict[str, str]:
+    """What LLP has of the classes that both data sets know."""
+    shared = world.labels[: (world.classes + 1) // 2]
+
+    def events(sense: str) -> str:
+        rows = []
+        for clip in clips:
+            chosen = [event for event in clip.events if getattr(event, sense) and event.kind < len(shared)]
+            if chosen:
+                columns = zip(*((event.onset, event.offset, world.labels[event.kind]) for event in chosen), strict=True)
+                rows.append((_llp_name(clip), *(",".join(map(str, column)) for column in columns)))
+        return _table(("filename", "onset", "offset", "event_labels"), rows, separator="\t")
+
+    return {
+        "ave2avvp/AVE_AVVP_Categories.txt": _lines(shared),
+        "ave2avvp/AVE_AVVP_eval_audio_checked_combined.csv": events("heard"),
+        "ave2avvp/AVE_AVVP_eval_visual_checked_combined.csv": events("seen"),
+    }
+
+
+def _ucf2vgg(world: World, clips: list[Clip]) -> dict[str, str]:
+    """Of each class every other clip goes to either data set."""
+
+    def part(turn: int, rename: Callable[[str], str]) -> str:
+        chosen = (clip for clip in clips if clip.index // world.classes % 2 == turn)
+        return _table(("category", "video_id", "split"), ((rename(_label(clip)), clip.name, clip.split) for clip in chosen))
+
+    return {
+        "ucf2vgg/UCF101sameVGGSound.txt": _lines(map(_ucf_label, world.labels)),
+        "ucf2vgg/VGGSoundsameUCF101.txt": _lines(map(_vggsound_label, world.labels)),
+        "ucf2vgg/ucf2vggsound.csv": part(0, _ucf_label),
+        "ucf2vgg/vggsound2ucf.csv": part(1, _vggsound_label),
+    }
+
+
+def _vggsound(world: World, clips: list[Clip]) -> dict[str, str]:
+    rows = ((_vggsound_label(_label(clip)), clip.name, clip.split, clip.events[0].onset, clip.events[0].offset) for clip in clips)
+    return {
+        "vggsound/VggsoundAVEL40kCategories.txt": _lines(map(_vggsound_label, world.labels)),
+        "vggsound/vggsound-avel40k.csv": _table(("category", "video_id", "split", "onset", "offset"), rows),
+        "vggsound/vggsoundCategories2Prompts.csv": _prompts(world, _vggsound_label),
+    }
+
+
+def _avs_s4(world: World) -> dict[str, str]:
+    rows = ((scene.name, 0, _label(scene), scene.split) for scene in world.scenes())
+    return {
+        "avs_s4/s4_meta_data.csv": _table(("name", "start", "category", "split"), rows),
+        "avs_s4/AVSBenchCategories2Prompts.csv": _prompts(world, str),
+    }
+
+
+def _ucf_label(name: str) -> str:
+    return f"Moving{name.capitalize()}"
+
+
+def _vggsound_label(name: str) -> str:
+    return f"sounding {name}"
 
 
 def _label(clip: Clip) -> str:

@@ -15,14 +15,18 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.files import write_text
 from hdcid_cli.core.progress import progress
-from hdcid_cli.synth import annotations
-from hdcid_cli.synth.world import Clip, World
+from hdcid_cli.media.picture import write_picture
+from hdcid_cli.synth import annotations, media, pictures, sounds
+from hdcid_cli.synth.classes import KINDS
+from hdcid_cli.synth.world import SCENE_SECONDS, Clip, World
 
-SIZE = 96
-RATE = 8
+SIZE, RATE = 96, 8  # pixels and frames a second of the videos
+SCENE_SIZE = 128  # pixels of the pictures to segment
 # Raised when the same settings no longer give the same files.
 VERSION = 1
 MARK = "data/synth.yaml"
@@ -36,7 +40,8 @@ def make(world: World, folder: Path, workers: int = 1, overwrite: bool = False) 
             (and `overwrite` is not set), or it is not a folder.
     """
     _claim(world, folder, overwrite)
-    jobs = [(write_clip, clip, folder) for clip in world.videos() if not video_path(folder, clip).exists()]
+    jobs = [(write_video, clip, folder) for clip in world.videos() if not video_path(folder, clip).exists()]
+    jobs += [(write_scene, scene, folder) for scene in world.scenes() if not all(path.exists() for path in scene_paths(folder, scene))]
     for _ in progress(_run(jobs, workers), total=len(jobs), description="synth", unit="clip"):
         pass
     for name, text in annotations.files(world).items():
@@ -47,18 +52,37 @@ def video_path(folder: Path, clip: Clip) -> Path:
     return folder / "videos" / f"{clip.name}.mp4"
 
 
-def write_clip(clip: Clip, folder: Path) -> None:
-    """Draw, sound and encode one clip."""
-    from hdcid_cli.synth import media, pictures, sounds
+def scene_paths(folder: Path, scene: Clip) -> list[Path]:
+    """The files of one clip of AVSBench-S4: its sound, five frames, and one mask (train) or five."""
+    root, place = folder / "data" / "avs_s4" / "s4_data", Path(scene.split, KINDS[scene.kind].name)
+    masks = 1 if scene.split == "train" else SCENE_SECONDS
+    return [
+        root / "audio_wav" / place / f"{scene.name}.wav",
+        *(root / "visual_frames" / place / scene.name / f"{scene.name}_{number + 1}.png" for number in range(SCENE_SECONDS)),
+        *(root / "gt_masks" / place / scene.name / f"{scene.name}_{number + 1}.png" for number in range(masks)),
+    ]
 
+
+def write_video(clip: Clip, folder: Path) -> None:
+    """Draw, sound and encode one clip of `videos/`."""
     drawn, _ = pictures.frames(clip, RATE, SIZE)
     media.write_video(video_path(folder, clip), drawn, RATE, sounds.track(clip))
+
+
+def write_scene(scene: Clip, folder: Path) -> None:
+    """Write one clip of the segmentation set: a frame and a mask from the middle of every second."""
+    drawn, truth = pictures.frames(scene, 1, SCENE_SIZE)
+    sound, *images = scene_paths(folder, scene)
+    media.write_wav(sound, sounds.track(scene))
+    for path, image in zip(images, [*drawn, *(truth * np.uint8(255))], strict=False):
+        write_picture(path, image)
 
 
 def _paths(world: World, folder: Path) -> list[Path]:
     """Every file of a world."""
     videos = [video_path(folder, clip) for clip in world.videos()]
-    return videos + [folder / "data" / name for name in annotations.files(world)]
+    scenes = [path for scene in world.scenes() for path in scene_paths(folder, scene)]
+    return videos + scenes + [folder / "data" / name for name in annotations.files(world)]
 
 
 def _claim(world: World, folder: Path, overwrite: bool) -> None:

@@ -19,11 +19,15 @@ from hdcid_cli.synth.classes import KINDS
 from hdcid_cli.synth.world import PICTURE, Clip, Event
 
 # How hard the picture is (tuned on a linear probe, see tests/test_synth.py).
-SIZES = (0.26, 0.50)
-TURN = 0.5
-GRAIN = (0.02, 0.07)
-CLUTTER = (3, 8)
-CONTRAST = (0.25, 0.8)
+TURN = 0.4
+GRAIN = (0.0, 0.03)
+CLUTTER = (0, 4)
+LIGHT = (0.5, 1.0)
+DARK = (0.25, 0.5)  # relative to the light paint
+TINT = 0.3
+BASE = (0.02, 0.15)
+WAVES = (0.0, 0.03)
+BARS = (0.05, 0.25)
 EXTENT = 1.45  # no look reaches further from its middle
 
 Array = np.ndarray
@@ -185,13 +189,9 @@ def frames(clip: Clip, rate: float, size: int) -> tuple[Array, Array]:
     times = ((np.arange(round(clip.seconds * rate)) + 0.5) / rate).astype(np.float32)[:, None, None]
     pictures = _background(random, times, size)
     truth = np.zeros(pictures.shape[:3], bool)
-    # Each in a part of the picture of its own, so that they seldom hide each other.
-    seen = [event for event in clip.events if event.seen]
-    places = random.permutation(max(len(seen), 2))
-    for event, place in reversed(list(zip(seen, places, strict=False))):
+    for event in reversed([event for event in clip.events if event.seen]):
         shown = slice(round(event.onset * rate), round(event.offset * rate))
-        middle = (float(place) + 0.5) / len(places) * 2 - 1
-        rows, columns, cover, colour = _thing(random, event, times[shown], size, middle)
+        rows, columns, cover, colour = _thing(random, event, times[shown], size)
         _paint(pictures[shown, rows, columns], cover, colour)
         if event is clip.events[0]:  # the last one drawn, in front of the others
             truth[shown, rows, columns] = cover >= 0.5
@@ -201,36 +201,36 @@ def frames(clip: Clip, rate: float, size: int) -> tuple[Array, Array]:
 
 def _background(random, times: Array, size: int) -> Array:
     """Slow waves of colour that drift, and clutter: bars and spots that belong to no class."""
-    base = random.uniform(0.25, 0.65) + random.uniform(-0.1, 0.1, 3)
+    base = random.uniform(*BASE) * random.uniform(1 - TINT, 1 + TINT, 3)
     x, y = _axes(size)
     light = np.zeros((len(times), size, size), np.float32)
     for _ in range(4):
         fx, fy, drift, phase = random.normal(0, 1.5), random.normal(0, 1.5), random.uniform(-0.4, 0.4), random.uniform(0, 6.3)
-        light += random.uniform(0.02, 0.08) * np.sin(fx * x + fy * y + (drift * times + phase))
+        light += random.uniform(*WAVES) * np.sin(fx * x + fy * y + (drift * times + phase))
     pictures = light[..., None] + base.astype(np.float32)
     for _ in range(random.integers(*CLUTTER, endpoint=True)):
         cx, cy = (random.uniform(-1, 1) + random.uniform(-0.1, 0.1) * times for _ in range(2))
         length, width = random.uniform(0.05, 0.5), random.uniform(0.03, 0.1)
         angle = np.full_like(times, random.uniform(0, np.pi))
         rows, columns, u, v = _own_coordinates(size, cx, cy, angle, 1.0, length + width)
-        colour = np.clip(base + random.uniform(-0.35, 0.35) + random.uniform(-0.1, 0.1, 3), 0, 1)
+        colour = np.clip(base + random.uniform(*BARS) * random.uniform(1 - TINT, 1 + TINT, 3), 0, 1)
         _paint(pictures[:, rows, columns], _cover(_box(u, v, length, width), size), colour.astype(np.float32))
     return pictures
 
 
-def _thing(random, event: Event, times: Array, size: int, middle: float) -> tuple[slice, slice, Array, Array]:
+def _thing(random, event: Event, times: Array, size: int) -> tuple[slice, slice, Array, Array]:
     """One event's window of the picture: rows, columns, cover [frames, h, w] and colour [frames, h, w, 3] in it."""
     look = LOOKS[KINDS[event.kind].name]
     beat = times * event.rate + random.uniform()
     dx, dy, turn, grow = look.sway(beat)
-    scale = random.uniform(*SIZES) * (1 + grow)
+    scale = event.size * (1 + grow)
     since = times - times[0]
-    cx = middle * 0.9 + random.uniform(-0.15, 0.15) + random.uniform(-0.03, 0.03) * since + dx
-    cy = random.uniform(-0.5, 0.5) + random.uniform(-0.05, 0.05) * since + dy
+    cx = event.place[0] + random.uniform(-0.03, 0.03) * since + dx
+    cy = event.place[1] + random.uniform(-0.05, 0.05) * since + dy
     angle = random.uniform(-TURN, TURN) + turn + np.zeros_like(times)
     rows, columns, u, v = _own_coordinates(size, cx, cy, angle, scale, EXTENT * np.max(scale))
     inside, paint = look.draw(u, v, beat)
-    dark, light = _colours(random)
+    dark, light = _colours(random, event.strength)
     return rows, columns, _cover(inside * scale, size), dark + paint[..., None] * (light - dark)
 
 
@@ -257,11 +257,11 @@ def _paint(window: Array, cover: Array, colour: Array) -> None:
     window += cover[..., None] * (colour - window)
 
 
-def _colours(random) -> tuple[Array, Array]:
-    """Two colours [3] of different brightness, either of which may be the lighter."""
-    contrast = random.uniform(*CONTRAST) * random.choice([-1, 1])
-    grey = 0.5 + np.array([[-0.5], [0.5]]) * contrast
-    return tuple(np.clip(grey + random.uniform(-0.15, 0.15, (2, 3)), 0, 1).astype(np.float32))
+def _colours(random, strength: float) -> tuple[Array, Array]:
+    """The two colours [3] of a thing: dark paint and light paint."""
+    light = strength * random.uniform(*LIGHT)
+    grey = np.array([[light * random.uniform(*DARK)], [light]])
+    return tuple(np.clip(grey * random.uniform(1 - TINT, 1 + TINT, (2, 3)), 0, 1).astype(np.float32))
 
 
 def _cover(inside: Array, size: int) -> Array:

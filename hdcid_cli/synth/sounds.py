@@ -14,9 +14,9 @@ from hdcid_cli.synth.world import SOUND, Clip
 
 SAMPLE_RATE = 16000
 # How hard the sound is (tuned on a linear probe, see tests/test_synth.py), in dB.
-EVENT_LEVEL = (-6, 3)
-NOISE_LEVEL = (-16, -4)
-BLIP_LEVEL = (-14, -2)
+EVENT_LEVEL = (-8, 3)
+NOISE_LEVEL = (-22, -8)
+BLIP_LEVEL = (-16, -4)
 BLIPS = (2, 6)
 
 Array = np.ndarray
@@ -142,7 +142,7 @@ def track(clip: Clip) -> Array:
             start, stop = event.onset * SAMPLE_RATE, event.offset * SAMPLE_RATE
             time = np.arange(stop - start) / SAMPLE_RATE
             voice = VOICES[KINDS[event.kind].name](random, time, time * event.rate + random.uniform())
-            wave[start:stop] += _level(random, EVENT_LEVEL) * _faded(_unit(voice))
+            wave[start:stop] += event.strength**2 * _level(random, EVENT_LEVEL) * _faded(_unit(voice))
     wave *= 0.16 * 10 ** (random.uniform(-4, 4) / 20)
     return np.tanh(wave).astype(np.float32)
 

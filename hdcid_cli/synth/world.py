@@ -21,8 +21,11 @@ from hdcid_cli.synth.classes import KINDS
 
 SECONDS = 10
 SCENE_SECONDS = 5
-# Shares of the train and val splits; the rest is test.
-TRAIN, VAL = 0.7, 0.1
+ASIDE = 0.6  # size and strength of a second event
+SIZES = (0.45, 0.7)
+SPREAD = 0.2
+# Shares of the val and test splits; the rest is train.
+VAL, TEST = 0.1, 0.2
 SCENES_PER_CLIP = 0.4  # size of the segmentation set, relative to --clips
 MIN_CLIPS_PER_CLASS = 4
 
@@ -36,6 +39,9 @@ class Event:
 
     Attributes:
         seen, heard: in which modalities it happens.
+        place: where its thing is seen, x and y from -1 to 1 over the picture.
+        size: how much of the picture the thing takes, from its middle to its edge.
+        strength: how bright and loud it is beside a primary event.
         rate: beats a second, shared by what is seen and what is heard of it.
     """
 
@@ -44,6 +50,9 @@ class Event:
     offset: int
     seen: bool
     heard: bool
+    place: tuple[float, float]
+    size: float
+    strength: float
     rate: float
 
 
@@ -101,8 +110,9 @@ class World:
 
 
 def _splits(count: int) -> list[str]:
-    train, val = max(round(count * TRAIN), 1), max(round(count * VAL), 1)
-    return ["train"] * train + ["val"] * val + ["test"] * (count - train - val)
+    """The split of each of `count` clips."""
+    val, test = max(round(count * VAL), 1), max(round(count * TEST), 1)
+    return ["train"] * (count - val - test) + ["val"] * val + ["test"] * test
 
 
 def _random(*key: int) -> np.random.Generator:
@@ -112,14 +122,14 @@ def _random(*key: int) -> np.random.Generator:
 def _video(world: World, index: int, split: str) -> Clip:
     random = _random(world.seed, SECONDS, index, PLAN)
     first = index % world.classes
-    length = int(random.integers(3, 10))
-    onset = int(random.integers(0, SECONDS - length + 1))
-    events = [Event(first, onset, onset + length, True, True, _rate(random))]
+    onset, offset = _times(random, 3, 9)
+    events = [Event(first, onset, offset, True, True, _about(random, 0, 0), random.uniform(*SIZES), 1.0, _rate(random))]
     if random.random() < 0.5:
-        length = int(random.integers(2, 7))
-        onset = int(random.integers(0, SECONDS - length + 1))
+        onset, offset = _times(random, 2, 4)
         seen, heard = ((True, False), (False, True), (True, True))[random.integers(3)]
-        events.append(Event(_other(random, world.classes, {first}), onset, onset + length, seen, heard, _rate(random)))
+        place = _about(random, *random.choice([-0.6, 0.6], 2))
+        size = ASIDE * random.uniform(*SIZES)
+        events.append(Event(_other(random, world.classes, {first}), onset, offset, seen, heard, place, size, ASIDE, _rate(random)))
     return Clip(f"syn{index:08d}", index, world.seed, split, SECONDS, _caption(random, events), tuple(events))
 
 
@@ -129,8 +139,25 @@ def _scene(world: World, index: int, split: str) -> Clip:
     silent = min(int(random.choice([0, 1, 2], p=[0.25, 0.5, 0.25])), world.classes - 1)
     for _ in range(silent):
         kinds.append(_other(random, world.classes, set(kinds)))
-    events = [Event(kind, 0, SCENE_SECONDS, True, kind == kinds[0], _rate(random)) for kind in kinds]
+    # Side by side, so that all are in sight.
+    count = max(len(kinds), 2)
+    columns = (random.permutation(count) + 0.5) / count * 1.8 - 0.9
+    size = {2: 0.8, 3: 0.55}[count]
+    events = [
+        Event(kind, 0, SCENE_SECONDS, True, kind == kinds[0], _about(random, x, 0), size * random.uniform(*SIZES), 1.0, _rate(random))
+        for kind, x in zip(kinds, columns, strict=False)
+    ]
     return Clip(f"avs{index:08d}", index, world.seed, split, SCENE_SECONDS, _caption(random, events[:1]), tuple(events))
+
+
+def _times(random: np.random.Generator, shortest: int, longest: int) -> tuple[int, int]:
+    length = int(random.integers(shortest, longest, endpoint=True))
+    onset = int(random.integers(0, SECONDS - length, endpoint=True))
+    return onset, onset + length
+
+
+def _about(random: np.random.Generator, x: float, y: float) -> tuple[float, float]:
+    return float(x + random.uniform(-SPREAD, SPREAD)), float(y + random.uniform(-SPREAD, SPREAD))
 
 
 def _rate(random: np.random.Generator) -> float:
