@@ -69,6 +69,12 @@ def test_settings_are_rows_and_directions_columns():
     ]
 
 
+def test_equivalent_spellings_are_one_setting():
+    pair = lines(record(toc="128", toc_criterion="both", seed=0), record(toc="128", seed=1))
+    (row,) = [row for row in rows(stdin=pair) if row["kind"] == "measured"]
+    assert row["ave precision v→a runs"] == "2"
+
+
 def test_ceiling_stands_in_the_column_of_the_tested_modality_and_chance_below():
     supervised = [
         record(method="supervised", train=m, test=m, value=value, layers=None, quantizer=None, toc=None, checkpoint=None)

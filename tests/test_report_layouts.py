@@ -155,6 +155,7 @@ def test_table4_and_table5_read_their_own_fields():
     rows = table("table5", *criteria, record(layers=1, value=4.0))
     found = {key[:2]: row["AVE V→A"] for key, row in rows.items() if key[-1] == "measured, heldout" and key[0] != "chance"}
     assert found == {("✓", "–"): "1.0", ("–", "✓"): "2.0", ("✓", "✓"): "3.0", ("–", "–"): "4.0"}
+    assert table("table1", *criteria)["DCID", "1", "✓", "measured, heldout"]["AVE V→A"] == "3.0", "Table 1's TOC uses both criteria"
 
 
 def test_results_without_a_place_are_counted():

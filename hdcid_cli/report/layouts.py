@@ -73,18 +73,16 @@ def lay_out(name: str, records: Sequence[dict]) -> tuple[Table, int]:
 
 
 def _normal(record: dict, sizes: set[int]) -> dict:
-    """The record with one spelling for what means the same, and `size`: which of the paper's pretraining data it is of."""
-    toc = record.get("toc") or "none"
+    """The record as rows and columns compare it, with its `quantity` and the `size` of the paper's pretraining data that it is of."""
     clips = record.get("pretrain_clips")
     # Give or take a tenth: videos vanish from the net.
     size = next((size for size in sizes if isinstance(clips, (int, float)) and abs(clips - size) <= size / 10), None)
     return record | {
         "method": ",".join(sorted(record["method"].split(","))),
         "quantizer": "vq" if record.get("quantizer") in ("rvq:1", None) else str(record["quantizer"]),
-        "toc": toc,
-        "toc_criterion": record.get("toc_criterion") or "both" if toc != "none" else None,
         "pretrain_clips": None if size else clips,
         "size": size,
+        "quantity": key(record, QUANTITY),
     }
 
 
@@ -92,7 +90,7 @@ def _matches(record: dict, spec: dict, columns: Sequence[dict]) -> bool:
     """Whether a (normal) record was made as the row says and is of one of the columns."""
     if "match" not in spec or not any(_belongs(record, column, spec) for column in columns):
         return False
-    wanted = {"layers_used": None, **spec["match"]}
+    wanted = {"layers_used": None, "toc_criterion": None, **spec["match"]}
     method = wanted.pop("method", None)
     quantizer = wanted.pop("quantizer", record["quantizer"])
     toc = wanted.pop("toc", None)
@@ -108,7 +106,7 @@ def _belongs(record: dict, column: dict, spec: dict) -> bool:
     """Whether the record is the column's quantity (of the labelled modality in a grey row) on the column's size of data."""
     task, train, test, metric = column["of"]
     quantity = (task, train, train if spec.get("labelled") else test, metric)
-    return key(record, QUANTITY) == quantity and record["size"] == column.get("clips")
+    return record["quantity"] == quantity and record["size"] == column.get("clips")
 
 
 def _variants(records: Sequence[dict]) -> dict[str, str]:

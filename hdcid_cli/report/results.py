@@ -73,8 +73,7 @@ def _without_contradictions(placed: list[tuple[str, dict]], skip: Skip) -> list[
     """
     groups = defaultdict(list)
     for place, record in placed:
-        if record.get("layers_used") == max(1, record.get("layers") or 1):  # 0 layers have a codebook, too
-            record = {**record, "layers_used": None}  # all of them: nothing to tell
+        record = _canonical(record)
         groups[key(record, QUANTITY + SETTING + RUN)].append((place, record))
     kept = []
     for group in groups.values():
@@ -88,6 +87,18 @@ def _without_contradictions(placed: list[tuple[str, dict]], skip: Skip) -> list[
         else:
             kept.append(first)
     return kept
+
+
+def _canonical(record: dict) -> dict:
+    """The record with one spelling for what means the same: nothing where all layers were read, or by both of TOC's criteria."""
+    toc = record.get("toc") or "none"
+    criterion = record.get("toc_criterion")
+    used = record.get("layers_used")
+    return record | {
+        "toc": toc,
+        "toc_criterion": None if toc == "none" or criterion == "both" else criterion,
+        "layers_used": None if used == max(1, record.get("layers") or 1) else used,  # 0 layers have a codebook, too
+    }
 
 
 def name_of(record: dict) -> str:
