@@ -19,7 +19,8 @@ class ModelConfig:
         quantizer: "vq", "rvq:N" or "fsq[:levels]".
         transformer_layers, heads, feedforward, dropout: of the general encoders' transformers.
         spatial_attention: "sum" over the cells (what the published code computes) or "softmax" (what it intends).
-        map_hidden, map_specific: channels of a map's specific encoder; by default 2 C and 4 C (1024 and 2048 at C = 512).
+        map_hidden, map_specific: channels of a map's specific encoder; by default 2 C and 4 C from 256 channels on
+            (1024 and 2048 at C = 512, as published), and C below, where a hand-made map holds little to compress.
         attention: width of the spatial attention; by default C / 2.
         specific: width of the specific features of a vector modality, one number or one a modality.
         text_hidden: hidden size a direction of the text's LSTM; 0 leaves the LSTM out.
@@ -73,6 +74,11 @@ class ModelConfig:
     def levels(self) -> int:
         """Number of layers that have general encoders and a codebook (one for `layers` 0 and 1)."""
         return max(1, self.layers)
+
+    def map_widths(self, channels: int) -> tuple[int, int]:
+        """Hidden and specific channels of the encoder and decoder of maps with `channels` channels."""
+        many = channels >= 256
+        return self.map_hidden or (2 * channels if many else channels), self.map_specific or (4 * channels if many else channels)
 
     def specific_width(self, modality: str) -> int:
         return self.specific[modality] if isinstance(self.specific, dict) else self.specific

@@ -21,9 +21,8 @@ class VectorDecoder(nn.Module):
 class MapDecoder(nn.Module):
     """Transposed convolutions over [code at every cell; specific map]: -> [B, T, H, W, C]."""
 
-    def __init__(self, dim: int, channels: int, hidden: int | None = None, specific: int | None = None):
+    def __init__(self, dim: int, channels: int, hidden: int = 1024, specific: int = 2048):
         super().__init__()
-        hidden, specific = hidden or 2 * channels, specific or 4 * channels
         self.code = nn.Linear(dim, dim)
         self.conv1 = nn.ConvTranspose2d(dim + specific, hidden, 3)
         self.residual = ResidualUnit(hidden)

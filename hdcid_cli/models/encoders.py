@@ -21,12 +21,17 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(channels))
 
     @torch.no_grad()
-    def fit(self, x: Tensor) -> None:
-        """Take mean and deviation from features [..., C]; a channel that hardly varies is not blown up."""
+    def fit(self, x: Tensor, floor: float = 0.1) -> None:
+        """Take mean and deviation from features [..., C].
+
+        Args:
+            floor: least deviation to divide by, as a share of the mean one, so that a channel that
+                hardly varies is not blown up.
+        """
         x = x.flatten(0, -2).double()
         deviation = x.std(dim=0, correction=0)
         self.mean.copy_(x.mean(dim=0))
-        self.scale.copy_(deviation.clamp_min(0.1 * deviation.mean()).clamp_min(1e-6))
+        self.scale.copy_(deviation.clamp_min(floor * deviation.mean()).clamp_min(1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale
@@ -124,9 +129,8 @@ class MapSpecificEncoder(nn.Module):
     [B, T, H, W, C] -> map [B, T, H-4, W-4, S] and summary [B, T, C].
     """
 
-    def __init__(self, channels: int, hidden: int | None = None, specific: int | None = None):
+    def __init__(self, channels: int, hidden: int = 1024, specific: int = 2048):
         super().__init__()
-        hidden, specific = hidden or 2 * channels, specific or 4 * channels
         self.conv1 = nn.Conv2d(channels, hidden, 3)
         self.conv2 = nn.Conv2d(hidden, specific, 3)
         self.conv3 = nn.Conv2d(specific, specific, 1)

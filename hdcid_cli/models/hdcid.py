@@ -82,8 +82,8 @@ class Layer(nn.Module):
             if config.layers == 0:
                 continue
             if len(shape) == 3:
-                self.specific[name] = MapSpecificEncoder(channels, config.map_hidden, config.map_specific)
-                self.decoder[name] = MapDecoder(config.dim, channels, config.map_hidden, config.map_specific)
+                self.specific[name] = MapSpecificEncoder(channels, *config.map_widths(channels))
+                self.decoder[name] = MapDecoder(config.dim, channels, *config.map_widths(channels))
             else:
                 self.specific[name] = SpecificEncoder(channels, specific[name])
                 self.decoder[name] = VectorDecoder(config.dim, specific[name], channels)

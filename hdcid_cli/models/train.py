@@ -151,7 +151,8 @@ class Trainer:
             if layer.standardize:
                 summaries = self.model(features, number)[-1].summary
                 for name, standardize in layer.standardize.items():
-                    standardize.fit(self.world.gather(summaries[name]))
+                    # Rarely active channels would come out huge, and rebuilding them would drown everything else.
+                    standardize.fit(self.world.gather(summaries[name]), floor=1.0)
             if self.config.codebook_start == "data" and layer.quantizer.learns_by_ema:
                 general = self.model(features, number + 1)[-1].general
                 z = torch.cat([self.world.gather(x.to(self.dtype)).flatten(0, 1) for x in general.values()])
