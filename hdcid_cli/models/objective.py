@@ -9,18 +9,15 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.models.config import ModelConfig
+from hdcid_cli.models.alignment import masked_mean
 from hdcid_cli.models.hdcid import HDCID, Layer, LayerOutput
 from hdcid_cli.models.losses.club import Club, random_permutation
-from hdcid_cli.models.losses.cmcm import cmcm, code_distribution
 from hdcid_cli.models.losses.commitment import commitment
-from hdcid_cli.models.losses.cpc import CrossModalCPC
-
-ALIGNMENTS = ("cpc", "cmcm")
+from hdcid_cli.models.methods import METHODS
+from hdcid_cli.models.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,12 @@ class ObjectiveConfig:
     """Terms of the loss and their settings.
 
     Args:
-        align: what pulls the modalities together, of `ALIGNMENTS`.
+        align: what pulls the modalities together, of `METHODS`.
         beta: weight of the commitment loss.
+        mm_ema: codes and commitment look at the other modalities too (Xia et al. 2023), or at the own one alone.
         club: "sampled" (published), "exact" (eq. 12) or "none".
-        club_weight: weight of the CLUB bound (published: 1).
+        club_weight: weight of the CLUB bound (published: 1). A specific encoder lowers the bound by shrinking its
+            features, too; at 1 it leaves the next layer nothing to align, at 0.05 that layer learns.
         club_gradient: "both" lets the bound train general and specific encoders (published), "specific" the
             latter alone. Pushed by both, the general features give up content before the alignment has any
             to hold on to: on digits 10 % after 60 steps against 50 %.
@@ -43,8 +42,9 @@ class ObjectiveConfig:
 
     align: tuple[str, ...] = ("cpc", "cmcm")
     beta: float = 0.25
+    mm_ema: bool = True
     club: str = "sampled"
-    club_weight: float = 1.0
+    club_weight: float = 0.05
     club_gradient: str = "specific"
     club_steps: int = 5
     club_hidden: int = 128
@@ -56,8 +56,8 @@ class ObjectiveConfig:
     def __post_init__(self):
         object.__setattr__(self, "align", tuple(self.align))
         for name in self.align:
-            if name not in ALIGNMENTS:
-                raise InputError(f"There is no alignment {name!r}: --align takes {', '.join(ALIGNMENTS)}.")
+            if name not in METHODS:
+                raise InputError(f"There is no alignment {name!r}: --align takes {', '.join(METHODS)}.")
         if self.club not in ("sampled", "exact", "none"):
             raise InputError(f"--club is sampled, exact or none, not {self.club!r}.")
         if self.club_gradient not in ("specific", "both"):
@@ -72,19 +72,21 @@ class ObjectiveConfig:
 class LayerObjective(nn.Module):
     """The losses of one layer, with the networks that they need."""
 
-    def __init__(self, config: ObjectiveConfig, model: ModelConfig, summaries: dict[str, int]):
+    def __init__(self, config: ObjectiveConfig, layer: Layer):
         super().__init__()
         self.config = config
         self.club = nn.ModuleDict()
-        if config.club != "none" and model.layers:
-            self.club.update({name: Club(model.dim, width, config.club_hidden) for name, width in summaries.items()})
-        self.cpc = None
-        if "cpc" in config.align:
-            self.cpc = CrossModalCPC(model.modalities, model.dim, model.dim, config.cpc_layers, config.cpc_horizon)
+        if config.club != "none":
+            summaries = {name: _summary_width(specific) for name, specific in layer.specific.items()}
+            self.club.update({name: Club(layer.config.dim, width, config.club_hidden) for name, width in summaries.items()})
+        self.methods = nn.ModuleDict({name: METHODS[name].make(config, layer) for name in config.align})
 
     def club_likelihood(self, out: LayerOutput) -> Tensor:
         """What the CLUB networks are fitted to: the sum of their log-likelihoods on detached features."""
-        return sum(club.log_likelihood(out.quantized[name].detach(), out.summary[name].detach()) for name, club in self.club.items())
+        return sum(
+            club.log_likelihood(out.quantized[name].detach(), out.summary[name].detach(), out.valid and out.valid[name])
+            for name, club in self.club.items()
+        )
 
     def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses but reconstruction, by name, and metrics, on the global batch.
@@ -94,26 +96,21 @@ class LayerObjective(nn.Module):
         """
         losses, metrics = {}, {}
         if layer.quantizer.learns_by_ema:
-            losses["commitment"] = sum(commitment(out.general, out.codes, self.config.beta).values())
+            losses["commitment"] = sum(commitment(out.general, out.codes, self.config.beta, out.valid, self.config.mm_ema).values())
         if self.club:
             losses["club"] = self.config.club_weight * sum(self._club_bound(name, out, generator) for name in self.club)
-        if self.cpc is not None:
-            time = max(z.shape[1] for z in out.general.values())
-            steps = list(self.cpc.steps(time))
-            if self.config.cpc_steps == "random":
-                steps = [steps[int(torch.randint(len(steps), (), generator=generator))]]
-            losses["cpc"], metrics["cpc_accuracy"] = self.cpc(out.general, steps)
-        if "cmcm" in self.config.align:
-            losses["cmcm"] = cmcm({name: code_distribution(layer.quantizer.distances(z)) for name, z in out.general.items()})
+        for name, module in self.methods.items():
+            losses[name], measured = METHODS[name].loss(module, out, layer, generator, self.config)
+            metrics |= measured
         return losses, metrics
 
     def _club_bound(self, name: str, out: LayerOutput, generator: torch.Generator) -> Tensor:
-        club, x, y = self.club[name], out.quantized[name], out.summary[name]
+        club, x, y, valid = self.club[name], out.quantized[name], out.summary[name], out.valid and out.valid[name]
         if self.config.club_gradient == "specific":
             x = x.detach()
         if self.config.club == "exact":
-            return club.exact_bound(x, y)
-        return club.sampled_bound(x, y, random_permutation(len(x), generator).to(x.device))
+            return club.exact_bound(x, y, valid)
+        return club.sampled_bound(x, y, random_permutation(len(x), generator).to(x.device), valid)
 
 
 class Objective(nn.Module):
@@ -122,17 +119,31 @@ class Objective(nn.Module):
     def __init__(self, config: ObjectiveConfig, model: HDCID):
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList()
-        for layer in model.layers:
-            summaries = {name: _summary_width(module) for name, module in layer.specific.items()}
-            self.layers.append(LayerObjective(config, model.config, summaries))
+        if not model.config.layers and len(model.config.modalities) < 2:
+            raise InputError("--layers 0 learns what modalities have in common, and there is one alone: use --layers 1, or more modalities.")
+        self.layers = nn.ModuleList(LayerObjective(config, layer) for layer in model.layers)
 
     def club_parameters(self):
         return [p for layer in self.layers for p in layer.club.parameters()]
 
     def other_parameters(self):
+        """What learns with the model: all but the CLUB networks and what follows an average."""
         clubs = {id(p) for p in self.club_parameters()}
-        return [p for p in self.parameters() if id(p) not in clubs]
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in clubs]
+
+    def observe(self, outputs: list[LayerOutput]) -> None:
+        """Add to this process's outputs what single methods need of every clip."""
+        for layer, out in zip(self.layers, outputs):
+            for name, module in layer.methods.items():
+                if METHODS[name].observe:
+                    out.observed[name] = METHODS[name].observe(module, out)
+
+    def follow(self, layers: list[Layer]) -> None:
+        """Let the teachers follow the layers after a step."""
+        for objective, layer in zip(self.layers, layers):
+            for module in objective.modules():
+                if isinstance(module, Teacher):
+                    module.follow(layer)
 
     def club_likelihood(self, outputs: list[LayerOutput]) -> Tensor:
         return sum(layer.club_likelihood(out) for layer, out in zip(self.layers, outputs))
@@ -149,13 +160,21 @@ class Objective(nn.Module):
         total, terms = 0.0, {}
         for number, (layer, mine, out, objective) in enumerate(zip(model.layers, local, outputs, self.layers), 1):
             losses, metrics = objective(out, layer, generator)
-            rebuilt = layer.decode(mine)
-            if rebuilt:
-                losses["reconstruction"] = sum(mse_loss(rebuilt[name], mine.inputs[name]) for name in rebuilt) / world.size
+            if layer.decoder:
+                losses["reconstruction"] = self._reconstruction(layer, mine, out, world)
             total = total + self.weight(number) * sum(losses.values())
             terms |= {f"loss/{number}/{name}": value.detach() for name, value in losses.items()}
             terms |= {f"{name}/{number}": value.detach() for name, value in metrics.items()}
         return total, terms
+
+    @staticmethod
+    def _reconstruction(layer: Layer, local: LayerOutput, out: LayerOutput, world: World) -> Tensor:
+        """This rank's part of the sum over modalities of the global batch's MSE."""
+        loss = 0.0
+        for name, rebuilt in layer.decode(local).items():
+            share = 1 / world.size if out.valid is None else local.valid[name].sum() / out.valid[name].sum()
+            loss = loss + share * masked_mean((rebuilt - local.inputs[name]) ** 2, local.valid and local.valid[name])
+        return loss
 
     def weight(self, layer: int) -> float:
         """Weight of a layer's losses, counted from 1."""
@@ -171,13 +190,24 @@ def _summary_width(specific: nn.Module) -> int:
     return specific.summary[-1].out_features if hasattr(specific, "summary") else specific.linear.out_features
 
 
-def gather_output(out: LayerOutput, world: World) -> LayerOutput:
+def gather_output(out: LayerOutput, layer: Layer, world: World) -> LayerOutput:
     """The layer's output for the global batch: everything the losses compare between clips.
 
     Inputs and the decoders' specific features stay local; reconstruction needs no other clip.
     """
     if world.size == 1:
         return out
-    gathered = {name: {m: world.gather(x) for m, x in getattr(out, name).items()} for name in ("general", "quantized", "indices", "summary")}
-    codes = {m: gathered["quantized"][m].detach() for m in out.codes}
-    return LayerOutput(out.inputs, codes=codes, specific=out.specific, **gathered)
+
+    def everyone(values):
+        return {name: world.gather(x) for name, x in values.items()}
+
+    gathered = LayerOutput(
+        out.inputs,
+        general=everyone(out.general),
+        specific=out.specific,
+        summary=everyone(out.summary),
+        valid=out.valid and everyone(out.valid),
+        observed={name: everyone(values) for name, values in out.observed.items()},
+    )
+    layer.quantize(gathered)
+    return gathered
