@@ -1,0 +1,347 @@
+"""Cross-modal generalisation: protocols on fixed codes, splits, and the command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.tasks import cmg
+from hdcid_cli.tasks.annotations.clips import Annotations, Clip, Event
+from hdcid_cli.tasks.inputs import Inputs
+from hdcid_cli.tasks.probe import new_probe
+from hdcid_cli.tasks.run import run_task
+
+CLASSES = ("dog", "cat", "bell")
+
+
+def world(clips=60, steps=5, width=8, seed=0, noise=0.6):
+    """Annotated clips with one event each, and codes of two modalities that show it."""
+    random = np.random.default_rng(seed)
+    looks = random.normal(size=(len(CLASSES) + 1, width))
+    labels = random.integers(0, len(CLASSES), clips)
+    made, shown = [], np.full((clips, steps), len(CLASSES))
+    for number, label in enumerate(labels):
+        onset = random.integers(0, steps - 1)
+        offset = random.integers(onset + 1, steps + 1)
+        shown[number, onset:offset] = label
+        split = ("train", "train", "val", "test")[number % 4]
+        made.append(Clip(f"clip{number}", split, int(label), [Event(int(label), float(onset), float(offset))]))
+
+    def codes(modality):
+        values = (looks[shown] + noise * random.normal(size=(clips, steps, width))).astype(np.float32)
+        return Inputs(f"{modality}.h5", modality, [clip.id for clip in made], np.full(clips, steps), 1.0, values.shape[1:], values.__getitem__)
+
+    return Annotations(Path("world.csv"), CLASSES, made), codes("video"), codes("audio")
+
+
+def run(task, annotations, train, test, seed=3, target=None, warn=None, **settings):
+    """The records of one run: {metric: fields}."""
+    settings = cmg.Settings(**settings)
+    found = cmg.evaluate(cmg.TASKS[task][0], settings, annotations, target or annotations, train, test, [seed], "cpu", warn or (lambda _: None))
+    return {fields["metric"]: fields for fields in found}
+
+
+# --- the published protocol, again in numpy ---
+
+
+def adam(weights, gradients, state, rate):
+    state["t"] = state.get("t", 0) + 1
+    for name, gradient in gradients.items():
+        m = state["m" + name] = 0.9 * state.get("m" + name, 0) + 0.1 * gradient
+        v = state["v" + name] = 0.999 * state.get("v" + name, 0) + 0.001 * gradient**2
+        weights[name] -= rate * (m / (1 - 0.9 ** state["t"])) / (np.sqrt(v / (1 - 0.999 ** state["t"])) + 1e-8)
+
+
+def decode(weights, inputs, classify):
+    """[B, T, C] -> logits, and what their gradients need."""
+    hidden = inputs @ weights["linear.weight"].T + weights["linear.bias"]
+    pooled = hidden.max(1) if classify else hidden
+    return pooled @ weights["event.weight"].T + weights["event.bias"], hidden, pooled
+
+
+def gradients_of(weights, inputs, labels, classify):
+    """Gradients of the published losses, by hand."""
+    logits, hidden, pooled = decode(weights, inputs, classify)
+    softmax = np.exp(logits - logits.max(-1, keepdims=True))
+    softmax /= softmax.sum(-1, keepdims=True)
+    found = {}
+    if classify:
+        error = (softmax - np.eye(logits.shape[1])[labels]) / len(logits)
+    else:
+        segments = logits.shape[0] * logits.shape[1]
+        weighted = labels * np.exp(-weights["alpha"])
+        error = (1 / (1 + np.exp(-logits)) - labels) / logits.size + (softmax * weighted.sum(-1, keepdims=True) - weighted) / segments
+        found["alpha"] = (weighted * np.log(softmax)).sum((0, 1)) / segments
+    flat = error.reshape(-1, error.shape[-1])
+    found["event.weight"], found["event.bias"] = flat.T @ pooled.reshape(-1, pooled.shape[-1]), flat.sum(0)
+    back = error @ weights["event.weight"]
+    if classify:  # only the step with the maximum learns
+        spread = np.zeros_like(hidden)
+        np.put_along_axis(spread, hidden.argmax(1, keepdims=True), back[:, None], 1)
+        back = spread
+    flat = back.reshape(-1, back.shape[-1])
+    found["linear.weight"], found["linear.bias"] = flat.T @ inputs.reshape(-1, inputs.shape[-1]), flat.sum(0)
+    norm = np.sqrt(sum((gradient**2).sum() for name, gradient in found.items() if name != "alpha"))
+    return {name: gradient if name == "alpha" else gradient * min(1, 0.5 / (norm + 1e-6)) for name, gradient in found.items()}
+
+
+def released_score(logits, labels, classify, batch=80):
+    """As the released loops over batches: accuracy of clips, or precision of sigmoid > 0.5, weighted by the batch's size."""
+    total = 0.0
+    for start in range(0, len(logits), batch):
+        part, truth = logits[start : start + batch], labels[start : start + batch]
+        if classify:
+            total += len(part) * 100 * np.mean(part.argmax(-1) == truth)
+        else:
+            said = 1 / (1 + np.exp(-part)) > 0.5
+            total += len(part) * 100 * ((said * truth).sum() / said.sum() if said.sum() else 0)
+    return total / len(logits)
+
+
+@pytest.mark.parametrize("task", ["ave", "avvp"])
+def test_published_protocol_equals_a_plain_numpy_version(task):
+    classify = task == "ave"
+    annotations, video, audio = world(clips=200)
+    seed, epochs = 43, 12
+    found = run(task, annotations, video, audio, seed=seed, protocol="published", epochs=epochs)[cmg.TASKS[task][0].metric]
+
+    clips = [clip for clip in annotations.clips if not classify or clip.split == "train"]
+    rows = [int(clip.id.removeprefix("clip")) for clip in clips]
+    labels = np.array([clip.label for clip in clips])
+    if not classify:
+        labels = np.zeros((len(clips), 5, 4))
+        for row, clip in enumerate(clips):
+            for event in clip.events:
+                labels[row, int(event.onset) : int(event.offset), event.label] = 1
+        labels[..., -1] = 1 - labels[..., :-1].max(-1)
+    probe, loss = new_probe(cmg.TASKS[task][0].kind, 8, 8, 3, seed)
+    weights = {name: value.detach().double().numpy().copy() for name, value in [*probe.named_parameters(), *loss.named_parameters()]}
+    shuffle, state, best = torch.Generator().manual_seed(seed), {}, -1.0
+    learned, tested = video.read(rows).astype(float), audio.read(rows).astype(float)
+    for epoch in range(1, epochs + 1):
+        for batch in torch.randperm(len(rows), generator=shuffle).split(80):
+            batch = batch.numpy()
+            adam(weights, gradients_of(weights, learned[batch], labels[batch], classify), state, 4e-4 if epoch <= 10 else 2e-4)
+        value = released_score(decode(weights, tested, classify)[0], labels, classify)
+        best = max(best, value)
+    assert found["value"] == pytest.approx(best, abs=0.02)
+    assert found["n"] == len(rows)
+
+
+# --- the held-out protocol ---
+
+
+def test_held_out_protocol_looks_at_test_labels_only_to_score(monkeypatch):
+    """Permuting the labels of the test clips changes the score and nothing else; those of validation change the choice."""
+    annotations, video, audio = world(clips=120)
+    answers = []
+    score = cmg.score
+    monkeypatch.setattr(cmg, "score", lambda task, settings, logits, samples: answers.append(logits) or score(task, settings, logits, samples))
+
+    def permuted(split):
+        random = np.random.default_rng(5)
+        where = [row for row, clip in enumerate(annotations.clips) if clip.split == split]
+        clips = list(annotations.clips)
+        for row, other in zip(where, random.permutation(where)):
+            donor = annotations.clips[other]
+            clips[row] = Clip(clips[row].id, split, donor.label, donor.events)
+        return Annotations(annotations.source, CLASSES, clips)
+
+    for task in ("ave", "avvp"):
+        answers.clear()
+        straight, test_permuted, val_permuted = (run(task, given, video, audio, epochs=20, lr=0.01) for given in (annotations, permuted("test"), permuted("val")))
+        metric = cmg.TASKS[task][0].metric
+        np.testing.assert_array_equal(answers[1], answers[3])  # 0 and 2 are the blind answers
+        assert straight[metric]["epoch"] == test_permuted[metric]["epoch"]
+        assert straight[metric]["value"] > test_permuted[metric]["value"] + 10
+        assert straight[metric]["epoch"] != val_permuted[metric]["epoch"]
+
+
+def test_held_out_probe_generalises_across_modalities_and_chance_does_not():
+    annotations, video, audio = world(clips=200)
+    found = run("ave", annotations, video, audio, epochs=20, lr=0.01)
+    assert found["precision"]["value"] > 85
+    assert found["precision"]["chance"] < 50
+    assert next(iter(found)) == "precision"
+    assert found["precision"]["n"] == 50 and found["precision"]["n_choose"] == 50
+    localised = run("avvp", annotations, audio, video, epochs=20, lr=0.01)
+    assert next(iter(localised)) == "accuracy"
+    assert localised["foreground_f1"]["value"] > 60 > localised["foreground_f1"]["chance"]
+    assert localised["event_f1"]["interval"][0] < localised["event_f1"]["value"] < localised["event_f1"]["interval"][1]
+
+
+def test_repeating_a_run_gives_the_same_numbers():
+    annotations, video, audio = world()
+    one, other = (run("avvp", annotations, video, audio, epochs=4) for _ in range(2))
+    assert {name: fields["value"] for name, fields in one.items()} == {name: fields["value"] for name, fields in other.items()}
+    different = run("avvp", annotations, video, audio, epochs=4, seed=4)
+    assert {name: fields["value"] for name, fields in one.items()} != {name: fields["value"] for name, fields in different.items()}
+
+
+def test_segments_past_the_end_of_a_clip_count_only_as_published():
+    annotations, video, audio = world()
+    audio.length = np.full(60, 2)
+    for clip in annotations.clips:
+        clip.events = [Event(clip.label, 0.0, 2.0)]  # background begins where the clips end
+    assert run("avvp", annotations, video, audio, epochs=2)["accuracy"]["chance"] < 60  # the best blind answer is one class
+    assert run("avvp", annotations, video, audio, epochs=2, protocol="published")["accuracy"]["chance"] == pytest.approx(60)
+
+
+# --- which clips ---
+
+
+def split_ids(source, target, protocol="heldout", task="ave"):
+    parts = cmg.split_clips(cmg.TASKS[task][0], protocol, source, target)
+    return [{clip.id for clip in part} if part is not None else None for part in (parts.fit, parts.choose, parts.test)]
+
+
+def listed(**splits):
+    clips = [Clip(name, split, 0) for split, names in splits.items() for name in names.split()]
+    return Annotations(Path("x.csv"), CLASSES, [Clip(clip.id, None if clip.split == "none" else clip.split, 0) for clip in clips])
+
+
+def test_a_recording_that_is_tested_on_is_never_learned_on():
+    both = listed(train="a b c", val="d e", test="f b e")
+    assert split_ids(both, both) == [{"a", "c"}, {"d"}, {"f", "b", "e"}]
+
+
+def test_without_validation_clips_a_fifth_is_set_aside():
+    names = " ".join(f"n{i}" for i in range(20))
+    for source in (listed(train=names, test="t"), listed(val=names, test="t"), listed(none=names)):  # LLP has val and test alone
+        fit, choose, test = split_ids(source, listed(test="t"))
+        assert (len(fit), len(choose), test) == (16, 4, {"t"}) and not fit & choose
+
+
+def test_another_data_set_without_splits_is_tested_on_whole():
+    assert split_ids(listed(train="a", val="b"), listed(none="c d a"))[2] == {"c", "d", "a"}
+
+
+def test_published_protocol_tests_ave_on_the_clips_learned_on():
+    annotations = listed(train="a b", val="c", test="d")
+    assert split_ids(annotations, annotations, "published") == [{"a", "b"}, None, {"a", "b"}]
+    assert split_ids(annotations, annotations, "published", "avvp") == [set("abcd"), None, set("abcd")]
+    assert split_ids(annotations, annotations, "published", "classify") == [{"a", "b"}, None, {"d"}]
+
+
+def test_annotations_without_a_test_split_are_refused():
+    annotations = listed(train="a b", val="c")
+    with pytest.raises(InputError, match=r"x.csv leaves no clips to test on"):
+        split_ids(annotations, annotations)
+
+
+def test_clips_without_features_are_named_and_left_out():
+    annotations, video, audio = world()
+    annotations.clips.insert(0, Clip("nowhere", "train", 0, [Event(0, 0, 1)]))
+    told = []
+    found = run("ave", annotations, video, audio, warn=told.append, epochs=1)
+    assert told == ["video.h5 has no features of 1 annotated clips, which are left out: nowhere."]
+    assert found["precision"]["n_fit"] == 30
+    video.ids = [f"other{row}" for row in range(60)]
+    with pytest.raises(InputError, match=r"video.h5 has none of the 31 clips that ave needs \(such as nowhere, clip0, clip1\)"):
+        run("ave", annotations, video, audio)
+
+
+def test_llp_names_find_features_named_by_video_or_by_window():
+    _, video, _ = world()
+    video.ids = ["x_0_10", "x_10_20", "y", "z_0_10", *map(str, range(56))]
+    clips = [Clip(name) for name in ("x_10_20", "y_5_15", "z_0_100", "x_20_30", "z")]
+    found, rows, missing = video.match(clips, CLASSES)
+    assert [(clip.id, row) for clip, row in zip(found, rows)] == [("x_10_20", 1), ("y_5_15", 2), ("z_0_100", 3), ("z", 3)]
+    assert missing == ["x_20_30"]  # two windows of x: which one is meant cannot be told
+
+
+def test_text_may_be_one_prompt_a_class():
+    _, video, _ = world()
+    video.ids, video.modality = ["dog", "cat", "bell"], "text"
+    assert video.match([Clip("a", label=1), Clip("b", label=0)], CLASSES)[1] == [1, 0]
+    video.modality = "video"
+    assert video.match([Clip("a", label=1)], CLASSES)[2] == ["a"]
+
+
+# --- the command ---
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """Features, annotations of several kinds and a small checkpoint in an empty folder."""
+    from worlds import write_features
+
+    events, ids = write_features(tmp_path / "features", clips=48)
+    (tmp_path / "data" / "ave").mkdir(parents=True)
+    (tmp_path / "data" / "avvp").mkdir()
+    lines, rows, table = [], ["filename\tonset\toffset\tevent_labels"], ["id,split,label"]
+    for number, (name, row) in enumerate(zip(ids, events)):
+        split = ("train", "train", "val", "test")[number % 4]
+        lines.append(f"class{row[0]}&{name}&good&0&1\n")
+        rows += [f"{name}_0_6\t{second}\t{second + 1}\tclass{label}" for second, label in enumerate(row)]
+        table.append(f"{name},{split},class{row[0]}")
+        with open(tmp_path / "data" / "ave" / f"{split}Set.txt", "a") as file:
+            file.write(lines[-1])
+    (tmp_path / "data" / "ave" / "Annotations.txt").write_text("".join(lines))
+    for name in ("AVVP_eval_audio.csv", "AVVP_eval_visual.csv"):
+        (tmp_path / "data" / "avvp" / name).write_text("\n".join(rows) + "\n")
+    (tmp_path / "data" / "avvp" / "split.csv").write_text("\n".join(["category,video_id,split"] + [",".join((r.split(",")[2], *r.split(",")[:2])) for r in table[1:]]))
+    (tmp_path / "mine.csv").write_text("\n".join(table) + "\n")
+    return tmp_path
+
+
+def test_command_from_features_to_report(hdcid, workplace):
+    assert hdcid("pretrain", "--epochs", "1", "--dim", "16", "--codebook", "12").returncode == 0
+    done = hdcid("cmg", "avvp", "--train", "v", "--test", "a", "--toc", "8/5", "--seeds", "2", "--epochs", "3")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [found[0][name] for name in ("task", "direction", "metric", "protocol", "toc", "layers", "n", "method")] == [
+        "avvp", "v->a", "accuracy", "heldout", "8", 2, 12, "cpc,cmcm",
+    ]  # fmt: skip
+    assert {record["seed"] for record in found} == {0, 1}
+    table = hdcid("report", stdin=done.stdout)
+    assert table.returncode == 0 and "accuracy" in table.stdout
+
+    places = {"features": workplace / "features", "checkpoints": workplace / "checkpoints"}
+    first = next(run_task("ave", "audio", "video", workplace / "data", **places, layers_used=1, per_class=True, epochs=1))
+    assert set(first["per_class"]) <= {f"class{number}" for number in range(4)}
+    assert (first["layers_used"], first["toc"]) == (1, "none")
+    with pytest.raises(InputError, match="--layers-used 3 cannot be read"):
+        next(run_task("ave", "audio", "video", workplace / "data", **places, layers_used=3))
+
+
+def test_own_table_and_supervised_ceiling(workplace):
+    found = next(run_task("classify", "audio", "audio", workplace / "mine.csv", workplace / "features", supervised=True))
+    assert found["method"] == "supervised" and found["checkpoint"] is None
+    assert found["value"] > found["chance"] + 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ave", "--train", "v", "--test", "a"), "There is no checkpoint in checkpoints"),
+        (("ave", "--train", "v", "--test", "a", "--supervised"), "A supervised probe reads raw features"),
+        (("avvp", "--train", "t", "--test", "a", "--supervised"), "A supervised probe"),
+        (("avvp", "--train", "t", "--test", "t", "--supervised"), "words have no seconds"),
+        (("ave", "--train", "t", "--test", "t", "--supervised"), "There is no feature file features/text.h5"),
+        (("classify", "--train", "v", "--test", "v", "--supervised"), "There is no table of labels in data/classify"),
+        (("ucf2vgg", "--train", "v", "--test", "a"), "has no UCF101sameVGGSound.txt"),
+    ],
+)
+def test_what_is_missing_is_said_in_a_sentence(hdcid, workplace, arguments, message):
+    done = hdcid("cmg", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_strict_makes_an_oddity_an_error(workplace, capsys):
+    path = workplace / "data" / "ave" / "Annotations.txt"
+    path.write_text(path.read_text() + "class0&gone&good&5&5\n")
+    (workplace / "data" / "ave" / "trainSet.txt").open("a").write("class0&gone&good&5&5\n")
+
+    def probe(**more):
+        return next(run_task("ave", "audio", "audio", workplace / "data", workplace / "features", supervised=True, epochs=1, **more))
+
+    assert probe()["n_fit"] == 24
+    told = capsys.readouterr().err
+    assert "line 49: the interval of class0 is empty (at 5 s)" in told and "has no features of 1 annotated clips" in told
+    with pytest.raises(InputError, match="line 49"):
+        probe(strict=True)
