@@ -1,7 +1,12 @@
-"""Steps of modalities that have different numbers of segments, brought to one length."""
+"""Segments of different modalities side by side: one length for all, and which segments are valid.
+
+`valid` is {modality: [B, T] bool} throughout, or None where every segment counts.
+"""
 
 import torch
 from torch import Tensor
+
+Valid = dict[str, Tensor] | None
 
 
 def at_length(x: Tensor, steps: int) -> Tensor:
@@ -20,3 +25,26 @@ def at_length(x: Tensor, steps: int) -> Tensor:
 def common_length(features: dict[str, Tensor]) -> int:
     """The longest T among the modalities: resampling to it loses nothing."""
     return max(x.shape[1] for x in features.values())
+
+
+def valid_in(valid: Valid, steps: int, *modalities: str) -> Tensor | None:
+    """Which of `steps` segments [B, steps] are valid in all the modalities."""
+    if valid is None:
+        return None
+    return torch.stack([at_length(valid[name], steps) for name in modalities]).all(dim=0)
+
+
+def masked_mean(x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean of x [B, T, ...] over the valid segments [B, T] and all further axes."""
+    if valid is None:
+        return x.mean()
+    valid = valid.reshape(*valid.shape, *[1] * (x.ndim - 2)).expand_as(x)
+    return torch.where(valid, x, 0).sum() / valid.sum().clamp_min(1)
+
+
+def time_mean(x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean of x [B, T, D] over each clip's valid segments -> [B, D]."""
+    if valid is None:
+        return x.mean(dim=1)
+    valid = valid.unsqueeze(-1)
+    return torch.where(valid, x, 0).sum(dim=1) / valid.sum(dim=1).clamp_min(1)

@@ -75,7 +75,8 @@ def _indices(checkpoint: Checkpoint, features: FeatureFile, batch_size: int) -> 
     for start in progress(range(0, len(features), batch_size), description=f"encoding {features.modality}", unit="batch"):
         array = features.read(range(start, min(start + batch_size, len(features))))
         x = torch.from_numpy(array).to(parameter.device, parameter.dtype)
-        parts.append(model.encode(features.modality, x)[1].to(torch.int32).cpu().numpy())
+        lengths = torch.from_numpy(features.length[start : start + len(x)])
+        parts.append(model.encode(features.modality, x, lengths)[1].to(torch.int32).cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -26,6 +26,8 @@ class ModelConfig:
         text_hidden: hidden size a direction of the text's LSTM; 0 leaves the LSTM out.
         shared_transformer: one transformer for all modalities (MST).
         standardize: bring every channel of the features to mean 0 and deviation 1 first (the published code does not).
+        padding: what becomes of a clip's segments after its last valid one: "repeat" takes them as they are (published),
+            "mask" keeps them out of everything.
     """
 
     inputs: dict = field(default_factory=dict)
@@ -45,6 +47,7 @@ class ModelConfig:
     text_hidden: int = 128
     shared_transformer: bool = False
     standardize: bool = True
+    padding: str = "repeat"
 
     def __post_init__(self):
         if not self.inputs:
@@ -64,6 +67,8 @@ class ModelConfig:
             raise InputError(f"--dim {self.dim} should be divisible by the {self.heads} attention heads.")
         if self.spatial_attention not in ("sum", "softmax"):
             raise InputError(f"Spatial attention is `sum` or `softmax`, not {self.spatial_attention!r}.")
+        if self.padding not in ("repeat", "mask"):
+            raise InputError(f"Padding is `repeat` or `mask`, not {self.padding!r}.")
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -58,6 +58,11 @@ class ClipReader:
                     rows = self.rows[name][start : start + 256]
                     file.read(rows, out=self.arrays[name][start : start + len(rows)])
 
+    @property
+    def padded(self) -> bool:
+        """Whether any clip has fewer valid segments than its features have."""
+        return any((length < self.features[name].shape[0]).any() for name, length in self.lengths.items())
+
     def read(self, positions: Iterable[int]) -> dict[str, np.ndarray]:
         """Features of the given positions, {modality: [n, T, ...]}."""
         positions = list(positions)

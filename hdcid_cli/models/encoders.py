@@ -44,8 +44,12 @@ class TextFront(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(input_dim, hidden, num_layers=2, batch_first=True, bidirectional=True)
 
-    def forward(self, words: Tensor) -> Tensor:
-        return self.lstm(words)[0]
+    def forward(self, words: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """`lengths` [B], on the CPU: the backward direction starts at each text's last word; zeros after it."""
+        if lengths is None:
+            return self.lstm(words)[0]
+        packed = nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=words.shape[1])[0]
 
 
 class MapPooling(nn.Module):

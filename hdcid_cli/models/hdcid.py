@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from hdcid_cli.models.alignment import Valid
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
 from hdcid_cli.models.encoders import (
@@ -38,6 +39,8 @@ class LayerOutput:
     codes: the quantized features [B, T, D] (values without gradient for vq, with for fsq).
     quantized: codes with straight-through gradient [B, T, D].
     indices: [B, T, S], S codes a segment (1 but for rvq).
+    valid: which segments count [B, T]; None instead of the dictionary: all of them.
+    observed: what single alignment losses look at besides (`methods.py`), by their names.
     specific: for the decoder, [B, T, S] or a map [B, T, H', W', S]; empty with `layers: 0`.
     summary: the specific feature as a vector, for CLUB and the next layer.
     """
@@ -49,6 +52,8 @@ class LayerOutput:
     indices: dict[str, Tensor] = field(default_factory=dict)
     specific: dict[str, Tensor] = field(default_factory=dict)
     summary: dict[str, Tensor] = field(default_factory=dict)
+    valid: Valid = None
+    observed: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
 class Layer(nn.Module):
@@ -104,20 +109,32 @@ class Layer(nn.Module):
         specific = self.specific[name](x)
         return specific if isinstance(specific, tuple) else (specific, specific)
 
-    def forward(self, inputs: dict[str, Tensor], padding: dict[str, Tensor] | None = None) -> LayerOutput:
-        out = LayerOutput({name: self.prepare(name, x) for name, x in inputs.items()})
+    def forward(self, inputs: dict[str, Tensor], valid: Valid = None) -> LayerOutput:
+        out = LayerOutput({name: self.prepare(name, x) for name, x in inputs.items()}, valid=valid)
         for name, x in out.inputs.items():
-            z = self.encode_general(name, x, (padding or {}).get(name))
-            code, index = self.quantizer(z)
-            out.general[name], out.codes[name], out.indices[name] = z, code, index
-            out.quantized[name] = straight_through(z, code) if self.quantizer.learns_by_ema else code
+            out.general[name] = _full(self.encode_general(name, x, None if valid is None else ~valid[name]))
             if name in self.specific:
-                out.specific[name], out.summary[name] = self.encode_specific(name, x)
+                out.specific[name], summary = self.encode_specific(name, x)
+                out.summary[name] = _full(summary)
+        self.quantize(out)
         return out
+
+    def quantize(self, out: LayerOutput) -> None:
+        """Replace general features by the codes that are nearest now."""
+        for name, z in out.general.items():
+            with torch.autocast(z.device.type, enabled=False):  # distances of bfloat16 tell few codes apart
+                code, index = self.quantizer(z)
+            out.codes[name], out.indices[name] = code, index
+            out.quantized[name] = straight_through(z, code) if self.quantizer.learns_by_ema else code
 
     def decode(self, out: LayerOutput) -> dict[str, Tensor]:
         """Rebuild the layer's inputs from quantized and specific features."""
         return {name: self.decoder[name](out.quantized[name], out.specific[name]) for name in self.decoder}
+
+
+def _full(x: Tensor) -> Tensor:
+    """Losses compare at least float32, whatever autocast computed with."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class HDCID(nn.Module):
@@ -145,39 +162,47 @@ class HDCID(nn.Module):
             shapes = {name: (shape[-1] if len(shape) == 3 else widths[name],) for name, shape in shapes.items()}
             widths = {name: shape[0] for name, shape in shapes.items()}
 
-    def front(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def front(self, features: dict[str, Tensor], lengths: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """What layer 1 reads: the features, standardized, text contextualised."""
         features = {name: features[name] for name in self.config.modalities if name in features}
         for name in self.standardize:
             if name in features:
                 features[name] = self.standardize[name](features[name])
         if self.text_front is not None and "text" in features:
-            features["text"] = self.text_front(features["text"])
+            features["text"] = self.text_front(features["text"], lengths and lengths["text"])
         return features
 
     def forward(
-        self, features: dict[str, Tensor], active: int | None = None, padding: dict[str, Tensor] | None = None
+        self, features: dict[str, Tensor], active: int | None = None, lengths: dict[str, Tensor] | None = None
     ) -> list[LayerOutput]:
         """Run the first `active` layers (all if None); layers beyond are not computed at all (warm start).
 
         Args:
             features: {"video": [B, T, H, W, C], "audio": [B, T, C], ...}, any subset of the model's modalities.
-            padding: {modality: [B, T] bool}, True where a segment is not valid; none if left out.
+            lengths: {modality: [B]}, on the CPU: how many segments are valid; all if None.
         """
-        outputs, inputs = [], self.front(features)
+        outputs, inputs = [], self.front(features, lengths)
+        valid = lengths and {name: valid_segments(lengths[name], x) for name, x in inputs.items()}
         for layer in self.layers[:active]:
-            outputs.append(layer(inputs, padding))
+            outputs.append(layer(inputs, valid))
             inputs = outputs[-1].summary
         return outputs
 
     @torch.no_grad()
-    def encode(self, name: str, x: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def encode(self, name: str, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Codes of one modality for downstream tasks, without decoders.
+
+        Args:
+            lengths: [B] valid segments, on the CPU. They matter with `padding: mask` alone, where
+                segments that are not valid get the code of the last one that is.
 
         Returns:
             quantized [B, T, K, D] and indices [B, T, K, S] over the K layers.
         """
-        x = self.front({name: x})[name]
+        if self.config.padding == "repeat":
+            lengths = None
+        x = self.front({name: x}, lengths if lengths is None else {name: lengths})[name]
+        padding = None if lengths is None else ~valid_segments(lengths, x)
         quantized, indices = [], []
         for number, layer in enumerate(self.layers):
             x = layer.prepare(name, x)
@@ -186,4 +211,14 @@ class HDCID(nn.Module):
             indices.append(index)
             if number + 1 < len(self.layers):
                 x = layer.encode_specific(name, x)[1]
-        return torch.stack(quantized, dim=2), torch.stack(indices, dim=2)
+        quantized, indices = torch.stack(quantized, dim=2), torch.stack(indices, dim=2)
+        if lengths is None:
+            return quantized, indices
+        steps = torch.minimum(torch.arange(x.shape[1]), lengths.unsqueeze(1) - 1).to(x.device)  # [B, T]
+        clips = torch.arange(len(x), device=x.device).unsqueeze(1)
+        return quantized[clips, steps], indices[clips, steps]
+
+
+def valid_segments(lengths: Tensor, x: Tensor) -> Tensor:
+    """Lengths [B] on the CPU -> which segments of x [B, T, ...] are valid, [B, T] on its device."""
+    return (torch.arange(x.shape[1]) < lengths.unsqueeze(1)).to(x.device, non_blocking=True)

@@ -115,9 +115,13 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
 def fit_standardize(model: HDCID, reader: ClipReader, sample: int = 512) -> None:
     """Give the model the mean and deviation of every feature channel, from `sample` clips spread over all."""
     count = len(reader.ids)
-    features = reader.read(sorted({i * count // min(sample, count) for i in range(min(sample, count))}))
+    positions = sorted({i * count // min(sample, count) for i in range(min(sample, count))})
+    features = reader.read(positions)
     for name, standardize in model.standardize.items():
-        standardize.fit(torch.from_numpy(features[name]).to(next(model.parameters()).device))
+        x = torch.from_numpy(features[name])
+        if model.config.padding == "mask":
+            x = x[torch.arange(x.shape[1]) < torch.from_numpy(reader.lengths[name][positions]).unsqueeze(1)]
+        standardize.fit(x.to(next(model.parameters()).device))
 
 
 def _prepare(run: Run, config: dict, trainer: Trainer, ids: list[str], world: World) -> bool:
@@ -172,8 +176,10 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
     bar = progress(total=total, initial=trainer.step_number, description="pretrain", unit="step")
     with metrics, bar, Interruption() as interruption:
         batches = _batches(len(reader.ids), config, trainer.step_number, total, per_epoch, world)
-        for _, features in prefetch(reader, batches, convert):
-            meter.add(trainer.step(features, trainer.step_number // per_epoch))
+        masked = trainer.model.config.padding == "mask" and reader.padded
+        for positions, features in prefetch(reader, batches, convert):
+            lengths = {name: torch.from_numpy(length[positions]) for name, length in reader.lengths.items()} if masked else None
+            meter.add(trainer.step(features, trainer.step_number // per_epoch, lengths))
             clips += min(config.batch_size, len(reader.ids))
             bar.update()
             step = trainer.step_number

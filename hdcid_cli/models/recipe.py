@@ -10,9 +10,9 @@ from hdcid_cli.core.progress import say
 from hdcid_cli.models.data import epoch_batches
 from hdcid_cli.models.pretrain import Run
 
-MODEL = ("layers", "dim", "codebook", "quantizer", "dropout", "spatial_attention", "standardize")
-OBJECTIVE = ("club", "club_weight", "club_gradient", "cpc_steps", "cpc_layers", "cpc_horizon")
-TRAIN = ("lr", "schedule", "decay", "codebook_start", "revival", "idle", "precision", "seed")
+MODEL = ("layers", "dim", "codebook", "quantizer", "dropout", "spatial_attention", "standardize", "padding")
+OBJECTIVE = ("mm_ema", "club", "club_weight", "club_gradient", "cpc_steps", "cpc_layers", "cpc_horizon")
+TRAIN = ("lr", "schedule", "decay", "codebook_updates", "codebook_start", "revival", "idle", "precision", "seed")
 
 # A default run has at least so many epochs (the published number) and so many steps, so that a few
 # hundred clips are seen often enough and 40,000 are not seen too often.
@@ -41,7 +41,7 @@ def run_from_options(values: dict) -> Run:
         modalities=names,
         features=values["features"],
         output=values["output"] or values["checkpoints"] / run_name(values, names, align),
-        model={key: values[key] for key in MODEL},
+        model={"shared_transformer": "mst" in align, **{key: values[key] for key in MODEL}},
         objective={"align": align, **{key: values[key] for key in OBJECTIVE}},
         train={"epochs": epochs, "warmup": warmup, "batch_size": batch_size, **{key: values[key] for key in TRAIN}},
         clips=clips,

@@ -8,6 +8,7 @@ of the codebooks with the features of this step; revival of codes that nobody us
 import math
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.progress import warn
+from hdcid_cli.models.alignment import at_length, masked_mean, valid_in
 from hdcid_cli.models.hdcid import HDCID, LayerOutput
 from hdcid_cli.models.objective import Objective, gather_output
 
@@ -34,6 +36,7 @@ class TrainConfig:
         clip: largest norm of the gradient of each module.
         club_lr: of the CLUB networks.
         decay: of the codebooks' moving averages.
+        codebook_updates: how often a step moves the codes: once, or up to six times as in the published loop.
         codebook_start: "data" (codes on features of the first batches) or "uniform" (published).
         revival: "persistent" gives a replaced code its moving averages too, "published" does not, "none" replaces nothing.
         idle: updates after which an unused code is replaced.
@@ -49,6 +52,7 @@ class TrainConfig:
     clip: float = 0.5
     club_lr: float = 1e-3
     decay: float = 0.99
+    codebook_updates: int = 1
     codebook_start: str = "data"
     revival: str = "persistent"
     idle: int = 300
@@ -118,16 +122,21 @@ class Trainer:
             return config.lr * (0.01 + 0.99 * min(1.0, (1 - done) / 0.3))
         return config.lr
 
-    def step(self, features: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
-        """One training step on this rank's part of the batch; returns losses and metrics as tensors."""
+    def step(self, features: dict[str, Tensor], epoch: int, lengths: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """One training step on this rank's part of the batch; returns losses and metrics as tensors.
+
+        Args:
+            lengths: valid segments of every clip [B], on the CPU; all segments count if None.
+        """
         active = self.active_layers(epoch)
         self.model.train()
         if self.started < active:
-            self.start_layers(features, active)
+            self.start_layers(features, active, lengths)
         with self._autocast():
-            local = self.model(features, active)
-        outputs = [gather_output(_as(out, self.dtype), self.world) for out in local]
-        self._fit_club(outputs)
+            local = self.model(features, active, lengths)
+            self.objective.observe(local)
+        outputs = [gather_output(out, layer, self.world) for layer, out in zip(self.model.layers, local)]
+        self._fit_club(local, outputs)
         with self._autocast():
             loss, terms = self.objective(self.model, local, outputs, self.generator, self.world)
         for group in self.optimizer.param_groups:
@@ -139,38 +148,53 @@ class Trainer:
             learning = [p for p in parameters if p.grad is not None]
             terms[f"gradient/{name}"] = nn.utils.clip_grad_norm_(learning, self.config.clip, foreach=True)
         self.optimizer.step()
+        self.objective.follow(self.model.layers[:active])
         self._update_codebooks(outputs)
         self.step_number += 1
         return {"loss": self.objective.total(terms), **terms, **_code_metrics(outputs)}
 
     @torch.no_grad()
-    def start_layers(self, features: dict[str, Tensor], active: int) -> None:
+    def start_layers(self, features: dict[str, Tensor], active: int, lengths: dict[str, Tensor] | None) -> None:
         """Fit what layers that join now take from the batch: the scale of their inputs, and codes on features that they see."""
         for number in range(self.started, active):
             layer = self.model.layers[number]
             if layer.standardize:
-                summaries = self.model(features, number)[-1].summary
+                out = self.model(features, number, lengths)[-1]
                 for name, standardize in layer.standardize.items():
                     # Rarely active channels would come out huge, and rebuilding them would drown everything else.
-                    standardize.fit(self.world.gather(summaries[name]), floor=1.0)
+                    standardize.fit(self._valid_segments(out.summary[name], out.valid and out.valid[name]), floor=1.0)
             if self.config.codebook_start == "data" and layer.quantizer.learns_by_ema:
-                general = self.model(features, number + 1)[-1].general
-                z = torch.cat([self.world.gather(x.to(self.dtype)).flatten(0, 1) for x in general.values()])
-                layer.quantizer.start_from(z, self.generator)
+                out = self.model(features, number + 1, lengths)[-1]
+                z = [self._valid_segments(x, out.valid and out.valid[name]) for name, x in out.general.items()]
+                layer.quantizer.start_from(torch.cat(z), self.generator)
         self.started = active
 
-    def _fit_club(self, outputs: list[LayerOutput]) -> None:
-        if self.club_optimizer is None:
-            return
+    def _valid_segments(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """The valid segments of the global batch, [B, T, D] -> [N, D]."""
+        return self.world.gather(x).flatten(0, 1) if valid is None else self.world.gather(x)[self.world.gather(valid)]
+
+    def _fit_club(self, local: list[LayerOutput], outputs: list[LayerOutput]) -> None:
+        """Fit the CLUB networks to this batch.
+
+        The published loop makes a pass of the encoder, with an update of the codebook, for each
+        of these steps. With the features from one pass, `codebook_updates: 6` does the same.
+        """
         parameters = self.objective.club_parameters()
         for parameter in parameters:
             parameter.requires_grad_(True)
-        for _ in range(self.objective.config.club_steps):
-            self.club_optimizer.zero_grad(set_to_none=True)
-            with self._autocast():
-                loss = -self.objective.club_likelihood(outputs)
-            loss.backward()
-            self.club_optimizer.step()
+        for number in range(self.objective.config.club_steps):
+            if self.club_optimizer is not None:
+                self.club_optimizer.zero_grad(set_to_none=True)
+                with self._autocast():
+                    loss = -self.objective.club_likelihood(outputs)
+                loss.backward()
+                self.club_optimizer.step()
+            if number + 1 < self.config.codebook_updates:
+                self._update_codebooks(outputs)
+                for layer, mine, out in zip(self.model.layers, local, outputs):
+                    layer.quantize(mine)
+                    if out is not mine:
+                        layer.quantize(out)
         for parameter in parameters:  # the bound trains the encoders, not the networks
             parameter.requires_grad_(False)
 
@@ -192,9 +216,9 @@ class Trainer:
     def _update_codebooks(self, outputs: list[LayerOutput]) -> None:
         for layer, out in zip(self.model.layers, outputs):
             if layer.quantizer.learns_by_ema:
-                layer.quantizer.update(out.general, out.indices)
+                layer.quantizer.update(out.general, out.indices, out.valid, cross=self.objective.config.mm_ema)
                 if self.config.revival != "none":
-                    layer.quantizer.revive(out.indices, self.generator, persist=self.config.revival == "persistent")
+                    layer.quantizer.revive(out.indices, self.generator, self.config.revival == "persistent", out.valid)
 
     def _autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
@@ -250,31 +274,19 @@ def set_matmul_precision(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = precision in ("tf32", "bf16")
 
 
-def _as(out: LayerOutput, dtype: torch.dtype) -> LayerOutput:
-    """The same output with the losses' features in `dtype` (autocast hands out bfloat16)."""
-    for name in ("general", "codes", "quantized", "summary"):
-        values = getattr(out, name)
-        for modality, x in values.items():
-            values[modality] = x.to(dtype)
-    return out
-
-
 @torch.no_grad()
 def _code_metrics(outputs: list[LayerOutput]) -> dict[str, Tensor]:
     """Histogram of codes a modality and layer, and the share of steps at which two modalities chose the same code."""
-    from itertools import combinations
-
-    from hdcid_cli.models.alignment import at_length
-
     metrics = {}
     for number, out in enumerate(outputs, 1):
         first = {name: index[..., 0] for name, index in out.indices.items()}
         for name, index in first.items():
-            metrics[f"codes/{number}/{name}"] = index.flatten()
+            # -1 for segments that do not count; the meter leaves them out.
+            metrics[f"codes/{number}/{name}"] = (index if out.valid is None else index.masked_fill(~out.valid[name], -1)).flatten()
         for one, other in combinations(first, 2):
             steps = max(first[one].shape[1], first[other].shape[1])
             same = at_length(first[one], steps) == at_length(first[other], steps)
-            metrics[f"agreement/{number}/{one}-{other}"] = same.float().mean()
+            metrics[f"agreement/{number}/{one}-{other}"] = masked_mean(same.float(), valid_in(out.valid, steps, one, other))
     return metrics
 
 
@@ -294,7 +306,7 @@ class Meter:
         record = {}
         for name, values in self.values.items():
             if name.startswith("codes/"):
-                counts = torch.cat(values).bincount(minlength=self.codes).double()
+                counts = (torch.cat(values) + 1).bincount(minlength=self.codes + 1)[1:].double()
                 share = counts / counts.sum()
                 place = name.partition("/")[2]
                 record[f"used/{place}"] = int((counts > 0).sum())

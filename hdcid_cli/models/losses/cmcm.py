@@ -1,4 +1,4 @@
-"""Cross-modal code matching (Liu et al. 2021, "Cross-Modal Discrete Representation Learning"; last term of eq. 14)."""
+"""Cross-modal code matching (Liu et al. 2021, https://arxiv.org/abs/2106.05438; last term of eq. 14)."""
 
 from itertools import combinations
 
@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from hdcid_cli.models.alignment import time_mean
+
 _TINY = 1e-10  # under the logarithm
 
 
-def code_distribution(distances: Tensor) -> Tensor:
+def code_distribution(distances: Tensor, valid: Tensor | None = None) -> Tensor:
     """p = mean over t of softmax(-distance to each code): [B, T, L] (not squared) -> [B, L]."""
-    return torch.softmax(-distances, dim=-1).mean(dim=1)
+    return time_mean(torch.softmax(-distances, dim=-1), valid)
 
 
 def code_similarity(p: Tensor, q: Tensor) -> Tensor:

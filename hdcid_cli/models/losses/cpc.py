@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hdcid_cli.models.alignment import at_length, common_length
+from hdcid_cli.models.alignment import Valid, at_length, common_length, masked_mean, valid_in
 
 
 class CrossModalCPC(nn.Module):
@@ -30,13 +30,14 @@ class CrossModalCPC(nn.Module):
         """The steps t that may be drawn: [1, T - R); the last usable one where T is too short for that."""
         return range(1, time - self.horizon) if time - self.horizon > 1 else range(max(0, time - 1 - self.horizon), max(1, time - self.horizon))
 
-    def forward(self, general: dict[str, Tensor], steps: list[int]) -> tuple[Tensor, Tensor]:
+    def forward(self, general: dict[str, Tensor], steps: list[int], valid: Valid = None) -> tuple[Tensor, Tensor]:
         """Loss and accuracy of the given steps t.
 
         Args:
             general: z_m [B, T_m, D]; modalities of different T are resampled to the longest.
             steps: which t to score; one drawn at random is the published choice, all of
                 `self.steps(T)` uses the whole clip for the price of the same LSTM pass.
+            valid: a clip takes part in step t, as question and as answer, if m is valid at t and n at t + r.
 
         Returns:
             The weighted sum over ordered pairs of the mean InfoNCE, and the share of clips
@@ -44,6 +45,7 @@ class CrossModalCPC(nn.Module):
         """
         time = common_length(general)
         general = {m: at_length(z, time) for m, z in general.items()}
+        valid = valid and {m: valid_in(valid, time, m) for m in general}
         ahead = min(self.horizon, time - 1)  # T = 1: a step tells itself, which is InfoNCE
         last = max(steps)
         at = torch.as_tensor(list(steps))
@@ -53,12 +55,26 @@ class CrossModalCPC(nn.Module):
             for r, predictor in enumerate(self.predictors[m], 1 if ahead else 0):
                 predicted = predictor(context).transpose(0, 1)  # [S, B, D]
                 for n, z in general.items():
-                    future = z[:, at + min(r, ahead)].transpose(0, 1)
-                    scores = future @ predicted.transpose(1, 2)  # [S, B (truth), B (prediction)]
-                    target = torch.arange(scores.shape[-1], device=scores.device).expand(scores.shape[:2])
-                    value = cross_entropy(scores.flatten(0, 1), target.flatten()) / self.horizon
-                    loss = loss + (self.own_weight if m == n else 1.0) * value
+                    then = at + min(r, ahead)
+                    scores = z[:, then].transpose(0, 1) @ predicted.transpose(1, 2)  # [S, B (truth), B (prediction)]
+                    part = None if valid is None else (valid[m][:, at] & valid[n][:, then]).T  # [S, B]
+                    value, accuracy = _info_nce(scores, part)
+                    loss = loss + (self.own_weight if m == n else 1.0) / self.horizon * value
                     if m != n:
-                        right = right + (scores.detach().argmax(dim=-1) == target).float().mean()
-                        pairs += 1
+                        right, pairs = right + accuracy, pairs + 1
         return loss, right / max(1, pairs)
+
+
+def _info_nce(scores: Tensor, part: Tensor | None) -> tuple[Tensor, Tensor]:
+    """-log softmax along the columns at the diagonal of [S, B, B], and how often that is the largest.
+
+    Rows and columns of clips that take no part [S, B] are left out.
+    """
+    target = torch.arange(scores.shape[-1], device=scores.device).expand(scores.shape[:2])
+    if part is not None:
+        # A row that is left out keeps its own column, so that no row is empty; it does not count below.
+        own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
+        scores = scores.masked_fill(~(part.unsqueeze(1) | own), -torch.inf)
+    losses = cross_entropy(scores.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
+    right = (scores.detach().argmax(dim=-1) == target).to(scores.dtype)
+    return masked_mean(losses, part), masked_mean(right, part)

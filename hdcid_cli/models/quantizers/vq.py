@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, one_hot
 
-from hdcid_cli.models.alignment import at_length
+from hdcid_cli.models.alignment import Valid, at_length, valid_in
 
 
 class VectorQuantizer(nn.Module):
@@ -64,37 +64,48 @@ class VectorQuantizer(nn.Module):
         return squared.clamp_min(1e-12).sqrt()  # the root's slope at 0 is infinite
 
     @torch.no_grad()
-    def update(self, z: dict[str, Tensor], indices: dict[str, Tensor]) -> None:
+    def update(self, z: dict[str, Tensor], indices: dict[str, Tensor], valid: Valid = None, cross: bool = True) -> None:
         """One MM-EMA update of every stage, the modalities in the given order (published: a, v, t).
 
         Args:
             z: general features [B, T_m, D] of each modality.
             indices: the codes that they chose [B, T_m, S], all from the codebook before this update.
+            cross: move codes towards the other modalities' features too; without, it is the plain moving average.
         """
         residual = {m: x.detach() for m, x in z.items()}
         for stage in range(self.stages):
             codebook = self.codebook[stage].clone()
             chosen = {m: index[..., stage] for m, index in indices.items()}
-            self._update_stage(stage, residual, chosen)
+            self._update_stage(stage, residual, chosen, valid, cross)
             residual = {m: x - embedding(chosen[m], codebook) for m, x in residual.items()}
 
-    def _update_stage(self, stage: int, z: dict[str, Tensor], chosen: dict[str, Tensor]) -> None:
+    def _update_stage(self, stage: int, z: dict[str, Tensor], chosen: dict[str, Tensor], valid: Valid, cross: bool) -> None:
         codes, dim = self.codebook.shape[1:]
         for m, index in chosen.items():
+            steps = index.shape[1]
             hits = one_hot(index.flatten(), codes).to(z[m].dtype)  # [B*T, L]
-            others = [at_length(x, index.shape[1]).reshape(-1, dim) for n, x in z.items() if n != m]
+            if valid is not None:
+                hits = hits * valid[m].reshape(-1, 1)
+            others = [n for n in z if n != m] if cross else []
             # The mean of what this modality and the others had there: half and half.
-            target = z[m].reshape(-1, dim)
+            target = z[m]
             if others:
-                target = 0.5 * target + 0.5 * sum(others) / len(others)
+                target = 0.5 * target + 0.5 * sum(self._elsewhere(z, m, n, steps, valid) for n in others) / len(others)
+            target = target.reshape(-1, dim)
             count = self.decay * self.count[stage] + (1 - self.decay) * hits.sum(dim=0)
             total = count.sum()
             self.count[stage] = (count + self.epsilon) / (total + codes * self.epsilon) * total
             self.weight[stage] = self.decay * self.weight[stage] + (1 - self.decay) * (hits.T @ target)
             self.codebook[stage] = self.weight[stage] / self.count[stage].unsqueeze(-1)
 
+    @staticmethod
+    def _elsewhere(z: dict[str, Tensor], m: str, n: str, steps: int, valid: Valid) -> Tensor:
+        """What modality n had at the steps of m; where n is not valid, what m has itself."""
+        x = at_length(z[n], steps)
+        return x if valid is None else torch.where(valid_in(valid, steps, n).unsqueeze(-1), x, z[m])
+
     @torch.no_grad()
-    def revive(self, indices: dict[str, Tensor], generator: torch.Generator, persist: bool = True) -> None:
+    def revive(self, indices: dict[str, Tensor], generator: torch.Generator, persist: bool = True, valid: Valid = None) -> None:
         """Replace codes that no modality used for more than `idle` updates by a recently used one plus noise.
 
         The published code writes the new vector into the codebook alone; the next update
@@ -105,9 +116,10 @@ class VectorQuantizer(nn.Module):
         """
         stages, codes, dim = self.codebook.shape
         for stage in range(stages):
-            unused = self.unused[stage] + 1
-            used = torch.cat([index[..., stage].flatten() for index in indices.values()])
-            unused[used] = 0
+            # Segments that are not valid use a code after the last one, which nobody looks at.
+            used = torch.cat([_where_valid(index[..., stage], valid and valid[m], codes).flatten() for m, index in indices.items()])
+            unused = torch.cat([self.unused[stage] + 1, self.unused.new_zeros(1)])
+            unused = unused.index_fill(0, used, 0)[:codes]
             dead = unused > self.idle
             donors = (unused >= 0) & (unused < self.recent)
             noise = torch.rand(codes, dim, generator=generator).to(self.codebook) * 2 - 1
@@ -141,6 +153,10 @@ class VectorQuantizer(nn.Module):
             self.count[stage] = 1.0
             self.weight[stage] = self.codebook[stage]
             residual = residual - embedding(nearest(residual, self.codebook[stage]), self.codebook[stage])
+
+
+def _where_valid(index: Tensor, valid: Tensor | None, otherwise: int) -> Tensor:
+    return index if valid is None else index.masked_fill(~valid, otherwise)
 
 
 def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
