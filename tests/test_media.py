@@ -209,3 +209,39 @@ def test_real_files_give_what_they_have_and_say_what_they_have_not(shared, name,
             found = list(read(path, 10))
             assert len(found) == seconds
             assert np.std(found[0]) > 0
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "flv", "mp3", "wav"])
+def test_windows_are_exact_in_every_container(tmp_path, suffix):
+    notes = np.concatenate([tone(200 + 97 * number, 0.5) for number in range(16)])
+    codec = {"mp3": "libmp3lame", "wav": "pcm_s16le"}.get(suffix, "aac")
+    path = write_media(tmp_path / f"a.{suffix}", sound=notes, codecs=("", codec))
+    assert np.allclose(wave(path, 3, start=4.0), wave(path)[4 * RATE : 7 * RATE], atol=1e-6)
+
+
+def test_a_gap_before_a_window_does_not_shift_it(tmp_path, monkeypatch):
+    """Decoding begins half a second early; what is lost there must not be made up for within the window."""
+    from hdcid_cli.media import audio
+
+    class Resampler:
+        def __init__(self, **_):
+            pass
+
+        def resample(self, frame):
+            return [frame] if frame is not None else []
+
+    class Frame:
+        format = layout = type("", (), {"name": "x"})
+        sample_rate = RATE
+
+        def __init__(self, value):
+            self.value = value
+
+        def to_ndarray(self):
+            return np.full((1, RATE // 10), self.value, np.float32)
+
+    times = [-0.5, -0.4, -0.1, 0.0, 0.5, 0.6]  # lost: -0.3 to -0.1 and 0.1 to 0.5
+    monkeypatch.setattr("av.AudioResampler", Resampler)
+    monkeypatch.setattr(audio, "decode", lambda *_: ((time, 0.1, Frame(number + 1)) for number, time in enumerate(times)))
+    heard = next(audio.audio_seconds("any", 1))[:: RATE // 10]
+    assert heard.tolist() == [4, 0, 0, 0, 0, 5, 6, 0, 0, 0]

@@ -33,7 +33,7 @@ SHARD = ShardType()
 @click.command(cls=Command)
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--modality", type=MODALITY, required=True, help="What to extract: video, audio or text.")
-@click.option("--backbone", type=click.Choice(sum(BACKBONES.values(), ())), help="vgg19 or hog for video, vggish or logmel for audio, bert or hash for text; the first needs weights and is the default.")
+@click.option("--backbone", type=click.Choice(sum(BACKBONES.values(), ())), help="For video, audio and text two each; the first needs weights and is the default.")
 @click.option("--weights", metavar="FILE", help="Weights to use instead of the published ones (vgg19, vgg19-torchvision, vggish).")
 @click.option("--pca", metavar="FILE", help="PCA and quantise VGGish's embeddings by this file (vggish-pca: the published one).")
 @click.option("--model", default=Options.model, show_default=True, help="Text encoder: a local folder or a name on the Hugging Face hub.")
@@ -46,8 +46,8 @@ SHARD = ShardType()
 @workers_option
 @device_option
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True, help="Of the network; auto is float16 on a GPU, else float32.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Seconds (or captions) that go through the network together; by default what suits the device.")
-@click.option("--shard", type=SHARD, help="Extract only part I of N, into a file of its own; readers take the N files as one. Under torchrun each rank takes its part.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Seconds (or captions) that go through the network together.")
+@click.option("--shard", type=SHARD, help="Only part I of N, into a file of its own; readers take the N as one. Under torchrun each rank takes its part.")
 def command(paths, modality, backbone, features, output, overwrite, on_error, workers, shard, **options):
     """Media to feature files.
 
@@ -57,24 +57,29 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
     by default) or from .txt files. Run again, it does only what is missing.
     """
     from hdcid_cli.backbones.extraction import extract
+    from hdcid_cli.core.device import cores
     from hdcid_cli.core.features import FeatureWriter
     from hdcid_cli.core.progress import progress, say, warn
     from hdcid_cli.media.clips import find_clips
 
     clips = find_clips(paths or [DEFAULT_PATHS[modality]], modality)
     path = output or features / f"{modality}.h5"
-    clips, path = take_shard(clips, path, shard, overwrite)
+    clips, path = take_shard(clips, path, shard)
     chosen = Options(**options)
     model = load_backbone(modality, backbone, chosen)
     shape = (chosen.seconds, *model.shape)
     attributes = {"modality": modality, "backbone": model.name, "weights": model.weights, "segment_seconds": 1.0}
+    if workers is None:
+        workers = cores()
+    if modality == "text":
+        workers = 0  # nothing to decode
     skipped = 0
     with FeatureWriter(path, [clip.id for clip in clips], shape, attributes, model.dtype, overwrite) as writer:
         missing = set(writer.pending)
         todo = [clip for clip in clips if clip.id in missing]
         with progress(total=len(clips), initial=len(clips) - len(todo), description=path.stem, unit="clip") as bar:
             try:
-                for clip, error in extract(todo, model, writer, chosen.seconds, decoders(modality, workers)):
+                for clip, error in extract(todo, model, writer, chosen.seconds, workers):
                     bar.update()
                     if error and on_error == "fail":
                         raise InputError(f"Clip {clip.id!r}: {error}")
@@ -95,24 +100,15 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
     return SOME_SKIPPED if skipped else DONE
 
 
-def take_shard(clips, path: Path, shard: tuple[int, int] | None, overwrite: bool):
+def take_shard(clips, path: Path, shard: tuple[int, int] | None):
     """The clips and the file of this shard (or of this rank of torchrun)."""
     from hdcid_cli.core.features import shard_path
 
     number, shards = shard or (int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1")))
     if shards == 1:
         return clips, path
-    if path.exists() and not overwrite:
+    if path.exists():
         raise InputError(f"{path} is there already, and readers would take it instead of its shards: remove it or choose another --output.")
     if len(clips) < shards:
         raise InputError(f"There are {len(clips)} clips, too few for {shards} shards.")
     return clips[number - 1 :: shards], shard_path(path, number, shards)
-
-
-def decoders(modality: str, workers: int | None) -> int:
-    """How many processes decode: none for text, else as asked or this rank's share of the cores."""
-    if modality == "text":
-        return 0
-    if workers is not None:
-        return workers
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -33,3 +33,9 @@ def resolve_device(name: str = "auto"):
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"There is no device {name!r}: use auto, cpu, cuda, cuda:N or mps.")
     return device
+
+
+def cores() -> int:
+    """Cores that this process may use: under `torchrun` its share of the machine's."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

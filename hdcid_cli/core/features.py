@@ -63,15 +63,14 @@ class FeatureFile:
                 self.dtype = file["features"].dtype
             elif attributes != self._attributes or tuple(file["features"].shape[1:]) != self.shape:
                 raise InputError(f"{path} and {self.paths[0]} are not shards of one extraction (other backbone or shape).")
-            names = file["ids"].asstr()[:]
-            lengths = file["length"][:]
-            for row, (name, valid) in enumerate(zip(names, lengths, strict=True)):
+            features = file["features"]
+            for row, (clip, valid) in enumerate(zip(file["ids"].asstr()[:], file["length"][:].tolist(), strict=True)):
                 if valid > 0:
-                    ids.append(name)
+                    ids.append(clip)
                     length.append(valid)
-                    self._rows.append((file["features"], row))
+                    self._rows.append((features, row))
                 else:
-                    self.failed.append(name)
+                    self.failed.append(clip)
         self.modality = str(self._attributes["modality"])
         self.backbone = str(self._attributes["backbone"])
         self.weights = str(self._attributes["weights"])

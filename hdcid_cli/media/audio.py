@@ -40,11 +40,10 @@ def _mono(path: Path | str, seconds: int, start: float) -> Iterator[np.ndarray]:
 
     resampler = kind = heard = None
     for time, duration, frame in decode(path, "audio", start):
-        if heard is None:
-            heard = min(time, 0.0)
-            early = round(-heard * RATE)  # samples that lie before the clip
-        if time > heard + GAP_SECONDS:
-            yield np.zeros(round(min(time - max(heard, 0.0), seconds) * RATE), np.float32)
+        if heard is None or time > heard + GAP_SECONDS:  # the beginning, or a gap
+            silence = min(time - max(heard or 0.0, 0.0), seconds)
+            yield np.zeros(max(0, round(silence * RATE)), np.float32)
+            early = max(0, round(-time * RATE))  # samples that lie before the clip
             heard = time
         heard += duration
         if kind != (frame.format.name, frame.layout.name, frame.sample_rate):  # may change within a stream

@@ -2,12 +2,14 @@
 
 import csv
 import glob
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.progress import say
 
 VIDEO = frozenset([".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"])
 AUDIO = frozenset([".aac", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"])
@@ -46,10 +48,8 @@ def find_clips(paths: Sequence[str], modality: str) -> list[Clip]:
     for clip in _clips(paths, modality):
         other = clips.setdefault(clip.id, clip)
         if other != clip:
-            raise InputError(
-                f"{_where(other, modality)} and {_where(clip, modality)} would both be clip {clip.id!r}: "
-                "leave one out, or name them in a CSV file with the columns id,path."
-            )
+            remedy = "give each a name of its own" if modality == "text" else "name them in a CSV file with the columns id,path"
+            raise InputError(f"{_where(other, modality)} and {_where(clip, modality)} would both be clip {clip.id!r}: {remedy}.")
     if not clips:
         raise InputError(f"{', '.join(paths)} names no clip.")
     return list(clips.values())
@@ -63,9 +63,12 @@ def _where(clip: Clip, modality: str) -> str:
 def _clips(paths: Iterable[str], modality: str) -> Iterator[Clip]:
     for path in _expand(paths):
         if path.is_dir():
-            files = [file for file in _walk(path) if file.suffix.lower() in SUFFIXES[modality]]
+            found = _walk(path)
+            files = [file for file in found if file.suffix.lower() in SUFFIXES[modality]]
             if not files:
                 raise InputError(f"{path} holds no {modality} files ({' '.join(sorted(SUFFIXES[modality]))}).")
+            if others := sorted(set(found) - set(files)):
+                say(f"{path}: {len(others)} files left out whose names are not those of {modality} ({others[0].name}, ...)")
         else:
             files = [path]
         for file in files:
@@ -118,10 +121,13 @@ def _read(file: Path) -> str:
 
 def _table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a CSV file with a header, by column name in lower case, each with its line."""
-    reader = csv.DictReader(_read(file).splitlines())
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
-    for row in reader:
-        yield reader.line_num, {key: (value or "").strip() for key, value in row.items() if isinstance(value, str) or value is None}
+    reader = csv.DictReader(io.StringIO(_read(file)))
+    try:
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+        for row in reader:
+            yield reader.line_num, {name: (cell or "").strip() for name, cell in row.items() if name is not None}
+    except csv.Error as error:
+        raise InputError(f"{file}, line {reader.line_num} is not CSV: {error}.") from error
 
 
 def _windows(file: Path) -> Iterator[Clip]:

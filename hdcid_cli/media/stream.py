@@ -4,6 +4,7 @@ Both `video` and `audio` read through here, so that missing streams, odd timesta
 and damage are handled once. Nothing is kept: memory does not grow with the clip's length.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,8 @@ def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[fl
         stream.thread_count = 1  # the worker processes are the parallelism
         origin = (container.start_time or 0) / av.time_base + start
         if start > 0:
-            container.seek(int(max(0.0, origin - PREROLL_SECONDS) * av.time_base))
+            with contextlib.suppress(FFmpegError):  # a file without an index is read from its beginning
+                container.seek(int(max(0.0, origin - PREROLL_SECONDS) * av.time_base))
         end, found, damaged = 0.0, False, None
         try:
             for packet in container.demux(stream):
@@ -73,14 +75,12 @@ def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[fl
 
 def _best(container, kind: str):
     """The stream that FFmpeg would choose, if it is not a cover picture."""
+    from av.stream import Disposition
+
     stream = container.streams.best(kind)
-    if stream is not None and kind == "video" and "attached_pic" in _flags(stream.disposition):
+    if stream is not None and kind == "video" and stream.disposition & Disposition.attached_pic:
         return None
     return stream
-
-
-def _flags(disposition) -> list[str]:
-    return [flag.name for flag in disposition if flag.name]
 
 
 def _seconds(container, stream) -> float:
