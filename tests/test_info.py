@@ -79,3 +79,27 @@ def test_what_is_neither_is_refused(tmp_path, capsys):
         run(capsys, tmp_path)
     with pytest.raises(InputError, match="There is no feature file"):
         run(capsys, tmp_path / "nowhere.h5")
+
+
+def test_a_checkpoint_is_described_and_loaded(tmp_path, capsys):
+    from hdcid_cli.models.checkpoint import mark_latest, save_model, write_config
+    from hdcid_cli.models.config import ModelConfig
+    from hdcid_cli.models.hdcid import HDCID
+
+    config = ModelConfig(inputs={"audio": (12,), "text": (10,)}, layers=2, dim=16, codebook=20, heads=2, text_hidden=0)
+    path = tmp_path / "checkpoints" / "mine"
+    path.mkdir(parents=True)
+    model = HDCID(config)
+    save_model(path, model)
+    write_config(path, {"model": config.to_dict(), "objective": {"align": ["cpc"]}, "train": {"seed": 3}})
+    mark_latest(path)
+    for where in (path, path.parent):
+        status, [record], _ = run(capsys, where)
+        assert status == 0
+        assert (record["kind"], record["layers"], record["codebook"], record["method"]) == ("checkpoint", 2, 20, "cpc")
+        assert record["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+        assert (record["modalities"], record["toc"], record["pretrain_seed"]) == ("at", "none", 3)
+
+    (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(InputError, match="does not fit config"):
+        run(capsys, path)
