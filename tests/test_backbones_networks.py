@@ -119,6 +119,32 @@ def test_vgg19_is_the_mean_over_a_seconds_frames_whatever_the_batch(torchvision_
     assert np.allclose(together[0], (single[0] + single[1]) / 2, rtol=1e-4, atol=1e-4)
 
 
+def features_of(file, frames, **options) -> np.ndarray:
+    backbone = load_backbone("video", "vgg19", Options(weights=str(file), **options))
+    return backbone.network([frames])[0]
+
+
+def test_lower_precision_stays_near(torchvision_file, frame):
+    exact = features_of(torchvision_file, frame, device="cpu")
+    rough = features_of(torchvision_file, frame, device="cpu", precision="bf16")
+    assert 0 < np.abs(rough - exact).max() < 0.03 * exact.max()
+    with pytest.raises(InputError, match="float16 needs a GPU"):
+        features_of(torchvision_file, frame, device="cpu", precision="float16")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("tf32", 1e-2), ("float16", 1e-2)])
+def test_a_gpu_gives_the_same_features_whatever_the_batch(torchvision_file, precision, tolerance):
+    seconds = np.random.default_rng(1).integers(0, 256, (8, 2, 224, 224, 3), np.uint8)
+    options = Options(weights=str(torchvision_file), device="cuda", precision=precision, batch_size=8)
+    network = load_backbone("video", "vgg19", options).network
+    together = network(list(seconds[:, None]))
+    assert np.array_equal(network([seconds[5:6]])[0], together[5])
+    exact = features_of(torchvision_file, seconds[5:6], device="cpu")
+    assert np.abs(together[5] - exact).max() < tolerance * exact.max()
+
+
 @pytest.mark.parametrize("name", ["vgg19", "vggish"])
 def test_a_wrong_file_of_weights_is_named(tmp_path, name):
     modality = "video" if name == "vgg19" else "audio"
