@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.records import result, table
 from hdcid_cli.tasks import cmg
 from hdcid_cli.tasks.annotations.clips import Annotations, Clip, Event
 from hdcid_cli.tasks.inputs import Inputs
+from hdcid_cli.tasks.parsing import parsing
 from hdcid_cli.tasks.probe import new_probe
 from hdcid_cli.tasks.run import run_task
 
@@ -38,10 +40,14 @@ def world(clips=60, steps=5, width=8, seed=0, noise=0.6):
 
 
 def run(task, annotations, train, test, seed=3, target=None, warn=None, **settings):
-    """The records of one run: {metric: fields}."""
+    """One probe's outcome and its scores: (outcome, {metric: score})."""
     settings = cmg.Settings(**settings)
-    found = cmg.evaluate(cmg.TASKS[task][0], settings, annotations, target or annotations, train, test, [seed], "cpu", warn or (lambda _: None))
-    return {fields["metric"]: fields for fields in found}
+    [found] = cmg.evaluate(cmg.TASKS[task][0], settings, annotations, target or annotations, train, test, [seed], "cpu", warn or (lambda _: None))
+    return found, {score.name: score for score in found.scores}
+
+
+def headline(task):
+    return cmg.TASKS[task][0].metric
 
 
 # --- the published protocol, again in numpy ---
@@ -106,7 +112,7 @@ def test_published_protocol_equals_a_plain_numpy_version(task):
     classify = task == "ave"
     annotations, video, audio = world(clips=200)
     seed, epochs = 43, 12
-    found = run(task, annotations, video, audio, seed=seed, protocol="published", epochs=epochs)[cmg.TASKS[task][0].metric]
+    found, scores = run(task, annotations, video, audio, seed=seed, protocol="published", epochs=epochs)
 
     clips = [clip for clip in annotations.clips if not classify or clip.split == "train"]
     rows = [int(clip.id.removeprefix("clip")) for clip in clips]
@@ -127,19 +133,16 @@ def test_published_protocol_equals_a_plain_numpy_version(task):
             adam(weights, gradients_of(weights, learned[batch], labels[batch], classify), state, 4e-4 if epoch <= 10 else 2e-4)
         value = released_score(decode(weights, tested, classify)[0], labels, classify)
         best = max(best, value)
-    assert found["value"] == pytest.approx(best, abs=0.02)
-    assert found["n"] == len(rows)
+    assert scores[headline(task)].value == pytest.approx(best, abs=0.02)
+    assert len(found.tested) == len(rows)
 
 
 # --- the held-out protocol ---
 
 
-def test_held_out_protocol_looks_at_test_labels_only_to_score(monkeypatch):
+def test_held_out_protocol_looks_at_test_labels_only_to_score():
     """Permuting the labels of the test clips changes the score and nothing else; those of validation change the choice."""
     annotations, video, audio = world(clips=120)
-    answers = []
-    score = cmg.score
-    monkeypatch.setattr(cmg, "score", lambda task, settings, logits, samples: answers.append(logits) or score(task, settings, logits, samples))
 
     def permuted(split):
         random = np.random.default_rng(5)
@@ -151,34 +154,28 @@ def test_held_out_protocol_looks_at_test_labels_only_to_score(monkeypatch):
         return Annotations(annotations.source, CLASSES, clips)
 
     for task in ("ave", "avvp"):
-        answers.clear()
         straight, test_permuted, val_permuted = (run(task, given, video, audio, epochs=20, lr=0.01) for given in (annotations, permuted("test"), permuted("val")))
-        metric = cmg.TASKS[task][0].metric
-        np.testing.assert_array_equal(answers[1], answers[3])  # 0 and 2 are the blind answers
-        assert straight[metric]["epoch"] == test_permuted[metric]["epoch"]
-        assert straight[metric]["value"] > test_permuted[metric]["value"] + 10
-        assert straight[metric]["epoch"] != val_permuted[metric]["epoch"]
+        assert straight[0].epoch == test_permuted[0].epoch
+        np.testing.assert_array_equal(straight[0].logits, test_permuted[0].logits)
+        assert straight[1][headline(task)].value > test_permuted[1][headline(task)].value + 10
+        assert straight[0].epoch != val_permuted[0].epoch
 
 
 def test_held_out_probe_generalises_across_modalities_and_chance_does_not():
     annotations, video, audio = world(clips=200)
-    found = run("ave", annotations, video, audio, epochs=20, lr=0.01)
-    assert found["precision"]["value"] > 85
-    assert found["precision"]["chance"] < 50
-    assert next(iter(found)) == "precision"
-    assert found["precision"]["n"] == 50 and found["precision"]["n_choose"] == 50
-    localised = run("avvp", annotations, audio, video, epochs=20, lr=0.01)
-    assert next(iter(localised)) == "accuracy"
-    assert localised["foreground_f1"]["value"] > 60 > localised["foreground_f1"]["chance"]
-    assert localised["event_f1"]["interval"][0] < localised["event_f1"]["value"] < localised["event_f1"]["interval"][1]
+    found, scores = run("ave", annotations, video, audio, epochs=20, lr=0.01)
+    assert scores["precision"].value > 85 and found.chances["precision"] < 50
+    assert (found.scores[0].name, len(found.tested), len(found.choose)) == ("precision", 50, 50)
+    found, scores = run("avvp", annotations, audio, video, epochs=20, lr=0.01)
+    assert found.scores[0].name == "accuracy"
+    assert scores["foreground_f1"].value > 60 > found.chances["foreground_f1"]
+    assert scores["event_f1"].interval[0] < scores["event_f1"].value < scores["event_f1"].interval[1]
 
 
 def test_repeating_a_run_gives_the_same_numbers():
     annotations, video, audio = world()
-    one, other = (run("avvp", annotations, video, audio, epochs=4) for _ in range(2))
-    assert {name: fields["value"] for name, fields in one.items()} == {name: fields["value"] for name, fields in other.items()}
-    different = run("avvp", annotations, video, audio, epochs=4, seed=4)
-    assert {name: fields["value"] for name, fields in one.items()} != {name: fields["value"] for name, fields in different.items()}
+    one, other, different = (run("avvp", annotations, video, audio, epochs=4, seed=seed)[0].logits for seed in (3, 3, 4))
+    assert np.array_equal(one, other) and not np.array_equal(one, different)
 
 
 def test_segments_past_the_end_of_a_clip_count_only_as_published():
@@ -186,8 +183,21 @@ def test_segments_past_the_end_of_a_clip_count_only_as_published():
     audio.length = np.full(60, 2)
     for clip in annotations.clips:
         clip.events = [Event(clip.label, 0.0, 2.0)]  # background begins where the clips end
-    assert run("avvp", annotations, video, audio, epochs=2)["accuracy"]["chance"] < 60  # the best blind answer is one class
-    assert run("avvp", annotations, video, audio, epochs=2, protocol="published")["accuracy"]["chance"] == pytest.approx(60)
+    assert run("avvp", annotations, video, audio, epochs=2)[0].chances["accuracy"] < 60  # the best blind answer is one class
+    assert run("avvp", annotations, video, audio, epochs=2, protocol="published")[0].chances["accuracy"] == pytest.approx(60)
+
+
+def test_parsing_scores_answer_both_modalities_of_the_same_clips():
+    annotations, video, audio = world(clips=80)
+    task, settings = cmg.TASKS["avvp"][0], cmg.Settings(epochs=10, lr=0.01)
+    [found] = cmg.evaluate(task, settings, annotations, annotations, video, audio, [0], "cpu", print)
+    scores, clips = parsing(task, settings, found, {"video": annotations, "audio": annotations}, {"video": video, "audio": audio})
+    by_name = {score.name: score.value for score in scores}
+    assert clips == 20 and len(scores) == 10
+    of_tested = {score.name: score.value for score in found.scores}
+    assert by_name["segment_a"] == pytest.approx(of_tested["segment_f1"])
+    assert by_name["event_a"] == pytest.approx(of_tested["event_f1"])
+    assert by_name["segment_type"] == pytest.approx(np.mean([by_name[f"segment_{each}"] for each in ("a", "v", "av")]))
 
 
 # --- which clips ---
@@ -236,9 +246,9 @@ def test_clips_without_features_are_named_and_left_out():
     annotations, video, audio = world()
     annotations.clips.insert(0, Clip("nowhere", "train", 0, [Event(0, 0, 1)]))
     told = []
-    found = run("ave", annotations, video, audio, warn=told.append, epochs=1)
+    found, _ = run("ave", annotations, video, audio, warn=told.append, epochs=1)
     assert told == ["video.h5 has no features of 1 annotated clips, which are left out: nowhere."]
-    assert found["precision"]["n_fit"] == 30
+    assert len(found.fit) == 30
     video.ids = [f"other{row}" for row in range(60)]
     with pytest.raises(InputError, match=r"video.h5 has none of the 31 clips that ave needs \(such as nowhere, clip0, clip1\)"):
         run("ave", annotations, video, audio)
@@ -290,13 +300,16 @@ def workplace(tmp_path):
 
 def test_command_from_features_to_report(hdcid, workplace):
     assert hdcid("pretrain", "--epochs", "1", "--dim", "16", "--codebook", "12").returncode == 0
-    done = hdcid("cmg", "avvp", "--train", "v", "--test", "a", "--toc", "8/5", "--seeds", "2", "--epochs", "3")
+    done = hdcid("cmg", "avvp", "--train", "v", "--test", "a", "--toc", "8/5", "--seeds", "2", "--epochs", "3", "--timelines", "t.jsonl")
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [found[0][name] for name in ("task", "direction", "metric", "protocol", "toc", "layers", "n", "method")] == [
         "avvp", "v->a", "accuracy", "heldout", "8", 2, 12, "cpc,cmcm",
     ]  # fmt: skip
     assert {record["seed"] for record in found} == {0, 1}
+    assert {"segment_type", "event_event", "map", "foreground_f1"} <= {record["metric"] for record in found}
+    drawn = [json.loads(line) for line in (workplace / "t.jsonl").read_text().splitlines()]
+    assert len(drawn) == 12 and drawn[0]["seconds"] == 6 and drawn[0]["true"][0].keys() == {"label", "start", "end"}
     table = hdcid("report", stdin=done.stdout)
     assert table.returncode == 0 and "accuracy" in table.stdout
 
@@ -306,6 +319,14 @@ def test_command_from_features_to_report(hdcid, workplace):
     assert (first["layers_used"], first["toc"]) == (1, "none")
     with pytest.raises(InputError, match="--layers-used 3 cannot be read"):
         next(run_task("ave", "audio", "video", workplace / "data", **places, layers_used=3))
+
+
+def test_seeds_are_one_row_of_a_table():
+    def record(value, **fields):
+        return result(task="ave", train="v", test="a", metric="precision", value=value, n=9, protocol="heldout", method="cpc", **fields)
+
+    rows = table([record(50.0, seed=0), record(60.0, seed=0, toc="128"), record(52.0, seed=1)]).splitlines()[2:]
+    assert [("51.0 ± 1.4" in row, "60.0" in row) for row in rows] == [(True, False), (False, True)]
 
 
 def test_own_table_and_supervised_ceiling(workplace):

@@ -33,6 +33,24 @@ class _ArrayUnpickler(pickle.Unpickler):
         return _ADMITTED[wanted]
 
 
+def read_zipped_array(path: Path) -> np.ndarray:
+    """The one pickled numpy array in a zip file; an InputError if it is not one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if len(inside) != 1:
+                raise InputError(f"{path} holds {len(inside)} files, not one pickled array.")
+            if inside[0].file_size > MAX_CLIP_BYTES:
+                raise InputError(f"{path} unpacks to {inside[0].file_size} bytes, over the limit of {MAX_CLIP_BYTES}.")
+            with archive.open(inside[0]) as file:
+                array = _ArrayUnpickler(file, encoding="latin1").load()
+    except InputError:
+        raise
+    except Exception as error:  # zipfile and pickle raise many kinds for broken input
+        raise InputError(f"{path} is not one pickled numpy array: {str(error) or type(error).__name__}.") from error
+    return array
+
+
 class ZippedPickles:
     """A folder of `ID.zip`, each with one pickled array [t, ...] in it, as VGGSound's, LLP's and UCF's features come.
 
@@ -49,20 +67,7 @@ class ZippedPickles:
     def read(self, name: str) -> np.ndarray:
         """The array of one clip; an InputError if it is not one."""
         path = self._paths[name]
-        try:
-            with zipfile.ZipFile(path) as archive:
-                inside = [entry for entry in archive.infolist() if not entry.is_dir()]
-                if len(inside) != 1:
-                    raise InputError(f"{path} holds {len(inside)} files, not one pickled array.")
-                if inside[0].file_size > MAX_CLIP_BYTES:
-                    raise InputError(f"{path} unpacks to {inside[0].file_size} bytes, over the limit of {MAX_CLIP_BYTES}.")
-                with archive.open(inside[0]) as file:
-                    array = _ArrayUnpickler(file, encoding="latin1").load()
-        except InputError:
-            raise
-        except Exception as error:  # zipfile and pickle raise many kinds for broken input
-            raise InputError(f"{path} is not one pickled numpy array: {str(error) or type(error).__name__}.") from error
-        return _checked(array, path)
+        return _checked(read_zipped_array(path), path)
 
 
 class AveFile:

@@ -34,6 +34,7 @@ TASKS = ("ave", "avvp", "ave2avvp", "ucf2vgg", "vggsound", "classify", "localise
 @options.seed_option
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat with so many seeds, counted from --seed.")
 @click.option("--per-class", is_flag=True, help="Add the scores of every class to the records.")
+@click.option("--timelines", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write true and predicted events of every tested clip there, for `hdcid report`.")
 @click.option("--strict", is_flag=True, help="Make errors of oddities in the annotations and of clips without features.")
 @options.features_option
 @click.option("--test-features", type=click.Path(path_type=Path), default=None, help="Features to test on, where they lie elsewhere.")

@@ -36,6 +36,7 @@ versions*    {"hdcid": ..., "torch": ...}
 import json
 import math
 import platform
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
@@ -88,13 +89,29 @@ TABLE_COLUMNS = ("task", "direction", "metric", "value", "interval", "chance", "
 
 
 def table(records: list[dict], columns: tuple[str, ...] = ()) -> str:
-    """Records as a plain table for a terminal; columns that no record fills are left out."""
+    """Records as a plain table for a terminal; columns that no record fills are left out, seeds become mean ± deviation."""
     from tabulate import tabulate
 
     columns = columns or TABLE_COLUMNS
+    records = _fold_seeds(records, columns)
     shown = [name for name in columns if any(record.get(name) is not None for record in records)]
     rows = [[_cell(record.get(name)) for name in shown] for record in records]
     return tabulate(rows, headers=shown, disable_numparse=True)
+
+
+def _fold_seeds(records: list[dict], columns: tuple[str, ...]) -> list[dict]:
+    """Records that differ in their seed alone as one, in the order of the first of each."""
+    groups: dict[str, list[dict]] = {}
+    for number, record in enumerate(records):
+        same = [record.get(name) for name in (*columns, "checkpoint") if name not in ("value", "interval", "chance")]
+        groups.setdefault(json.dumps(same if "seed" in record else number), []).append(record)
+    folded = []
+    for group in groups.values():
+        values = [record["value"] for record in group if record.get("value") is not None]
+        if len({record.get("seed") for record in group}) == len(group) == len(values) > 1:
+            group = [group[0] | {"value": f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}", "interval": None}]
+        folded += group
+    return folded
 
 
 def _cell(value) -> str:

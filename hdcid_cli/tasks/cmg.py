@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.modalities import letter
 from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, own, ucf2vgg, vggsound
 from hdcid_cli.tasks.annotations.clips import Annotations, Clip, divide, segment_labels
 from hdcid_cli.tasks.inputs import Inputs
@@ -250,6 +249,30 @@ def blind_logits(task: Task, fit, test) -> np.ndarray:
     return np.tile(best, (*test.labels.shape[:2], 1))
 
 
+@dataclass
+class Outcome:
+    """What one probe answered.
+
+    Attributes:
+        seed, epoch: of the probe, and the epoch that was chosen.
+        probe: the trained decoder.
+        logits: [n, classes] or [n, T, classes + 1], its answers on `tested`.
+        fit, choose, tested: the clips learned on, chosen on (None: the tested ones), answered.
+        scores: the papers' metric first.
+        chances: {metric: score of the best answer that does not look at its input}.
+    """
+
+    seed: int
+    epoch: int
+    probe: object
+    logits: np.ndarray
+    fit: object
+    choose: object
+    tested: object
+    scores: list
+    chances: dict[str, float]
+
+
 def evaluate(
     task: Task,
     settings: Settings,
@@ -258,12 +281,13 @@ def evaluate(
     train: Inputs,
     test: Inputs,
     seeds: Sequence[int],
-    device: str = "auto",
-    warn: Callable[[str], None] = print,
-) -> Iterator[dict]:
-    """Probe once a seed; yield for each the fields of its records (all metrics, the papers' first).
+    device: str,
+    warn: Callable[[str], None],
+) -> Iterator[Outcome]:
+    """Probe once a seed.
 
     Args:
+        source, target: annotations of what is learned on and of what is tested on.
         train, test: what the probe reads of the modality learned on and of the one tested on.
         warn: told which clips are left out because they have no features.
     """
@@ -272,41 +296,24 @@ def evaluate(
 
     parts = split_clips(task, settings.protocol, source, target)
     masked = settings.protocol != "published"
-    missing: dict[str, list[str]] = {train.source: []}
-    missing.setdefault(test.source, [])
     where = resolve_device(device)
-    classes = source.classes
-    fit = make_samples(task, parts.fit, train, classes, masked, missing[train.source]).to(where)
-    choose = None
-    if parts.choose is not None:
-        choose = make_samples(task, parts.choose, train, classes, masked, missing[train.source]).to(where)
-    tested = make_samples(task, parts.test, test, classes, masked, missing[test.source]).to(where)
+    missing: dict[str, list[str]] = {train.source: [], test.source: []}
+
+    def samples(clips: Sequence[Clip], inputs: Inputs):
+        return make_samples(task, clips, inputs, source.classes, masked, missing[inputs.source]).to(where)
+
+    fit, tested = samples(parts.fit, train), samples(parts.test, test)
+    choose = None if parts.choose is None else samples(parts.choose, train)
     if fit.inputs.shape[-1] != tested.inputs.shape[-1]:
         raise InputError(
             f"{train.source} and {test.source} have {fit.inputs.shape[-1]} and {tested.inputs.shape[-1]} numbers a segment: "
-            "a probe on raw features cannot be tested on another modality."
+            "features of one backbone are needed to learn and to test on."
         )
     for name, absent in missing.items():
         if absent:
             warn(f"{name} has no features of {len(absent)} annotated clips, which are left out: {', '.join(absent[:5])}{', ...' * (len(absent) > 5)}.")
     chances = {each.name: each.value for each in score(task, settings, blind_logits(task, fit, tested), tested)}
     for seed in seeds:
-        probe, epoch = probe_once(task, settings, classes, fit, choose, tested, seed)
+        probe, epoch = probe_once(task, settings, source.classes, fit, choose, tested, seed)
         logits = predict(probe, tested)
-        for each in score(task, settings, logits, tested):
-            yield {
-                "task": task.name,
-                "train": letter(train.modality),
-                "test": letter(test.modality),
-                "metric": each.name,
-                "value": each.value,
-                "interval": each.interval,
-                "n": len(tested),
-                "chance": chances[each.name],
-                "protocol": settings.protocol,
-                "seed": seed,
-                "epoch": epoch,
-                "n_fit": len(fit),
-                "n_choose": 0 if choose is None else len(choose),
-                "per_class": each.per_class,
-            }
+        yield Outcome(seed, epoch, probe, logits, fit, choose, tested, score(task, settings, logits, tested), chances)

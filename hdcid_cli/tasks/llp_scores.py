@@ -53,14 +53,14 @@ def event_counts(said: np.ndarray, actual: np.ndarray) -> np.ndarray:
     """
     counts = np.zeros((3, len(said), said.shape[2]), int)
     for clip, label in np.argwhere(said.any(1) | actual.any(1)):
-        answers, truths = _runs(said[clip, :, label]), _runs(actual[clip, :, label])
+        answers, truths = runs(said[clip, :, label]), runs(actual[clip, :, label])
         right = sum(any(_fits(answer, truth) for truth in truths) for answer in answers)
         missed = sum(not any(_fits(truth, answer) for answer in answers) for truth in truths)
         counts[:, clip, label] = right, len(answers) - right, missed
     return counts
 
 
-def _runs(active: np.ndarray) -> list[tuple[int, int]]:
+def runs(active: np.ndarray) -> list[tuple[int, int]]:
     """[T] bool -> [(start, end)] of every stretch of ones."""
     runs, start = [], 0
     for value, stretch in groupby(active.tolist()):

@@ -88,14 +88,13 @@ def localisation_scores(
     pooled = [Score(score.name, score.value, score.interval, 100 * each) for score, each in zip(pooled, (precision, recall, f1))]
     right = (logits.argmax(-1) == labels.argmax(-1)) & valid
     average = average_precision(logits[valid][:, :-1], labels[valid][:, :-1] > 0)
-    ones = np.ones((len(logits), 1))
     return [
         *pooled,
         *(bootstrapped(f"foreground_{name}", _pooled(events), value, seed) for name, value in zip(("precision", "recall", "f1"), _POOLED)),
         Score("map", 100 * _mean(average), per_class=100 * average),
         bootstrapped("segment_accuracy", np.stack([right.sum(1), valid.sum(1)], 1), _ratio, seed),
-        bootstrapped("segment_f1", np.concatenate([segment_f1(said[..., :-1], actual[..., :-1])[:, None], ones], 1), _ratio, seed),
-        bootstrapped("event_f1", np.concatenate([event_f1(said[..., :-1], actual[..., :-1])[:, None], ones], 1), _ratio, seed),
+        mean_score("segment_f1", segment_f1(said[..., :-1], actual[..., :-1]), seed),
+        mean_score("event_f1", event_f1(said[..., :-1], actual[..., :-1]), seed),
     ]
 
 
@@ -182,6 +181,11 @@ def bootstrapped(
     weights = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=resamples)
     low, high = np.nanpercentile(100 * value(weights @ statistics), [2.5, 97.5])
     return Score(name, 100 * float(value(statistics.sum(0))), (float(low), float(high)), per_class)
+
+
+def mean_score(name: str, values: np.ndarray, seed: int = 0) -> Score:
+    """The mean of one number a clip, [N] in 0..1."""
+    return bootstrapped(name, np.stack([values, np.ones(len(values))], 1), _ratio, seed)
 
 
 def _counts(said: np.ndarray, actual: np.ndarray) -> np.ndarray:

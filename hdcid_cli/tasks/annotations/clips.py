@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ class Clip:
         id: the clip's name, as the feature files should know it.
         split: train, val, test, or None where the files do not say.
         label: class of the whole clip, or None where it has several events or none.
-        events: what happens in it; nothing means background all along.
+        events: what happens in it, an empty list if it is background all along, None if nobody said when.
         group: clips of one group come from one recording and stay on one side of a division.
         line: where the file names it.
     """
@@ -35,7 +35,7 @@ class Clip:
     id: str
     split: str | None = None
     label: int | None = None
-    events: list[Event] = field(default_factory=list)
+    events: list[Event] | None = field(default_factory=list)
     group: str = ""
     line: int = 0
 
@@ -58,6 +58,11 @@ class Annotations:
     classes: tuple[str, ...]
     clips: list[Clip]
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def timed(self) -> "Annotations":
+        """Only the clips of which it is known what happens when."""
+        return replace(self, clips=[clip for clip in self.clips if clip.events is not None])
 
     def restricted(self, classes: Sequence[str], names: dict[str, str]) -> "Annotations":
         """Only the clips and events of some classes, numbered as in `classes`.

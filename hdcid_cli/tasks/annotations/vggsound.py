@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.core.errors import InputError
 from hdcid_cli.tasks.annotations import tables
 from hdcid_cli.tasks.annotations.clips import Annotations, Clip, Event, EventList
 
@@ -47,25 +48,28 @@ def read_categories(path: Path, classes: Sequence[str]) -> Annotations:
             continue
         first[video] = row.line
         split = tables.split_name(row["split"], path, row.line) if row.get("split") else None
-        events = EventList()
+        events = None
         if row.get("onset") and row.get("offset"):
+            events = EventList()
             times = (tables.number(row[name], path, row.line) for name in ("onset", "offset"))
             problem = events.add(numbers[category], *times, category)
             if problem:
                 problems.append(f"{path}, line {row.line}: {problem}")
-        clips.append(Clip(video, split, numbers[category], events.events, line=row.line))
+        clips.append(Clip(video, split, numbers[category], events and events.events, line=row.line))
     return Annotations(path, tuple(classes), clips, problems)
 
 
 def _read_segments(folder: Path, annotations: Annotations) -> None:
     """Add the events of `labels/ID.zip`: runs of ones, a second each."""
-    from hdcid_cli.core.pickles import read_zipped_array
+    from hdcid_cli.backbones.published import read_zipped_array
 
     for clip in annotations.clips:
         path = folder / f"{clip.id}.zip"
         if not path.exists():
-            annotations.problems.append(f"{path} is missing, so clip {clip.id} has no times")
+            annotations.problems.append(f"{annotations.source}, line {clip.line}: {path} is missing, so clip {clip.id} is not localised")
             continue
-        active = np.asarray(read_zipped_array(path)).reshape(-1) > 0
-        edges = np.flatnonzero(np.diff(active.astype(int), prepend=0, append=0))
+        active = np.asarray(read_zipped_array(path))
+        if active.dtype.kind not in "biuf":
+            raise InputError(f"{path} holds {active.dtype}, not zeros and ones.")
+        edges = np.flatnonzero(np.diff((active.reshape(-1) > 0).astype(int), prepend=0, append=0))
         clip.events = [Event(clip.label, float(start), float(end)) for start, end in zip(edges[::2], edges[1::2])]
