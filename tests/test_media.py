@@ -1,5 +1,6 @@
 """Decoding: what is sampled when, from files of every shape, and what is said of the broken ones."""
 
+import os
 import tracemalloc
 
 import numpy as np
@@ -159,9 +160,11 @@ def test_a_file_that_is_no_media_cannot_be_opened(tmp_path, content):
     assert "cannot be opened" in reason(video_seconds, path)
 
 
-def test_missing_file_and_folder_are_said_to_be_that(tmp_path):
+def test_missing_files_folders_and_pipes_are_said_to_be_that(tmp_path):
     assert "No such file" in reason(video_seconds, tmp_path / "nothing.mp4")
-    assert "Is a directory" in reason(audio_seconds, tmp_path)
+    assert "is not a file" in reason(audio_seconds, tmp_path)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert "is not a file" in reason(video_seconds, tmp_path / "pipe.mp4")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])

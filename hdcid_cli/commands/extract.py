@@ -62,7 +62,10 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
     from hdcid_cli.core.progress import progress, say, warn
     from hdcid_cli.media.clips import find_clips
 
-    clips = find_clips(paths or [DEFAULT_PATHS[modality]], modality)
+    default = DEFAULT_PATHS[modality]
+    if not paths and not os.path.exists(default):
+        raise InputError(f"There is no {default} here: name what to extract, as in `hdcid extract --modality {modality} PATH`.")
+    clips = find_clips(paths or [default], modality)
     path = output or features / f"{modality}.h5"
     clips, path = take_shard(clips, path, shard)
     chosen = Options(**options)

@@ -5,7 +5,9 @@ and damage are handled once. Nothing is kept: memory does not grow with the clip
 """
 
 import contextlib
+import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,8 @@ def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[fl
 
     av.logging.set_level(av.logging.PANIC)  # what matters is raised, and said in our words
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting for ever
+            raise InputError(f"{path} is not a file.")
         container = av.open(str(path))
     except (FFmpegError, OSError) as error:
         raise InputError(f"{path} cannot be opened: {_reason(error)}.") from error
