@@ -27,7 +27,7 @@ from hdcid_cli.commands import options
 @click.option("--batch-size", type=click.IntRange(min=1), default=None, help="Clips a step, over all processes; 80, or 40 where there are fewer than 2000 clips.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True, help="Learning rate of Adam (published: 4e-4).")
 @click.option("--schedule", type=click.Choice(["trapezoid", "cosine", "constant", "steps"]), default="trapezoid", show_default=True, help="Of the learning rate: trapezoid goes down over the last 30 %; steps (published) halves it after epochs 10, 20 and 30.")
-@click.option("--warmup", type=click.IntRange(min=0), default=None, help="Layer k joins after (k - 1) times so many epochs; three fifths of the epochs if not given.")
+@click.option("--warmup", type=click.IntRange(min=0), default=None, help="Layer k joins after (k - 1) times so many epochs; two fifths of the epochs if not given.")
 @click.option("--cpc-steps", type=click.Choice(["all", "random"]), default="all", show_default=True, help="Score CPC at every step of a clip, or at one drawn at random (as published).")
 @click.option("--cpc-layers", type=click.IntRange(min=1), default=2, show_default=True, help="Layers of CPC's context LSTM.")
 @click.option("--cpc-horizon", type=click.IntRange(min=1), default=1, show_default=True, help="How many future steps CPC predicts.")

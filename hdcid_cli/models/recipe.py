@@ -34,7 +34,7 @@ def run_from_options(values: dict) -> Run:
     batch_size = values["batch_size"] or (SMALL_BATCH if count < FEW_CLIPS else BATCH)
     steps = len(epoch_batches(max(1, count), batch_size, 0, 0))
     epochs = values["epochs"] or max(LEAST_EPOCHS, -(-LEAST_STEPS // steps))
-    warmup = values["warmup"] if values["warmup"] is not None else max(1, epochs * 3 // 5)
+    warmup = values["warmup"] if values["warmup"] is not None else max(1, epochs * 2 // 5)
     if values["layers"] > 1 and warmup * (values["layers"] - 1) >= epochs:
         say(f"With --warmup {warmup} and --epochs {epochs} not every layer gets to learn; {warmup * (values['layers'] - 1) + 1} epochs would do.")
     return Run(

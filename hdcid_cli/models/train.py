@@ -168,6 +168,19 @@ class Trainer:
                 z = [self._valid_segments(x, out.valid and out.valid[name]) for name, x in out.general.items()]
                 layer.quantizer.start_from(torch.cat(z), self.generator)
         self.started = active
+        self._freeze_unread_summaries()
+
+    def _freeze_unread_summaries(self) -> None:
+        """A summary network that no layer reads yet keeps its random weights.
+
+        Only the CLUB bound would train it, and CLUB is content with a summary that says nothing: the next
+        layer would then join and find nothing. (With the published gradient of CLUB it is trained, as published.)
+        """
+        if self.objective.config.club_gradient == "specific":
+            for number, layer in enumerate(self.model.layers):
+                for specific in layer.specific.values():
+                    if hasattr(specific, "summary"):
+                        specific.summary.requires_grad_(number + 1 < self.started)
 
     def _valid_segments(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """The valid segments of the global batch, [B, T, D] -> [N, D]."""
@@ -244,6 +257,7 @@ class Trainer:
             self.club_optimizer.load_state_dict(state["club_optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.step_number, self.started = state["step"], state["started"]
+        self._freeze_unread_summaries()
         if len(state["random"]) != self.world.size:
             warn(f"trained by {len(state['random'])} processes before, by {self.world.size} now: dropout goes on from other random numbers.")
             torch.manual_seed(self.config.seed + 1000 * (self.world.rank + 1) + self.step_number)
