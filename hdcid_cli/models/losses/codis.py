@@ -18,9 +18,9 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
     """Share B clips among L prototypes so that every prototype gets as much: [B, L] -> [B, L], rows sum to one.
 
     Sinkhorn's algorithm on exp(scores / epsilon): columns, then rows, brought to their sums
-    (Cuturi 2013). A factor a row changes nothing, so the largest is taken out first.
+    (Cuturi 2013). A common factor changes nothing, so the largest score is taken out first.
     """
-    plan = ((scores - scores.amax(dim=1, keepdim=True)) / epsilon).exp()
+    plan = ((scores - scores.max()) / epsilon).exp()
     for _ in range(iterations):
         plan = plan / plan.sum(dim=0, keepdim=True).clamp_min(1e-12)
         plan = plan / plan.sum(dim=1, keepdim=True)

@@ -121,7 +121,7 @@ class VectorQuantizer(nn.Module):
             unused = torch.cat([self.unused[stage] + 1, self.unused.new_zeros(1)])
             unused = unused.index_fill(0, used, 0)[:codes]
             dead = unused > self.idle
-            donors = (unused >= 0) & (unused < self.recent)
+            donors = (unused >= 0) & (unused < self.recent) & ~dead
             noise = torch.rand(codes, dim, generator=generator).to(self.codebook) * 2 - 1
             draw = torch.rand(codes, generator=generator).to(unused.device)
             # The j-th donor for each code, j uniform: donors first in a stable sort.
