@@ -237,7 +237,7 @@ def test_predict_marks_a_users_video(squares, tiny_backbone, tmp_path, monkeypat
     video = tmp_path / "mine.mp4"
     write_video(video, seconds=7)
     monkeypatch.setattr("hdcid_cli.tasks.segmentation.predict.load_backbone", lambda *_: Words())
-    rows = list(predict(video, "a red square", squares / "checkpoints" / "asked", tmp_path / "out", None, squares / "checkpoints", "cpu"))
+    rows = list(predict(video, "a red square", squares / "checkpoints" / "asked", tmp_path / "out", None, squares / "checkpoints", device="cpu"))
     assert [row["second"] for row in rows] == list(range(1, 8))
     for row in rows:
         mask = read_picture(row["mask"], "gray")
@@ -245,13 +245,13 @@ def test_predict_marks_a_users_video(squares, tiny_backbone, tmp_path, monkeypat
         assert row["share"] == pytest.approx(100 * (mask > 0).mean(), abs=0.01)
         assert read_picture(row["overlay"]).shape == (32, 32, 3)
     with pytest.raises(InputError, match=r"no sound file nowhere\.wav"):
-        list(predict(video, "nowhere.wav", squares / "checkpoints" / "asked", tmp_path / "out", None, squares / "checkpoints", "cpu"))
+        list(predict(video, "nowhere.wav", squares / "checkpoints" / "asked", tmp_path / "out", None, squares / "checkpoints", device="cpu"))
 
 
 class Words:
     """A text backbone as wide as the test's model."""
 
-    network = None
+    network, weights = None, "none"
 
     def prepare(self, clip):
         assert clip.source == "a red square"

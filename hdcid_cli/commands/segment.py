@@ -31,7 +31,7 @@ class Queries(click.ParamType):
 @options.checkpoint_option
 @click.option("--toc", default="stored", show_default=True, help="Channels of a query: none, stored (in the checkpoint), or how many, such as 128.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory of the segmenter; segment-a, segment-t, ... in the folder of checkpoints if not given.")
-@click.option("--backbone", default="pvt_v2_b5", show_default=True, help="Picture encoder: pvt_v2_b5, pvt_v2_b0, resnet50, resnet18, or a folder or hub name of such a model.")
+@click.option("--backbone", default="pvt_v2_b5", show_default=True, help="Picture encoder: pvt_v2_b5, pvt_v2_b0, resnet50, resnet18, resnet10 (small, with --random-weights), or a folder or hub name of such a model.")
 @click.option("--random-weights", is_flag=True, help="Train the picture encoder from nothing.")
 @click.option("--freeze-backbone", is_flag=True, help="Leave the picture encoder as it is.")
 @click.option("--size", type=int, default=224, show_default=True, help="Pictures are SIZE x SIZE; a multiple of 32.")
@@ -109,11 +109,12 @@ def _experiment(train, test, features, data, checkpoints, checkpoint, toc, outpu
 @click.option("--query", required=True, help="What to look for: words, or a sound file.")
 @click.option("--segmenter", type=click.Path(path_type=Path), help="Directory of a trained segmenter; segment-a or segment-t in the folder of checkpoints if not given.")
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default="segments", show_default=True, help="Folder for the pictures.")
+@click.option("--weights", help="Weights of the backbone that makes the query's features (vggish), if not its own.")
 @options.checkpoints_option
-@options.checkpoint_option
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="The model that the segmenter was trained with; looked for in the folder of checkpoints if not given.")
 @options.device_option
 @options.json_option
-def predict_command(video, query, segmenter, output, checkpoints, checkpoint, device, as_json):
+def predict_command(video, query, segmenter, output, weights, checkpoints, checkpoint, device, as_json):
     """Ask a trained segmenter about a video of your own.
 
     Every second gives a picture with what was found in colour, and its mask.
@@ -122,5 +123,5 @@ def predict_command(video, query, segmenter, output, checkpoints, checkpoint, de
     from hdcid_cli.tasks.segmentation.predict import predict
     from hdcid_cli.tasks.segmentation.training import find_segmenter
 
-    found = predict(video, query, find_segmenter(segmenter, checkpoints), output, checkpoint, checkpoints, device)
+    found = predict(video, query, find_segmenter(segmenter, checkpoints), output, checkpoint, checkpoints, weights, device)
     emit(found, as_json, ("second", "share", "overlay", "mask"))

@@ -1,12 +1,11 @@
 """Picture encoders with four stages, at 1/4, 1/8, 1/16 and 1/32 of the picture: PVT-v2 and ResNet of transformers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from torch import nn
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.hub import load_pretrained
 
 _PVT = {"model_type": "pvt_v2", "num_attention_heads": [1, 2, 5, 8]}
 _BOTTLENECK = {"model_type": "resnet", "embedding_size": 64, "hidden_sizes": [256, 512, 1024, 2048], "layer_type": "bottleneck"}
@@ -21,6 +20,8 @@ PUBLISHED = {
     "pvt_v2_b0": ("OpenGVLab/pvt_v2_b0", {**_PVT, "hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "mlp_ratios": [8, 8, 4, 4]}),
     "resnet50": ("microsoft/resnet-50", {**_BOTTLENECK, "depths": [3, 4, 6, 3]}),
     "resnet18": ("microsoft/resnet-18", {**_BASIC, "depths": [2, 2, 2, 2]}),
+    # Small enough to learn from nothing on a small data set; nobody publishes weights for it.
+    "resnet10": (None, {**_BASIC, "embedding_size": 32, "hidden_sizes": [32, 64, 128, 256], "depths": [1, 1, 1, 1]}),
 }
 
 
@@ -44,18 +45,18 @@ def load_backbone(name: str, random_weights: bool = False) -> nn.Module:
         if name not in PUBLISHED:
             raise InputError(f"With random weights the backbone is one of {', '.join(PUBLISHED)}, not {name!r}.")
         return build_backbone(PUBLISHED[name][1])
-    from transformers import AutoConfig
+    if name == "resnet10":
+        raise InputError("There are no weights of resnet10 to start from: add --random-weights, or choose another --backbone.")
+    source = PUBLISHED[name][0] if name in PUBLISHED and not Path(name).is_dir() else name
 
-    source = str(Path(name).resolve()) if Path(name).is_dir() else PUBLISHED.get(name, (name,))[0]
-    with _quietly():
-        try:
-            config = _config(AutoConfig.from_pretrained(source).to_dict())
-            return _model_class(config).from_pretrained(source, config=config)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"The picture backbone {name} cannot be loaded ({str(error).splitlines()[0].rstrip('.')}): give --backbone a folder with "
-                f"config.json and model.safetensors of {source}, or train from nothing with --random-weights."
-            ) from error
+    def load(source, **where):
+        from transformers import AutoConfig
+
+        config = _config(AutoConfig.from_pretrained(source, **where).to_dict())
+        return _model_class(config).from_pretrained(source, config=config, **where)
+
+    remedy = "give --backbone a folder that transformers saved such a model in, or train from nothing with --random-weights"
+    return load_pretrained(source, load, "picture backbone", remedy)
 
 
 def layout_of(backbone: nn.Module) -> dict:
@@ -79,18 +80,3 @@ def _model_class(config):
     from transformers import PvtV2Backbone, ResNetBackbone
 
     return {"pvt_v2": PvtV2Backbone, "resnet": ResNetBackbone}[config.model_type]
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without transformers' bars and its report of the classifier that a backbone does not need."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        logging.enable_progress_bar()

@@ -21,7 +21,16 @@ from hdcid_cli.tasks.segmentation.queries import to_frames
 from hdcid_cli.tasks.segmentation.training import load_segmenter, read_config
 
 
-def predict(video: Path, query: str, segmenter: Path, output: Path, checkpoint: Path | None, checkpoints: Path, device: str = "auto") -> Iterator[dict]:
+def predict(
+    video: Path,
+    query: str,
+    segmenter: Path,
+    output: Path,
+    checkpoint: Path | None,
+    checkpoints: Path,
+    weights: str | None = None,
+    device: str = "auto",
+) -> Iterator[dict]:
     """Find what `query` names in every second of a video.
 
     Args:
@@ -30,13 +39,15 @@ def predict(video: Path, query: str, segmenter: Path, output: Path, checkpoint: 
         output: folder for `NAME_SECOND.png` (what was found, in colour) and `NAME_SECOND_mask.png`.
         checkpoint, checkpoints: the model whose codes the segmenter was trained with, as for `open_checkpoint`;
             None looks among all in the folder.
+        weights: of the backbone that makes the query's features, if not its own.
 
     Yields:
         {"second", "share", "overlay", "mask"} a second: the share of the picture found, in percent, and the files.
     """
     config, device = read_config(segmenter), resolve_device(device)
     model = load_segmenter(segmenter, config["judges"][0], device)
-    vector = torch.from_numpy(_query(query, config["query"], _find_model(config["query"]["digest"], checkpoint, checkpoints, device))).to(device)
+    asked = _find_model(config["query"]["digest"], checkpoint, checkpoints, device)
+    vector = torch.from_numpy(_query(query, config["query"], asked, weights, device)).to(device)
     second = 0
     for pictures in _windows(video, model.config.size):
         filled = np.concatenate([pictures, pictures[-1:].repeat(FRAMES - len(pictures), axis=0)])
@@ -76,26 +87,29 @@ def _find_model(digest: str, where: Path | None, folder: Path, device) -> Checkp
     raise InputError(f"The model that the segmenter was trained with is not in {folder}/: name its directory with --checkpoint.")
 
 
-def _query(query: str, trained: dict, checkpoint: Checkpoint) -> np.ndarray:
-    """[5, Q]: features as in training, the model's codes, and the channels that the segmenter reads."""
-    suffix = Path(query).suffix.lower()
+def _query(query: str, trained: dict, checkpoint: Checkpoint, weights: str | None, device) -> np.ndarray:
+    """[5, Q]: features as in pretraining, the model's codes, and the channels that the segmenter reads."""
     is_file = Path(query).is_file()
-    if not is_file and suffix in AUDIO | VIDEO:
+    if not is_file and Path(query).suffix.lower() in AUDIO | VIDEO:
         raise InputError(f"There is no sound file {query}.")
     modality = "audio" if is_file else "text"
     learned = checkpoint.config.get("features", {}).get(modality)
     if learned is None:
         raise InputError(f"{checkpoint.path} was pretrained without {modality}, so it cannot be asked with {'a sound' if is_file else 'words'}.")
+    name, _, text_encoder = learned["backbone"].partition(":")
     segments = trained["made_by"]["segments"]
-    backbone = load_backbone(modality, learned["backbone"], Options(seconds=segments))
+    wanted = {"model": text_encoder} if text_encoder else {}
+    backbone = load_backbone(modality, name, Options(seconds=segments, weights=weights, device=str(device), **wanted))
+    if backbone.weights != learned.get("weights", backbone.weights):
+        raise InputError(f"{checkpoint.path} learned from {name} features of other weights: give the same ones with --weights.")
     parts = list(backbone.prepare(Clip("query", query)))
     if backbone.network:
-        parts = backbone.network(parts)
-    features, length = pad(np.concatenate(list(parts))[:segments].astype(np.float32), segments, zeros=modality == "text")
+        parts = [part for start in range(0, len(parts), backbone.batch_size) for part in backbone.network(parts[start : start + backbone.batch_size])]
+    features, length = pad(np.concatenate(parts)[:segments].astype(np.float32), segments, zeros=modality == "text")
     parameter = next(checkpoint.model.parameters())
     with torch.inference_mode():
         x = torch.from_numpy(features)[None].to(parameter.device, parameter.dtype)
-        quantized = checkpoint.model.encode(modality, x)[0].float().cpu().numpy()
+        quantized = checkpoint.model.encode(modality, x, torch.tensor([length]))[0].float().cpu().numpy()
     channels = trained["channels"]
     selection = Selection([np.asarray(picked) for picked in channels], trained["toc"]) if channels else None
     return to_frames(apply_toc(quantized, selection), np.array([length]))[0]
