@@ -336,3 +336,9 @@ def test_video_features_at_another_rate_are_not_mixed_in(videos, tmp_path):
     with pytest.raises(InputError, match="made with backbone 'hog', not 'hog@8fps'"):
         run(*common, "--fps", 8)
     assert load_backbone("video", "hog", Options(fps=8)).name == "hog@8fps"
+
+
+@pytest.mark.parametrize("name", ["hdcid_cli.media.video", "hdcid_cli.backbones.vggish_input", "hdcid_cli.backbones.hog", "hdcid_cli.media.workers"])
+def test_decoding_processes_import_no_torch(name):
+    code = f"import sys, {name}; sys.exit('torch' in sys.modules or 'h5py' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
