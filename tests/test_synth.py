@@ -46,7 +46,7 @@ def test_the_same_seed_gives_the_same_files_however_many_workers_make_them(small
 
 
 def test_another_seed_gives_other_videos():
-    first, second = (World(seed=seed, clips=10, classes=2).videos()[0] for seed in (0, 1))
+    first, second = (World(seed=seed, clips=10, classes=2).videos[0] for seed in (0, 1))
     assert not np.array_equal(pictures.frames(first, 1, 32)[0], pictures.frames(second, 1, 32)[0])
     assert not np.array_equal(sounds.track(first), sounds.track(second))
 
@@ -89,6 +89,13 @@ def test_another_world_is_replaced_only_with_overwrite_and_then_wholly(small, tm
     assert files_of(tmp_path) == {**files_of(small), "videos/holiday.mp4": b"mine"}
 
 
+def test_a_damaged_mark_is_named(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "synth.yaml").write_text("clips: [")
+    with pytest.raises(InputError, match=r"synth\.yaml is damaged"):
+        make(SMALL, tmp_path, overwrite=True)
+
+
 @pytest.mark.parametrize(("settings", "option"), [({"classes": 1}, "--classes"), ({"classes": 99}, "--classes"), ({"clips": 3}, "--clips")])
 def test_a_world_that_cannot_be_is_refused(settings, option):
     with pytest.raises(InputError, match=option):
@@ -111,7 +118,7 @@ def test_every_video_has_ten_seconds_of_picture_and_sound(small):
 
 
 def test_the_primary_event_is_in_sight_exactly_while_the_annotation_says():
-    for clip in World(clips=48, classes=12).videos()[:24]:
+    for clip in World(clips=48, classes=12).videos[:24]:
         _, truth = pictures.frames(clip, 2, 48)
         shown = truth.reshape(SECONDS, 2, -1).any(-1)
         event = clip.events[0]
@@ -122,7 +129,7 @@ def test_the_primary_event_is_in_sight_exactly_while_the_annotation_says():
 def test_what_is_seen_and_heard_changes_when_events_begin_and_end():
     """Against the mp4's own frames and samples, not the plan: events are brighter and louder than no events."""
     seen, heard = [], []
-    for clip in World(clips=60, classes=12).videos():
+    for clip in World(clips=60, classes=12).videos:
         active = np.zeros((2, SECONDS), bool)
         for event in clip.events:
             active[:, event.onset : event.offset] |= [[event.seen], [event.heard]]
@@ -137,7 +144,7 @@ def test_what_is_seen_and_heard_changes_when_events_begin_and_end():
 
 def test_what_is_seen_and_heard_of_an_event_keeps_time():
     """A drum: its size in the picture and its loudness follow the same beat."""
-    clip = next(clip for clip in World(clips=48, classes=12).videos() if KINDS[clip.kind].name == "drum")
+    clip = next(clip for clip in World(clips=48, classes=12).videos if KINDS[clip.kind].name == "drum")
     event = clip.events[0]
     beats = 2 * event.rate  # a drum is struck twice a beat
     size = pictures.frames(clip, 32, 48)[1][event.onset * 32 : event.offset * 32].sum((1, 2))
@@ -148,7 +155,7 @@ def test_what_is_seen_and_heard_of_an_event_keeps_time():
 
 
 def test_the_plan_has_second_events_of_every_sort():
-    clips = World(clips=400).videos()
+    clips = World(clips=400).videos
     second = [clip.events[1] for clip in clips if len(clip.events) > 1]
     assert 0.4 < len(second) / len(clips) < 0.6
     assert all(clip.events[1].kind != clip.kind for clip in clips if len(clip.events) > 1)
@@ -160,7 +167,7 @@ def test_the_plan_has_second_events_of_every_sort():
 
 
 def test_captions_name_what_happens_within_ten_words():
-    for clip in World(clips=400, classes=12).videos():
+    for clip in World(clips=400, classes=12).videos:
         words = clip.caption.split()
         assert len(words) <= 10
         for event in clip.events:
@@ -214,7 +221,7 @@ def test_the_segmentation_set_shows_one_sounding_thing_among_silent_ones(small):
         # The masked thing stands out from the rest of the picture.
         light = avsbench.read_frames(clip, 128)[: len(masks)].mean(-1)
         assert light[masks].mean() > light[~masks].mean()
-    scenes = World(clips=400).scenes()
+    scenes = World(clips=400).scenes
     assert all([event.heard for event in scene.events] == [True] + [False] * (len(scene.events) - 1) for scene in scenes)
     assert 0.6 < np.mean([len(scene.events) > 1 for scene in scenes]) < 0.9
     sounds_of = list(audio_seconds(small / f"data/avs_s4/s4_data/audio_wav/{clips[0].split}/{clips[0].category}/{clips[0].name}.wav", 10))
@@ -229,14 +236,14 @@ def test_classes_can_be_learned_from_either_modality_but_not_perfectly():
 
     world = World(clips=240, classes=6)
     features = {"video": [], "audio": []}
-    for clip in world.videos():
+    for clip in world.videos:
         event = clip.events[0]
         drawn = pictures.frames(clip, 2, 56)[0].reshape(SECONDS, 2, 56, 56, 3)
         heard = sounds.track(clip).reshape(SECONDS, -1)
         inside = range(event.onset, event.offset)
         features["video"].append(np.mean([hog(drawn[second]).ravel() for second in inside], 0))
         features["audio"].append(np.mean([logmel(heard[second]) for second in inside], 0))
-    labels = np.array([clip.kind for clip in world.videos()])
+    labels = np.array([clip.kind for clip in world.videos])
     train = np.arange(world.clips) < 160
     for values in features.values():
         x = np.array(values)

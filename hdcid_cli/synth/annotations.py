@@ -24,7 +24,7 @@ SPLITS = ("train", "val", "test")
 
 def files(world: World) -> dict[str, str]:
     """Every annotation file: its path below `data/` and its text."""
-    clips = world.videos()
+    clips = world.videos
     makers = (_common, _ave, _avvp, _ave2avvp, _ucf2vgg, _vggsound)
     return {name: text for make in makers for name, text in make(world, clips).items()} | _avs_s4(world)
 
@@ -126,7 +126,7 @@ def _vggsound(world: World, clips: list[Clip]) -> dict[str, str]:
 
 
 def _avs_s4(world: World) -> dict[str, str]:
-    rows = ((scene.name, 0, _label(scene), scene.split) for scene in world.scenes())
+    rows = ((scene.name, 0, _label(scene), scene.split) for scene in world.scenes)
     return {
         "avs_s4/s4_meta_data.csv": _table(("name", "start", "category", "split"), rows),
         "avs_s4/AVSBenchCategories2Prompts.csv": _prompts(world, str),

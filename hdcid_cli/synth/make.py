@@ -1,4 +1,11 @@
-"""A world to a folder: videos first, then the truth about them.
+"""A world to a folder: what is seen and heard first, then the truth about it.
+
+    videos/syn00000000.mp4 ...            96 x 96 pixels, 8 a second, H.264; 16 kHz mono, AAC; 10 s
+    data/...                              the annotation files of `annotations`
+    data/avs_s4/s4_data/                  the segmentation set, in AVSBench-S4's layout:
+        visual_frames/SPLIT/CATEGORY/NAME/NAME_1.png ... NAME_5.png    one a second, 128 x 128, RGB
+        gt_masks/SPLIT/CATEGORY/NAME/NAME_1.png [... NAME_5.png]       0 or 255; in train the first alone
+        audio_wav/SPLIT/CATEGORY/NAME.wav                              5 s, 16 kHz mono
 
 `data/synth.yaml` says from what the folder's world is made. It is written first, so
 that an interrupted run is taken up where it stopped and that files which are not ours
@@ -40,8 +47,8 @@ def make(world: World, folder: Path, workers: int = 1, overwrite: bool = False) 
             (and `overwrite` is not set), or it is not a folder.
     """
     _claim(world, folder, overwrite)
-    jobs = [(write_video, clip, folder) for clip in world.videos() if not video_path(folder, clip).exists()]
-    jobs += [(write_scene, scene, folder) for scene in world.scenes() if not all(path.exists() for path in scene_paths(folder, scene))]
+    jobs = [(write_video, clip, folder) for clip in world.videos if not video_path(folder, clip).exists()]
+    jobs += [(write_scene, scene, folder) for scene in world.scenes if not all(path.exists() for path in scene_paths(folder, scene))]
     for _ in progress(_run(jobs, workers), total=len(jobs), description="synth", unit="clip"):
         pass
     for name, text in annotations.files(world).items():
@@ -80,8 +87,8 @@ def write_scene(scene: Clip, folder: Path) -> None:
 
 def _paths(world: World, folder: Path) -> list[Path]:
     """Every file of a world."""
-    videos = [video_path(folder, clip) for clip in world.videos()]
-    scenes = [path for scene in world.scenes() for path in scene_paths(folder, scene)]
+    videos = [video_path(folder, clip) for clip in world.videos]
+    scenes = [path for scene in world.scenes for path in scene_paths(folder, scene)]
     return videos + scenes + [folder / "data" / name for name in annotations.files(world)]
 
 
@@ -91,23 +98,25 @@ def _claim(world: World, folder: Path, overwrite: bool) -> None:
         raise InputError(f"{folder} is a file: name a folder to make the world in.")
     mark = folder / MARK
     settings = {"version": VERSION, **asdict(world)}
-    found = _read_mark(mark)
+    found = _read_mark(mark, settings)
     if found == settings and not overwrite:
         return
-    if found and found != settings and not overwrite:
+    if found and not overwrite:
         made = ", ".join(f"{name} {value}" for name, value in found.items())
         raise InputError(f"{folder} holds another world ({made}): choose another folder, or replace it with --overwrite.")
     taken = [path for path in _paths(world, folder) if path.exists()]
     if taken and not overwrite:
         raise InputError(f"{taken[0]} exists and was not made by `hdcid synth`: choose another folder, or replace it with --overwrite.")
-    if found and found.get("version") == VERSION:
-        taken += _paths(World(**{name: value for name, value in found.items() if name != "version"}), folder)
+    if found:
+        del found["version"]
+        taken += _paths(World(**found), folder)
     for path in taken:
         path.unlink(missing_ok=True)
     write_text(mark, "".join(f"{name}: {value}\n" for name, value in settings.items()))
 
 
-def _read_mark(mark: Path) -> dict:
+def _read_mark(mark: Path, expected: dict) -> dict:
+    """What the folder's world was made from; empty if there is none."""
     import yaml
 
     try:
@@ -116,7 +125,7 @@ def _read_mark(mark: Path) -> dict:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError):
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or found.keys() != expected.keys() or not all(isinstance(value, int) for value in found.values()):
         raise InputError(f"{mark} is damaged: remove it, or choose another folder.")
     return found
 

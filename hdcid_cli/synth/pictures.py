@@ -18,16 +18,15 @@ import numpy as np
 from hdcid_cli.synth.classes import KINDS
 from hdcid_cli.synth.world import PICTURE, Clip, Event
 
-# How hard the picture is (tuned on a linear probe, see tests/test_synth.py).
-TURN = 0.4
-GRAIN = (0.0, 0.03)
-CLUTTER = (0, 4)
-LIGHT = (0.5, 1.0)
-DARK = (0.25, 0.5)  # relative to the light paint
-TINT = 0.3
-BASE = (0.02, 0.15)
-WAVES = (0.0, 0.03)
-BARS = (0.05, 0.25)
+TURN = 0.4  # radians that a thing may lean
+LIGHT = (0.5, 1.0)  # brightness of light paint
+DARK = (0.25, 0.5)  # of dark paint, relative to it
+TINT = 0.3  # how far a colour is from grey
+BASE = (0.02, 0.15)  # brightness of the background
+WAVES = (0.0, 0.03)  # of the waves in it
+CLUTTER = (0, 4)  # bars that belong to no class
+BARS = (0.05, 0.25)  # their brightness above the background
+GRAIN = (0.0, 0.03)  # deviation of the noise
 EXTENT = 1.45  # no look reaches further from its middle
 
 Array = np.ndarray

@@ -13,11 +13,11 @@ from hdcid_cli.synth.classes import KINDS
 from hdcid_cli.synth.world import SOUND, Clip
 
 SAMPLE_RATE = 16000
-# How hard the sound is (tuned on a linear probe, see tests/test_synth.py), in dB.
+# Decibels.
 EVENT_LEVEL = (-8, 3)
 NOISE_LEVEL = (-22, -8)
 BLIP_LEVEL = (-16, -4)
-BLIPS = (2, 6)
+BLIPS = (2, 6)  # how many sounds that belong to no class
 
 Array = np.ndarray
 

@@ -13,6 +13,7 @@ and is in sight throughout, in most of them among silent things of other classes
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,9 +22,11 @@ from hdcid_cli.synth.classes import KINDS
 
 SECONDS = 10
 SCENE_SECONDS = 5
-ASIDE = 0.6  # size and strength of a second event
+# The ranges here, in `pictures` and in `sounds` were tuned until a supervised probe on raw features
+# (HOG, log-mel) finds the class of about 95 % of the test clips: hard, but not for lack of evidence.
 SIZES = (0.45, 0.7)
-SPREAD = 0.2
+SPREAD = 0.2  # how far from its place a thing may be
+ASIDE = 0.6  # size and strength of a second event, beside a primary one's
 # Shares of the val and test splits; the rest is train.
 VAL, TEST = 0.1, 0.2
 SCENES_PER_CLIP = 0.4  # size of the segmentation set, relative to --clips
@@ -98,11 +101,13 @@ class World:
     def labels(self) -> tuple[str, ...]:
         return tuple(kind.name for kind in KINDS[: self.classes])
 
+    @cached_property
     def videos(self) -> list[Clip]:
         """The clips of `videos/`, classes taking turns."""
         splits = _splits(self.clips)
         return [_video(self, index, split) for index, split in enumerate(splits)]
 
+    @cached_property
     def scenes(self) -> list[Clip]:
         """The clips of the segmentation set."""
         splits = _splits(max(round(self.clips * SCENES_PER_CLIP), 3))
@@ -127,7 +132,7 @@ def _video(world: World, index: int, split: str) -> Clip:
     if random.random() < 0.5:
         onset, offset = _times(random, 2, 4)
         seen, heard = ((True, False), (False, True), (True, True))[random.integers(3)]
-        place = _about(random, *random.choice([-0.6, 0.6], 2))
+        place = _about(random, *random.choice([-0.6, 0.6], 2))  # in a corner
         size = ASIDE * random.uniform(*SIZES)
         events.append(Event(_other(random, world.classes, {first}), onset, offset, seen, heard, place, size, ASIDE, _rate(random)))
     return Clip(f"syn{index:08d}", index, world.seed, split, SECONDS, _caption(random, events), tuple(events))
