@@ -21,7 +21,7 @@ TASKS = ("ave", "avvp", "ave2avvp", "ucf2vgg", "vggsound", "classify", "localise
     help="heldout: choose the epoch on validation clips, report test clips never learned on. published: as the released code does.",
 )
 @click.option("--supervised", is_flag=True, help="Probe the raw features instead of codes: the ceiling of one modality (--train a --test a).")
-@click.option("--toc", default="stored", show_default=True, help="Channels to read: none, stored (by `hdcid toc`), 128, 224/196 (V->A/A->V) or paper.")
+@options.toc_option
 @click.option("--layers-used", type=click.IntRange(min=1), default=None, help="Read only the codes of the first layers; all by default.")
 @click.option(
     "--epochs",

@@ -118,6 +118,9 @@ checkpoint_option = click.option(
     default=None,
     help="Checkpoint directory; `latest` in the folder of checkpoints if not given.",
 )
+toc_option = click.option(
+    "--toc", default="stored", show_default=True, help="Channels to read: none, stored (by `hdcid toc`), 128, 224/196 (V->A/A->V) or paper."
+)
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random.")
 workers_option = click.option("--workers", type=click.IntRange(min=0), default=None, help="Worker processes; by default as many as there are cores.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")

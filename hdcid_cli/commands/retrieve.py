@@ -1,0 +1,38 @@
+"""`hdcid retrieve --query M --gallery N`: cross-modal retrieval."""
+
+from pathlib import Path
+
+import click
+
+from hdcid_cli.commands import options
+
+
+@click.command(cls=options.Command)
+@click.option("--query", type=options.MODALITY, required=True, help="Modality of the queries.")
+@click.option("--gallery", type=options.MODALITY, required=True, help="Modality that is ranked.")
+@click.option(
+    "--by",
+    type=click.Choice(("summary", "codes", "both", "all")),
+    default="all",
+    show_default=True,
+    help="Compare mean features, histograms of codes, or both added; all reports each.",
+)
+@click.option("--clips", type=click.Choice(("heldout", "all")), default="heldout", show_default=True, help="heldout: only clips that the model was not pretrained on.")
+@options.toc_option
+@options.features_option
+@click.option("--gallery-features", type=click.Path(path_type=Path), default=None, help="Features of the gallery, where they lie elsewhere.")
+@options.checkpoint_option
+@options.checkpoints_option
+@options.device_option
+@options.json_option
+def command(as_json, **settings):
+    """Query one modality, rank another.
+
+    Every clip of the one feature file asks for itself in the other. Reported
+    are the share found at rank 1, in the first 5 and 10, and the median rank;
+    `n` is the number of clips that are ranked.
+    """
+    from hdcid_cli.core.records import emit
+    from hdcid_cli.tasks.retrieve import retrieve
+
+    emit(retrieve(**settings), as_json)

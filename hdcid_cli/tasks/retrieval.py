@@ -1,0 +1,121 @@
+"""Cross-modal retrieval (Liu et al. 2021, https://arxiv.org/abs/2106.05438): rank the clips of one modality for a query in another.
+
+A clip is described by its summary vector (mean over time of its quantized features, compared
+by cosine) or by its histogram of codes (compared as in cross-modal code matching); `both`
+adds the two similarities, each divided by its deviation over pairs. Every similarity is one
+inner product of long vectors, so that any number of clips is ranked block by block.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from hdcid_cli.tasks.metrics import Score, mean_score
+
+KINDS = ("summary", "codes", "both")
+RANKS = (1, 5, 10)
+# Similarities of queries x gallery that are in memory at once: 64 MiB in float32.
+BLOCK = (2048, 8192)
+_TINY = 1e-10  # under the logarithm, as in training
+
+
+@dataclass
+class Vectors:
+    """Two sides of an inner product: similarity[i, j] = query[i] . gallery[j]."""
+
+    query: np.ndarray
+    gallery: np.ndarray
+
+    def scaled(self, factor: float) -> "Vectors":
+        return Vectors(self.query * np.float32(factor), self.gallery)
+
+
+def summary_vectors(query: tuple[np.ndarray, np.ndarray], gallery: tuple[np.ndarray, np.ndarray]) -> Vectors:
+    """Cosine similarity of mean features.
+
+    Args:
+        query, gallery: (features [N, T, C], length [N]).
+    """
+
+    def unit(features: np.ndarray, length: np.ndarray) -> np.ndarray:
+        mean = _time_mean(features, length)
+        return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+
+    return Vectors(unit(*query), unit(*gallery))
+
+
+def code_vectors(query: tuple[np.ndarray, np.ndarray], gallery: tuple[np.ndarray, np.ndarray], codebooks: list[np.ndarray]) -> Vectors:
+    """Cross-modal code matching, p . log q + q . log p, summed over layers.
+
+    Args:
+        query, gallery: (codes [N, T, K], length [N]).
+        codebooks: one [L, D] a layer.
+    """
+    ps, qs = [], []
+    for layer, codebook in enumerate(codebooks):
+        soft = soft_codes(codebook)
+        ps.append(_time_mean(soft[query[0][:, :, layer]], query[1]))
+        qs.append(_time_mean(soft[gallery[0][:, :, layer]], gallery[1]))
+    log = [[np.log(np.maximum(part, _TINY)) for part in parts] for parts in (ps, qs)]
+    return Vectors(np.concatenate([*ps, *log[0]], 1), np.concatenate([*log[1], *qs], 1))
+
+
+def soft_codes(codebook: np.ndarray) -> np.ndarray:
+    """What each code says of all codes, softmax over -distance (eq. 14's p of a quantized feature): [L, D] -> float32 [L, L]."""
+    codebook = np.asarray(codebook, np.float64)
+    squares = (codebook**2).sum(1)
+    distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * codebook @ codebook.T, 0))
+    np.fill_diagonal(distance, 0)
+    soft = np.exp(-distance)
+    return (soft / soft.sum(1, keepdims=True)).astype(np.float32)
+
+
+def both_vectors(summary: Vectors, codes: Vectors) -> Vectors:
+    """The two similarities added, each in units of its deviation over pairs."""
+    parts = [vectors.scaled(1 / max(_deviation(vectors), 1e-12)) for vectors in (summary, codes)]
+    return Vectors(np.concatenate([part.query for part in parts], 1), np.concatenate([part.gallery for part in parts], 1))
+
+
+def retrieval_scores(vectors: Vectors, ranks: tuple[int, ...] = RANKS) -> list[tuple[Score, float]]:
+    """R@k and median rank where query i's own clip is gallery's i-th, each with what guessing gives."""
+    better, tied = rank_counts(vectors)
+    clips = len(better)
+    found = []
+    for k in ranks:
+        # Of equal similarities any order is as good as another: the chance that one's own is among the first k.
+        hit = np.clip((k - better) / (tied + 1), 0, 1)
+        found.append((mean_score(f"r@{k}", hit), 100 * min(1, k / clips)))
+    return [*found, (Score("median_rank", float(np.median(1 + better + tied / 2))), (clips + 1) / 2)]
+
+
+def rank_counts(vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:
+    """How many clips of the gallery are more similar to each query than its own, and how many others equally."""
+    own = np.einsum("ij,ij->i", vectors.query, vectors.gallery, dtype=np.float64)
+    tolerance = 1e-5 * np.abs(own).mean()  # float32's rounding must not decide a tie
+    better, equal = np.zeros(len(own), int), np.zeros(len(own), int)
+    for rows, similarity in _blocks(vectors):
+        difference = similarity - own[rows, None]
+        better[rows] += (difference > tolerance).sum(1)
+        equal[rows] += (np.abs(difference) <= tolerance).sum(1)
+    return better, equal - 1
+
+
+def _blocks(vectors: Vectors) -> Iterator[tuple[slice, np.ndarray]]:
+    """(rows, similarities of these rows to one chunk of the gallery), chunk after chunk."""
+    for start in range(0, len(vectors.query), BLOCK[0]):
+        rows = slice(start, start + BLOCK[0])
+        for chunk in range(0, len(vectors.gallery), BLOCK[1]):
+            yield rows, vectors.query[rows] @ vectors.gallery[chunk : chunk + BLOCK[1]].T
+
+
+def _deviation(vectors: Vectors, pairs: int = 1000) -> float:
+    """Standard deviation of the similarity, over the pairs of at most 1,000 clips evenly drawn."""
+    some = np.linspace(0, len(vectors.query) - 1, min(pairs, len(vectors.query))).astype(int)
+    return float((vectors.query[some] @ vectors.gallery[some].T).std())
+
+
+def _time_mean(values: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """[N, T, C], [N] -> float32 [N, C]: mean over the valid segments."""
+    weight = (np.arange(values.shape[1]) < np.asarray(length)[:, None]) / np.asarray(length)[:, None]
+    return np.einsum("ntc,nt->nc", values, weight.astype(np.float32), optimize=True)
