@@ -142,8 +142,8 @@ def test_what_is_seen_and_heard_changes_when_events_begin_and_end():
     assert np.mean(heard) > 0.95
 
 
-def test_what_is_seen_and_heard_of_an_event_keeps_time():
-    """A drum: its size in the picture and its loudness follow the same beat."""
+def test_what_is_seen_and_heard_of_an_event_has_one_tempo():
+    """A drum: its size in the picture and its loudness change as often."""
     clip = next(clip for clip in World(clips=48, classes=12).videos if KINDS[clip.kind].name == "drum")
     event = clip.events[0]
     beats = 2 * event.rate  # a drum is struck twice a beat

@@ -4,10 +4,10 @@ Coordinates: x to the right and y down, both -1..1 over the picture. A thing of 
 s at (cx, cy), turned by an angle, has its own coordinates u, v, about -1..1 over it.
 A look is a function (u, v, beat) -> (inside, paint): `inside` is positive within the
 outline, in units of u; `paint` 0..1 mixes the thing's two colours. `beat` counts the
-event's beats, so that what is seen keeps time with what is heard. A sway is a
-function beat -> (dx, dy, turn, grow): how the thing moves about its path.
-All arrays are [frames, height, width] in float32, or [frames, 1, 1] where they are
-the same for the whole picture.
+event's beats, which have the same tempo in picture and sound. A sway is a function
+beat -> (dx, dy, turn, grow): how the thing moves about its path. All arrays are
+[frames, height, width] in float32, or [frames, 1, 1] where they are the same for the
+whole picture.
 """
 
 from collections.abc import Callable
@@ -32,13 +32,8 @@ EXTENT = 1.45  # no look reaches further from its middle
 Array = np.ndarray
 
 
-def _wave(x: Array) -> Array:
-    """A cosine between 0 and 1 with period 1."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * x)
-
-
 def _square(x: Array) -> Array:
-    """Like `_wave`, with steep flanks."""
+    """A wave between 0 and 1 with period 1 and steep flanks."""
     return np.clip(0.5 - 2 * np.cos(2 * np.pi * x), 0, 1)
 
 

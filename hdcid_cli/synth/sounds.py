@@ -1,8 +1,8 @@
 """A clip's plan to its sound track.
 
 A voice is a function (random, time, beat) -> wave: `time` [samples] in seconds from
-the event's start, `beat` [samples] counts the event's beats, so that what is heard
-keeps time with what is seen. Pitch, loudness and colour differ from event to event.
+the event's start, `beat` [samples] counts the event's beats, which have the same
+tempo in picture and sound. Pitch, loudness and colour differ from event to event.
 """
 
 from collections.abc import Callable
