@@ -73,12 +73,12 @@ def run(arguments: list[str] | None, state: dict) -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except click.ClickException as error:
-        if state["debug"]:
+        if state.get("debug"):
             raise
         error.show()
         return BAD_INPUT
     except HdcidError as error:
-        if state["debug"]:
+        if state.get("debug"):
             raise
         click.echo(f"error: {error}", err=True)
         return error.exit_status
@@ -87,13 +87,13 @@ def run(arguments: list[str] | None, state: dict) -> int:
     except OSError as error:
         if error.errno == errno.EPIPE:
             return _end_quietly()
-        if state["debug"]:
+        if state.get("debug"):
             raise
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"error: {where}{error.strerror or error}", err=True)
         return FAILED
     except Exception as error:
-        if state["debug"]:
+        if state.get("debug"):
             raise
         click.echo(f"error: {type(error).__name__}: {error} (run again with --debug for the traceback)", err=True)
         return FAILED
