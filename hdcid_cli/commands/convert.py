@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from hdcid_cli.backbones import BACKBONES
-from hdcid_cli.commands.options import MODALITY, Command, features_option
+from hdcid_cli.commands.options import MODALITY, Command, checkpoints_option, features_option
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED
 
 
@@ -48,3 +48,27 @@ def features(path, modality, annotations, backbone, seconds, features, output, o
         writer.finish()
     say(f"{output}: {writer.written} clips of {' x '.join(map(str, shape))}" + (f", {skipped} skipped" if skipped else ""))
     return SOME_SKIPPED if skipped else DONE
+
+
+@command.command(cls=Command)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@checkpoints_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Checkpoint directory; named after FILE in the folder of checkpoints if not given.")
+@click.option("--overwrite", is_flag=True, help="Replace the checkpoint that is there.")
+def checkpoint(file, checkpoints, output, overwrite):
+    """A published checkpoint to a checkpoint directory.
+
+    FILE is what the authors of DCID (AV, AT, AVT) and H-DCID (AVT) published.
+    The result serves toc, cmg, retrieve and encode; nothing in the file is executed.
+    """
+    from hdcid_cli.core.errors import InputError
+    from hdcid_cli.core.modalities import letter
+    from hdcid_cli.core.progress import say
+    from hdcid_cli.models.convert import convert_checkpoint
+
+    output = output or checkpoints / file.stem
+    if output.exists() and any(output.iterdir()) and not overwrite:
+        raise InputError(f"{output} exists already: choose another --output or use --overwrite.")
+    config = convert_checkpoint(file, output).config
+    say(f"{output}: {config.layers} layers, {config.codebook} codes of {config.dim} channels, {''.join(letter(name) for name in config.inputs)}.")
+    click.echo(output)

@@ -1,0 +1,129 @@
+"""Published checkpoints, made from the reference vectors, converted and put to use."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import FeatureWriter
+from hdcid_cli.models.checkpoint import open_checkpoint
+from hdcid_cli.models.convert import convert_checkpoint
+
+SHORT = {"audio": "a", "video": "v", "text": "t"}
+KINDS = [("hdcid_avt", "avt", 2), ("dcid_avt", "avt", 1), ("dcid_av", "av", 1)]
+
+
+def part(arrays, name, prefix=""):
+    return {prefix + key.partition("/")[2]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(name + "/")}
+
+
+def publish(folder, kind, path, prefix="", drop=()):
+    """A file of the published layout, with the reference vectors' weights."""
+    arrays = np.load(folder / f"{kind}.npz")
+    parts = {"Encoder_parameters": part(arrays, "encoder", prefix), "CPC_parameters": {}, "optimizer": {"state": {}}, "epoch": 4, "total_step": 2500}
+    if decoder := part(arrays, "decoder", prefix):
+        parts["Decoder_parameters"] = decoder
+    if "text" in kind or kind.endswith("t"):
+        # The text that the encoders read in these files is 20 wide: an LSTM of 10 a direction.
+        parts["Text_ar_lstm_parameters"] = part(np.load(folder / "text_lstm.npz"), "text_lstm", prefix)
+    torch.save({name: value for name, value in parts.items() if name not in drop}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(shared):
+    torch.set_num_threads(1)
+    return shared / "reference"
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("kind,letters,layers", KINDS)
+def test_the_converted_model_gives_the_published_codes(folder, tmp_path, kind, letters, layers, prefix):
+    convert_checkpoint(publish(folder, kind, tmp_path / "published.pt", prefix), tmp_path / "ours")
+    opened, arrays = open_checkpoint(tmp_path / "ours", device="cpu"), np.load(folder / f"{kind}.npz")
+    assert opened.describe()["modalities"] == letters and opened.describe()["layers"] == layers
+    assert opened.config["model"]["standardize"] is False
+    for name in opened.config["model"]["inputs"]:
+        x = torch.from_numpy(arrays[f"in/{name}"])
+        if name == "text":  # the reference starts behind the LSTM
+            opened.model.text_front = None
+        quantized, _ = opened.model.encode(name, x)
+        for number, suffix in enumerate(("", "2")[:layers]):
+            key = f"out/{name}_vq" if kind == "dcid_avt" else f"out/{SHORT[name]}_vq{suffix}"
+            torch.testing.assert_close(quantized[:, :, number], torch.from_numpy(arrays[key]), rtol=1e-8, atol=1e-8)
+
+
+def test_the_texts_lstm_comes_along(folder, tmp_path):
+    model = convert_checkpoint(publish(folder, "hdcid_avt", tmp_path / "published.pt"), tmp_path / "ours")
+    arrays = np.load(folder / "text_lstm.npz")
+    text = model.front({"text": torch.from_numpy(arrays["in/words"])})["text"]
+    torch.testing.assert_close(text, torch.from_numpy(arrays["out/text"]), rtol=1e-8, atol=1e-8)
+
+
+def test_the_configuration_says_where_it_comes_from(folder, tmp_path):
+    convert_checkpoint(publish(folder, "hdcid_avt", tmp_path / "published.pt"), tmp_path / "ours")
+    config = yaml.safe_load((tmp_path / "ours" / "config.yaml").read_text())
+    assert config["converted"]["from"] == "published.pt" and config["converted"]["total_step"] == 2500
+    assert config["features"] == {"audio": {"backbone": "vggish"}, "video": {"backbone": "vgg19"}, "text": {"backbone": "bert"}}
+    assert config["objective"]["align"] == ["cpc"] and config["train"]["precision"] == "float64"
+    assert os.readlink(tmp_path / "latest") == "ours"
+
+
+def test_a_converted_checkpoint_serves_the_commands(folder, tmp_path, hdcid):
+    publish(folder, "dcid_av", tmp_path / "dcid_av.pt")
+    done = hdcid("convert", "checkpoint", "dcid_av.pt")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "checkpoints/dcid_av"
+    arrays = np.load(folder / "dcid_av.npz")
+    for name, backbone in (("audio", "vggish"), ("video", "vgg19")):
+        x = arrays[f"in/{name}"]
+        attributes = {"modality": name, "backbone": backbone, "weights": "made", "segment_seconds": 1.0}
+        with FeatureWriter(tmp_path / "features" / f"{name}.h5", [f"clip{i}" for i in range(len(x))], x.shape[1:], attributes, dtype="float32") as writer:
+            for i, clip in enumerate(x):
+                writer.write(f"clip{i}", clip, len(clip))
+            writer.finish()
+    done = hdcid("toc", "--keep", "8")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kept"] == 8
+    again = hdcid("convert", "checkpoint", "dcid_av.pt")
+    assert again.returncode == 2 and "--overwrite" in again.stderr
+    assert hdcid("convert", "checkpoint", "features/audio.h5").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "damage,reason",
+    [
+        (lambda parts: parts.pop("Encoder_parameters"), "no Encoder_parameters"),
+        (lambda parts: parts.pop("Text_ar_lstm_parameters"), "no Text_ar_lstm_parameters"),
+        (lambda parts: parts["Encoder_parameters"].pop("Cross_quantizer.embedding"), "no Cross_quantizer"),
+        (lambda parts: parts["Encoder_parameters"].pop("audio_self_att_2.affine_matrix.bias"), "not a complete"),
+        (lambda parts: parts["Encoder_parameters"].update(surprise=torch.zeros(1)), "'surprise'"),
+        (lambda parts: parts["Encoder_parameters"].update({"audio_self_att.affine_matrix.bias": torch.zeros(3)}), "does not fit together"),
+    ],
+)
+def test_what_is_no_published_checkpoint_is_refused_in_a_sentence(folder, tmp_path, damage, reason):
+    file = publish(folder, "hdcid_avt", tmp_path / "published.pt")
+    parts = torch.load(file, weights_only=True)
+    damage(parts)
+    torch.save(parts, file)
+    with pytest.raises(InputError, match=reason):
+        convert_checkpoint(file, tmp_path / "ours")
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+def test_a_hostile_file_is_refused_and_not_executed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"Encoder_parameters": Hostile()}, tmp_path / "hostile.pt")
+    (tmp_path / "text.pt").write_text("not a checkpoint")
+    for name in ("hostile.pt", "text.pt", "missing.pt"):
+        with pytest.raises(InputError, match=name):
+            convert_checkpoint(tmp_path / name, tmp_path / "ours")
+    assert not (tmp_path / "executed").exists()
