@@ -173,6 +173,19 @@ def test_shared_classes_are_found_by_name(tmp_path):
     assert [(clip.id, clip.events) for clip in target.clips] == [("x_0_10", [Event(1, 3, 4)])]
 
 
+def test_data_sets_that_share_videos_share_their_splits(tmp_path):
+    folder = write(
+        tmp_path,
+        ave__Annotations_txt="Bark&a&good&0&10\nBark&b&good&0&10\n",
+        ave2avvp__AVE_AVVP_Categories_txt="Dog\n",
+        ave2avvp__AVE_AVVP_eval_audio_checked_csv=LLP + "a_0_10\t0\t2\tDog\nb_0_10\t3\t4\tDog\nc_0_10\t3\t4\tDog\n",
+        split_csv="category,video_id,split\nDog,a,train\nDog,b,test\n",
+    )
+    source, target = ave2avvp.read(folder, "audio")
+    assert [clip.split for clip in source.clips] == ["train", "test"]
+    assert [clip.split for clip in target.clips] == ["train", "test", None]
+
+
 def test_ucf_groups_stay_together_and_classes_are_paired_by_line(tmp_path):
     folder = write(
         tmp_path,

@@ -30,6 +30,7 @@ def read(data: Path, modality: str) -> tuple[Annotations, Annotations]:
     if listed and path:
         classes = tables.names(listed)
         target = llp.read_events(path, classes)
+        llp.mark_splits(target, places)  # none for the real clips, which AVE does not share
     else:
         target = llp.read(_with_llp(data), modality)
         classes = tuple(name for name in target.classes if same(name) in {same(own) for own in source.classes})

@@ -35,12 +35,18 @@ def read(data: Path, modality: str) -> Annotations:
     listed = tables.find(places, "AVVP_Categories.txt", "Categories.txt")
     classes = tables.names(listed) if listed else _classes(places)
     annotations = read_events(path, classes)
+    if mark_splits(annotations, places):
+        unlisted = [clip for clip in annotations.clips if clip.split is None]
+        annotations.problems += [f"{path}, line {clip.line}: clip {clip.id} is in none of the lists of splits" for clip in unlisted]
+    return annotations
+
+
+def mark_splits(annotations: Annotations, places: Sequence[Path]) -> bool:
+    """Give the clips the splits that files in `places` name; False where there are no such files."""
     splits = _splits(places)
     for clip in annotations.clips:
         clip.split = splits.get(clip.id, splits.get(clip.group))
-        if splits and clip.split is None:
-            annotations.problems.append(f"{path}, line {clip.line}: clip {clip.id} is in none of the lists of splits")
-    return annotations
+    return bool(splits)
 
 
 def read_events(path: Path, classes: Sequence[str]) -> Annotations:
