@@ -106,9 +106,10 @@ def test_a_table_is_made_from_nothing(tmp_path, script, rows):
     report = [sys.executable, "-m", "hdcid_cli", "report", results / f"{table}.jsonl", "--layout", table, "--format", "csv"]
     lines = list(csv.DictReader(io.StringIO(subprocess.run(report, capture_output=True, text=True, check=True).stdout)))
     assert sum(line["kind"] == "paper" for line in lines) == rows
-    columns = [f"{task} {direction}" for task in ("AVE", "AVVP", "AVE→AVVP") for direction in ("V→A", "A→V")]
+    columns = [f"{task} {direction}" for task in ("AVE", "AVVP", "AVE→AVVP", "UCF(v)↔VGG(a)") for direction in ("V→A", "A→V")]
     measured = [[float(line[column]) for column in columns] for line in lines if line["kind"] == "measured"]
     assert len(measured) == rows and all(0 <= value <= 100 for row in measured for value in row)
+    assert all(line["Avg."] for line in lines if line["kind"] == "measured")
     ceiling, chance = ([float(line[column]) for column in columns] for kind in ("supervised", "chance") for line in lines if line["kind"] == kind)
     assert all(high > low for high, low in zip(ceiling, chance))
     seeds = {json.loads(line)["pretrain_seed"] for line in (results / f"{table}.jsonl").read_text().splitlines() if "supervised" not in line}

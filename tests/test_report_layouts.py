@@ -90,6 +90,14 @@ def test_measured_rows_say_in_what_they_differ_from_the_paper():
     }
 
 
+def test_what_all_measured_rows_share_is_said_once_below():
+    common = dict(codebook=100, modalities="avt", pretrain_clips=280)
+    outcome = report("--layout", "table1", "--format", "json", stdin=lines(record(**common), record(layers=1, protocol="published", **common)))
+    (found,) = json.loads(outcome.stdout)["tables"]
+    assert found["notes"][0] == "All measured rows: 100 codes, pretrained on 280 clips."
+    assert {row["labels"]["source"] for row in found["rows"] if row["kind"] == "measured"} == {"measured, heldout", "measured, published"}
+
+
 def test_toc_of_each_task_makes_one_row_but_rival_choices_make_two():
     by_task = [record(toc="224"), record(task="avvp", metric="accuracy", toc="128", value=70.0)]
     (row,) = [row for key, row in table("table1", *by_task).items() if key[:3] == ("H-DCID", "2", "✓") and key[-1] != "paper"]

@@ -25,7 +25,7 @@ def compose(
     """The page as text.
 
     Args:
-        tables: the tables to show; the papers' tables that have a measured row follow by themselves.
+        tables: the tables to show; the papers' other tables follow where something was measured for them.
         records: results, for the curves over codebook sizes.
         checkpoints: directories whose training and codebooks are shown.
         timelines: records of the schema hdcid.timeline/1.
@@ -33,14 +33,12 @@ def compose(
         examples: how many clips to show of each task and direction, and of each folder.
         skip: is told what could not be shown.
     """
-    shown = {table.title for table in tables}
-    papers = [lay_out(name, records)[0] for name, layout in layouts().items() if layout["title"] not in shown]
     training, codebooks = Section("Training"), Section("Codebooks and TOC")
     for path in checkpoints:
         _add_checkpoint(path, training, codebooks)
     sections = [
         Section("Results", [html_table(table, heading=table.title != "Results") for table in tables]),
-        Section("Beside the papers", [html_table(table) for table in papers if any(row.kind == "measured" for row in table.rows)]),
+        Section("Beside the paper", _beside_the_paper(records, {table.title for table in tables})),
         Section("Size of the codebook", _grid(pictures.codebook_curves(records, layouts()["table1"]))),
         training,
         codebooks,
@@ -48,6 +46,15 @@ def compose(
         Section("Segmentation", [part for folder in overlays for part in _grid(pictures.overlays(folder, examples, skip))]),
     ]
     return page("hdcid report", _lead(records), sections)
+
+
+def _beside_the_paper(records: Sequence[dict], shown: set[str]) -> list[str]:
+    """The layouts that are not shown yet and have measured cells, the fullest open and the others folded."""
+    tables = [lay_out(name, records)[0] for name, layout in layouts().items() if layout["title"] not in shown]
+    filled = {table.title: sum(cell is not None for row in table.rows if row.kind == "measured" for cell in row.cells) for table in tables}
+    ordered = sorted((table for table in tables if filled[table.title]), key=lambda table: -filled[table.title])
+    opened = ordered[:1] if shown <= {"Results"} else []
+    return [html_table(table) if table in opened else folded(table.title, html_table(table, heading=False)) for table in ordered]
 
 
 def _lead(records: Sequence[dict]) -> list[str]:

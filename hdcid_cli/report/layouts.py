@@ -48,7 +48,7 @@ def lay_out(name: str, records: Sequence[dict]) -> tuple[Table, int]:
         columns = [column for column in columns if "clips" in column]  # nothing was measured on other data
 
     variants = _variants(placed)
-    rows = []
+    rows, words = [], []
     for spec, found in zip(layout["rows"], of_row):
         if "values" in spec:
             cells = [None if value is None else Cell(value) for value in spec["values"]]
@@ -59,8 +59,9 @@ def lay_out(name: str, records: Sequence[dict]) -> tuple[Table, int]:
         for variant, group in sorted(groups, key=lambda pair: [rank(value) for value in pair[0].values()]):
             values = [[record["value"] for record in group if _belongs(record, column, spec)] for column in columns]
             cells = [Cell.of(found) if found else None for found in values]
-            source = ", ".join(["measured", *_described(variant, variants, spec, layout)])
-            rows.append(Row((*spec["labels"], source), (*cells, _average(cells, columns, spec)), "measured"))
+            words.append(_described(variant, variants, spec, layout))
+            rows.append(Row((*spec["labels"], "measured"), (*cells, _average(cells, columns, spec)), "measured"))
+    rows, notes = _say_sources(rows, words)
     rows += _framing_rows(records, columns, rows, layout)
 
     headings = [Column(tuple(column["path"])) for column in columns]
@@ -68,7 +69,7 @@ def lay_out(name: str, records: Sequence[dict]) -> tuple[Table, int]:
         headings.append(Column(("Avg.",), digits=2))
     else:
         rows = [Row(row.labels, row.cells[:-1], row.kind) for row in rows]
-    table = Table(layout["title"], (*layout["labels"], "source"), headings, rows, [*layout.get("notes", ()), *notes_on(rows)])
+    table = Table(layout["title"], (*layout["labels"], "source"), headings, rows, [*notes, *layout.get("notes", ()), *notes_on(rows)])
     return table, len(measured) - len({id(record) for record in placed})
 
 
@@ -132,6 +133,23 @@ def _described(variant: dict, phrases: dict[str, str], spec: dict, layout: dict)
         for name, value in variant.items()
         if value is not None and value not in (spec["match"].get(name), layout["settings"].get(name))
     ]
+
+
+def _say_sources(rows: Sequence[Row], words: Sequence[list[str]]) -> tuple[list[Row], list[str]]:
+    """The rows with their last label completed, and a note for what holds of all measured rows.
+
+    Args:
+        words: for each measured row what `_described` says, the protocol first.
+    """
+    common = [word for word in (words[0][1:] if words else ()) if all(word in others for others in words)]
+    described = iter(words)
+    said = []
+    for row in rows:
+        if row.kind == "measured":
+            source = ", ".join(["measured", *(word for word in next(described) if word not in common)])
+            row = Row((*row.labels[:-1], source), row.cells, row.kind)
+        said.append(row)
+    return said, [f"All measured rows: {', '.join(common)}."] if common else []
 
 
 def _average(cells: Sequence[Cell | None], columns: Sequence[dict], spec: dict) -> Cell | None:
