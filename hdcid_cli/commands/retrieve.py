@@ -33,6 +33,6 @@ def command(as_json, **settings):
     `n` is the number of clips that are ranked.
     """
     from hdcid_cli.core.records import emit
-    from hdcid_cli.tasks.retrieve import retrieve
+    from hdcid_cli.tasks.retrieval import retrieve
 
     emit(retrieve(**settings), as_json)

@@ -1,0 +1,30 @@
+"""`hdcid encode`: codes and quantized features to HDF5."""
+
+from pathlib import Path
+
+import click
+
+from hdcid_cli.commands import options
+
+
+@click.command(cls=options.Command)
+@click.argument("files", nargs=-1, metavar="[FEATURES]...", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("codes"), show_default=True, help="Folder for MODALITY.h5, or the file itself for one input.")
+@options.toc_option
+@options.features_option
+@options.checkpoint_option
+@options.checkpoints_option
+@options.device_option
+@options.json_option
+def command(files, output, toc, features, checkpoint, checkpoints, device, as_json):
+    """Codes and quantized features of any feature file, to HDF5.
+
+    FEATURES are feature files; without them all of the model's modalities in
+    the folder of features. What is written is a feature file again (a vector a
+    segment: the selected channels of all layers), with `indices` [N, T, layers,
+    codes] beside it, so that every other tool and `hdcid info` can read it.
+    """
+    from hdcid_cli.core.records import emit
+    from hdcid_cli.tasks.encoding import encode_files
+
+    emit(encode_files(list(files), output, toc, features, checkpoint, checkpoints, device), as_json, ("modality", "clips", "file", "shape", "codes used", "checkpoint"))
