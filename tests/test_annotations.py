@@ -1,5 +1,8 @@
 """Annotation readers: the data sets' own files, and what is odd in them."""
 
+import pickle
+import zipfile
+
 import h5py
 import numpy as np
 import pytest
@@ -216,6 +219,22 @@ def test_vggsound_names_unknown_classes_and_repeated_clips(tmp_path):
         "3: there is no class 'kazoo'; clip b is left out",
         "4: clip a was listed on line 2 already; this line is left out",
     ]
+
+
+def test_vggsound_times_come_from_zipped_arrays_or_from_the_table(tmp_path):
+    table = "category,video_id,split\nzither,a,train\nzither,b,val\nzither,c,val\n"
+    folder = write(tmp_path, VggsoundAVEL40kCategories_txt="zither\n", **{"vggsound-avel40k_csv": table})
+    assert vggsound.read(folder).timed.clips == []
+    (folder / "labels").mkdir()
+    for name, active in (("a", [0, 1, 1, 0, 0, 0, 0, 0, 0, 1]), ("b", [0] * 10)):
+        with zipfile.ZipFile(folder / "labels" / f"{name}.zip", "w") as archive:
+            archive.writestr(f"{name}.pkl", pickle.dumps(np.array(active, float)))
+    annotations = vggsound.read(folder)
+    assert [(clip.id, clip.events) for clip in annotations.timed.clips] == [("a", [Event(0, 1, 3), Event(0, 9, 10)]), ("b", [])]
+    assert "line 4" in annotations.problems[0] and "c.zip is missing" in annotations.problems[0]
+
+    (folder / "vggsound-avel40k.csv").write_text("category,video_id,split,onset,offset\nzither,d,train,2,5\nzither,e,train,,\n")
+    assert [clip.events for clip in vggsound.read(write(folder)).clips] == [[Event(0, 2, 5)], None]
 
 
 # --- a user's own table ---

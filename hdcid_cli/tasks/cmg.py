@@ -129,7 +129,7 @@ def split_clips(task: Task, protocol: str, source: Annotations, target: Annotati
 
 def _some(clips: list[Clip], annotations: Annotations, purpose: str) -> list[Clip]:
     if not clips:
-        raise InputError(f"{annotations.source} leaves no clips to {purpose}: say which clips are train, val and test (split.csv beside it).")
+        raise InputError(f"{annotations.source} leaves no clips to {purpose}: say which clips are train, val and test, there or in split.csv beside it.")
     return clips
 
 
