@@ -81,21 +81,22 @@ def prefetch(reader: ClipReader, batches: Iterable[np.ndarray], to_device, ahead
     ready: queue.Queue = queue.Queue(maxsize=ahead)
     stop = threading.Event()
 
+    def put(item) -> None:
+        while not stop.is_set():  # nobody may be taking any more
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
     def fill():
         try:
             for positions in batches:
-                item = (positions, to_device(reader.read(positions)))
-                while not stop.is_set():
-                    try:
-                        ready.put(item, timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
+                put((positions, to_device(reader.read(positions))))
                 if stop.is_set():
                     return
-            ready.put(None)
+            put(None)
         except BaseException as error:  # raised again where the batches are used
-            ready.put(error)
+            put(error)
 
     thread = threading.Thread(target=fill, daemon=True)
     thread.start()

@@ -1,0 +1,51 @@
+"""Every recipe in examples/recipes/ is understood and trains."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from worlds import write_features
+
+from hdcid_cli.main import run
+from hdcid_cli.models.checkpoint import open_checkpoint
+
+RECIPES = sorted((Path(__file__).parents[1] / "examples" / "recipes").glob("*.yaml"))
+# What makes a recipe's run small; everything else is the recipe's own.
+SMALL = ["--dim", "16", "--batch-size", "6", "--epochs", "2", "--warmup", "1", "--dropout", "0"]
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipes")
+    write_features(folder, clips=6, steps=4, modalities=("audio", "video", "text"))
+    return folder
+
+
+def test_every_row_of_the_papers_tables_has_its_recipe():
+    names = {path.stem for path in RECIPES}
+    assert sum(name.startswith("table3_") for name in names) == 17
+    assert sum(name.startswith("table2_") for name in names) == 7
+    assert sum(name.startswith("figure5_") for name in names) == 10
+    assert {"table1_dcid", "table1_hdcid", "table5_dcid", "published_dcid", "published_hdcid"} <= names
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_it_trains_as_it_says(path, features, tmp_path):
+    torch.set_num_threads(1)
+    recipe = yaml.safe_load(path.read_text())
+    assert run(["pretrain", "--config", str(path), "--features", str(features), "-o", str(tmp_path / "model"), *SMALL], {"debug": True}) == 0
+    checkpoint = open_checkpoint(tmp_path / "model")
+    described, align = checkpoint.describe(), recipe["align"]
+    assert described["modalities"] == recipe["modalities"] and described["layers"] == recipe["layers"]
+    assert described["method"] == align and described["codebook"] == recipe.get("codebook", 400)
+    assert described["quantizer"] == recipe.get("quantizer", "vq")
+    settings = {key: value for section in ("model", "objective", "train") for key, value in checkpoint.config[section].items()}
+    own = recipe.keys() - {"modalities", "align", *(option.removeprefix("--") for option in SMALL[::2])}
+    assert all(settings[key.replace("-", "_")] == recipe[key] for key in own)
+    last = json.loads((tmp_path / "model" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 2
+    for layer in range(1, max(1, recipe["layers"]) + 1):
+        assert {f"loss/{layer}/{name}" for name in align.split(",")} <= last.keys()
+    assert ("loss/1/reconstruction" in last) is (recipe["layers"] > 0)
