@@ -6,7 +6,9 @@ scale    many tiny clips with a weight-free backbone: rate and memory at the beg
 """
 
 import argparse
+import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -46,37 +48,52 @@ def network(arguments, folder: Path) -> None:
     options = Options(seconds=arguments.seconds, weights=str(folder / "vgg19.pth"), device=arguments.device, precision=arguments.precision)
     backbone = load_backbone("video", "vgg19", options)
 
-    started = time.perf_counter()
-    parts = [part for _, part, _ in read_clips(clips[:1], backbone.prepare, 0) if part is not None]
-    decoding = time.perf_counter() - started
+    with Stopwatch() as decoding:
+        parts = [part for _, part, _ in read_clips(clips[:1], backbone.prepare, 0) if part is not None]
 
     batch = (parts * backbone.batch_size)[: backbone.batch_size]
     batches = max(2, arguments.clips * arguments.seconds // backbone.batch_size)
     backbone.network(batch)  # warm
-    started = time.perf_counter()
-    for _ in range(batches):
-        backbone.network(batch)
-    bare = batches * backbone.batch_size / (time.perf_counter() - started)
+    with Stopwatch() as bare:
+        for _ in range(batches):
+            backbone.network(batch)
 
     shape = (arguments.seconds, *backbone.shape)
     with FeatureWriter(folder / "video.h5", [clip.id for clip in clips], shape, ATTRIBUTES) as writer:
-        started = time.perf_counter()
-        for _, error in extract(clips, backbone, writer, arguments.seconds, arguments.workers):
-            assert error is None, error
-        whole = time.perf_counter() - started
+        with Stopwatch() as whole:
+            for _, error in extract(clips, backbone, writer, arguments.seconds, arguments.workers):
+                assert error is None, error
         features = np.zeros(shape, np.float16)
-        started = time.perf_counter()
-        for clip in clips:
-            writer.write(clip.id, features, 1)
-        writing = (time.perf_counter() - started) / len(clips)
+        with Stopwatch() as writing:
+            for clip in clips:
+                writer.write(clip.id, features, 1)
         writer.finish()
-    rate = arguments.clips * arguments.seconds / whole
+
+    seconds = arguments.clips * arguments.seconds
     print(f"device {backbone.network.device}, {arguments.workers} workers, {arguments.clips} clips of {arguments.seconds} s, batches of {backbone.batch_size} s")
-    print(f"bare network on ready tensors  {bare:8.2f} s of video/s")
-    print(f"whole pipeline                 {rate:8.2f} s of video/s = {rate / arguments.seconds:.2f} clips/s")
-    print(f"pipeline / bare network        {rate / bare:8.1%}   (at least 80 %)")
-    share = (decoding + writing) * arguments.clips / whole
-    print(f"decoding and writing           {share:8.1%}   of one core's wall time (under 15 %); {decoding:.3f} + {writing:.4f} s a clip")
+    print(f"whole pipeline: {arguments.clips / whole.wall:.3g} clips/s; wall time is what counts on an idle machine, processor time on a busy one")
+    for name in ("wall", "processor"):
+        spent, network = getattr(whole, name) / seconds, getattr(bare, name) / (batches * backbone.batch_size)
+        rest = getattr(decoding, name) / arguments.seconds + getattr(writing, name) / seconds
+        print(f"{name + ' time':14}  a second of video takes {spent:.3f} s, bare network on ready tensors {network:.3f} s, decoding and writing {rest:.3f} s")
+        print(f"{'':14}  pipeline / bare network {network / spent:.1%} (at least 80 %); decoding and writing {rest / spent:.1%} (under 15 %)")
+
+
+class Stopwatch:
+    """Seconds that a block took by the wall and by this process and its ended children on all cores."""
+
+    def __enter__(self):
+        self._wall, self._processor = time.perf_counter(), self._spent()
+        return self
+
+    def __exit__(self, *_):
+        multiprocessing.active_children()  # takes account of those that have ended
+        self.wall, self.processor = time.perf_counter() - self._wall, self._spent() - self._processor
+
+    @staticmethod
+    def _spent() -> float:
+        both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
 def scale(arguments, folder: Path) -> None:
