@@ -1,18 +1,16 @@
 #!/usr/bin/env bash
-# Figure 5: the size of the codebook, for DCID and H-DCID with and without TOC. SIZES="..." chooses the sizes.
-# examples/lib.sh says how to call it; the curves are in results/figure5.html.
+# Figure 5: the size of the codebook, for DCID and H-DCID with and without TOC. examples/lib.sh says how to
+# call it; the curves are in results/figure5.html. SIZES="200 400" chooses among the sizes that have recipes.
+TASKS=${TASKS:-ave avvp ave2avvp}
 source "$(dirname "$0")/lib.sh" figure5 "$@"
 
 toc=paper
-sizes=${SIZES:-200 300 400 600 800}
-[ "$quick" ] && toc=32 sizes=${SIZES:-16 64 256}
+[ "$quick" ] && toc=32 SIZES=${SIZES:-200 800}
 
 for seed in $SEEDS; do
-    for size in $sizes; do
-        for layers in 1 2; do
-            name=layers$layers-codes$size
-            # After PRETRAIN, whose --codebook is not meant here.
-            PRETRAIN="${PRETRAIN:-} --codebook $size" pretrain "$name" --layers $layers
+    for size in ${SIZES:-200 300 400 600 800}; do
+        for model in dcid hdcid; do
+            pretrain "figure5_${model}_$size"
             for task in $TASKS; do
                 both "$task" "$name" --toc none
                 both "$task" "$name" --toc $toc

@@ -16,7 +16,8 @@ set -euo pipefail
 
 table=$1
 shift
-PATH=${HDCID_VENV:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv}/bin:$PATH # where quickstart.sh installs
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+PATH=${HDCID_VENV:-$here/../.venv}/bin:$PATH # where quickstart.sh installs
 quick=
 for argument in "$@"; do
     case $argument in
@@ -31,7 +32,7 @@ done
 SEEDS=${SEEDS:-0}
 TASKS=${TASKS:-ave avvp ave2avvp ucf2vgg}
 if [ "$quick" ]; then
-    PRETRAIN="--dim 64 --codebook 64 --batch-size 20 --epochs 20 ${PRETRAIN:-}"
+    PRETRAIN="--dim 64 --batch-size 20 --epochs 20 ${PRETRAIN:-}"
     CMG="--epochs 100 ${CMG:-}"
     mkdir -p hdcid-quick
     cd hdcid-quick
@@ -49,10 +50,18 @@ folder() {
     if [ -d "features/$1" ]; then echo "features/$1"; else echo features; fi
 }
 
-# pretrain NAME OPTIONS...: train checkpoints/TABLE/NAME-SEED, or go on with it.
+# pretrain RECIPE [OPTIONS...]: train checkpoints/TABLE/NAME-SEED as a recipe says, or go on with it. NAME, the
+# recipe's without the table's, is how a result names its model; PREFIX stands before it.
 pretrain() {
-    echo "== $table: pretrain $1, seed $seed" >&2
-    hdcid pretrain --features "$(folder pretrain)" --seed "$seed" -o "checkpoints/$table/$1-$seed" "${@:2}" ${PRETRAIN:-}
+    name=${PREFIX:-}${1#*_}
+    echo "== $table: pretrain $name, seed $seed" >&2
+    hdcid pretrain --config "$here/recipes/$1.yaml" --features "$(folder pretrain)" --seed "$seed" \
+        -o "checkpoints/$table/$name-$seed" "${@:2}" ${PRETRAIN:-} >/dev/null
+}
+
+# recipes PREFIX: the names of all recipes of a table.
+recipes() {
+    (cd "$here/recipes" && ls "$1"_*.yaml) | sed 's/\.yaml$//'
 }
 
 # cmg TASK TRAIN TEST NAME OPTIONS...: one result of a checkpoint. What cannot be measured leaves its cell empty.

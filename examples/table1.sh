@@ -7,8 +7,8 @@ toc=paper
 [ "$quick" ] && toc=32
 
 for seed in $SEEDS; do
-    pretrain dcid --layers 1
-    pretrain hdcid --layers 2
+    pretrain table1_dcid
+    pretrain table1_hdcid
     for task in $TASKS; do
         both "$task" dcid --toc none
         both "$task" dcid --toc $toc

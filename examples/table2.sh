@@ -3,25 +3,23 @@
 # examples/lib.sh says how to call it.
 source "$(dirname "$0")/lib.sh" table2 "$@"
 
-# labelled NAME: the modality that the probe learns on, for the tasks that stay within one data set.
+# labelled TASK NAME: the modality that the probe learns on, for the tasks that stay within one data set.
 labelled() {
-    for task in $TASKS; do
-        [ "$task" = ave2avvp ] && continue
-        cmg "$task" v v "$1" --toc none
-        cmg "$task" a a "$1" --toc none
-    done
+    [ "$1" = ave2avvp ] && return
+    cmg "$1" v v "$2" --toc none
+    cmg "$1" a a "$2" --toc none
 }
 
 for seed in $SEEDS; do
-    for model in 1:vq 1:fsq 1:rvq:4 2:vq 2:rvq:2 2:rvq:3 2:rvq:4; do
-        name=layers${model//:/-}
-        pretrain "$name" --layers "${model%%:*}" --quantizer "${model#*:}"
+    for recipe in $(recipes table2); do
+        pretrain "$recipe"
         for task in $TASKS; do
             both "$task" "$name" --toc none
+            case $name in dcid_* | hdcid_vq) labelled "$task" "$name" ;; esac
         done
     done
-    for name in layers1-vq layers1-fsq layers1-rvq-4 layers2-vq; do
-        labelled $name
+    for task in $TASKS; do
+        ceiling "$task"
     done
 done
 report

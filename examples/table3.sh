@@ -6,17 +6,13 @@ TASKS=${TASKS:-ave avvp}
 source "$(dirname "$0")/lib.sh" table3 "$@"
 
 for seed in $SEEDS; do
-    for split in ${SPLITS:-default}; do
-        options=(--modalities av)
-        [ "$split" != default ] && options+=(--split "$split")
-        for layers in 0 1 2; do
-            for align in smit mst codis turn cmcm cpc,cmcm; do
-                [ "$layers-$align" = 0-cpc,cmcm ] && continue
-                name=$(basename "$split" .csv)-layers$layers-${align/,/-}
-                pretrain "$name" --layers "$layers" --align "$align" "${options[@]}"
-                for task in $TASKS; do
-                    both "$task" "$name" --toc none
-                done
+    for split in ${SPLITS:-all}; do
+        options=()
+        [ "$split" = all ] || options=(--split "$split")
+        for recipe in $(recipes table3); do
+            PREFIX=$(basename "$split" .csv)- pretrain "$recipe" "${options[@]}"
+            for task in $TASKS; do
+                both "$task" "$name" --toc none
             done
         done
     done

@@ -12,13 +12,13 @@ if [ "$quick" ]; then
 fi
 
 for seed in $SEEDS; do
-    for layers in 1 2; do
-        pretrain "layers$layers" --layers $layers
+    for recipe in table1_dcid table1_hdcid; do
+        pretrain $recipe
         for train in a t; do
             hdcid segment --train $train --test both --features "$(folder avs_s4)" --seed "$seed" \
-                --checkpoint "checkpoints/table4/layers$layers-$seed" -o "checkpoints/table4/segment-layers$layers-$train-$seed" \
-                --overlay "results/table4/layers$layers-$train-$seed" ${SEGMENT:-} >>"$results"
+                --checkpoint "checkpoints/$table/$name-$seed" -o "checkpoints/$table/segment-$name-$train-$seed" \
+                --overlay "results/$table/$name-$train-$seed" ${SEGMENT:-} >>"$results"
         done
     done
 done
-report --overlay "results/table4/layers2-a-$seed"
+report --overlay "results/$table/$name-a-$seed"

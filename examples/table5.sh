@@ -16,7 +16,7 @@ channels() {
 }
 
 for seed in $SEEDS; do
-    pretrain dcid --layers 1
+    pretrain table5_dcid
     for task in $TASKS; do
         both "$task" dcid --toc none
         ceiling "$task"

@@ -75,8 +75,11 @@ def test_table1_measures_every_cell(calls):
 
 
 def test_table3_trains_all_seventeen_methods_on_each_size_of_data(calls, tmp_path):
-    trained = of(calls("table3.sh", SPLITS="24k.csv 40k.csv"), "pretrain")
+    recorded = calls("table3.sh", SPLITS="24k.csv 40k.csv")
+    trained = of(recorded, "pretrain")
     assert len({(settings["layers"], settings["align"]) for settings in trained}) == 17
+    measured = {settings["checkpoint"] for settings in of(recorded, "cmg") if not settings["supervised"]}
+    assert measured == {settings["output"] for settings in trained}
     assert len(trained) == len({settings["output"] for settings in trained}) == 34
     assert {tuple(settings["modalities"]) for settings in trained} == {("audio", "video")}
 
