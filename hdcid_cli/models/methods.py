@@ -52,7 +52,7 @@ def _cpc(module: CrossModalCPC, out: LayerOutput, layer: Layer, generator: torch
     if config.cpc_steps == "random":
         steps = [steps[int(torch.randint(len(steps), (), generator=generator))]]
     loss, accuracy = module(out.general, steps, out.valid)
-    return loss, {"cpc_accuracy": accuracy}
+    return loss, {"cpc_accuracy": accuracy} if len(out.general) > 1 else {}
 
 
 def _cmcm(module, out: LayerOutput, layer: Layer, generator, config) -> Result:
@@ -68,7 +68,7 @@ def _smit(module, out: LayerOutput, layer: Layer, generator, config) -> Result:
 
 def _mst(module: SymmetricInfoNCE, out: LayerOutput, layer: Layer, generator, config) -> Result:
     loss, accuracy = module(_embeddings(out.general, out))
-    return loss, {"mst_accuracy": accuracy}
+    return loss, {"mst_accuracy": accuracy} if len(out.general) > 1 else {}
 
 
 def _make_codis(config, layer: Layer) -> nn.Module:
@@ -81,7 +81,7 @@ def _ask_teacher(module: nn.ModuleDict, out: LayerOutput) -> dict[str, Tensor]:
 
 def _codis(module: nn.ModuleDict, out: LayerOutput, layer: Layer, generator, config) -> Result:
     loss, accuracy = module["loss"](_embeddings(out.general, out), _embeddings(out.observed["codis"], out))
-    return loss, {"codis_accuracy": accuracy}
+    return loss, {"codis_accuracy": accuracy} if len(out.general) > 1 else {}
 
 
 def _make_turn(config, layer: Layer) -> nn.Module:
