@@ -102,12 +102,14 @@ def _nothing(skipped: Skipped) -> str:
 
 
 def _layout(name: str, records: list[dict]):
-    """A paper's table; what has no place in it is counted on stderr."""
+    """A paper's table; how many of the papers' metrics have no place in it is said on stderr."""
     from hdcid_cli.report.layouts import lay_out
+    from hdcid_cli.report.pivot import choose_metrics
 
-    table, unplaced = lay_out(name, records)
+    shown = choose_metrics(records, "paper")
+    table, unplaced = lay_out(name, shown)
     if unplaced:
-        say(f"{unplaced} of {len(records)} results have no place in {name}: other tasks, metrics or settings")
+        say(f"{unplaced} of {len(shown)} results have no place in {name}: other tasks or settings")
     return table
 
 
