@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.tasks.segmentation.augment import augment
 from hdcid_cli.tasks.segmentation.backbones import PUBLISHED, build_backbone, layout_of, load_backbone
 from hdcid_cli.tasks.segmentation.decoder import Decoder, ResidualUnit
 from hdcid_cli.tasks.segmentation.queries import to_frames
@@ -121,6 +122,21 @@ def test_published_layouts_give_four_stages(name):
     # As published, without the classifier: 81.4 and 3.4 million (PVT v2), 23.5 and 11.2 (ResNet); 1.2 of the small one.
     millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     assert millions == pytest.approx({"pvt_v2_b5": 81.4, "pvt_v2_b0": 3.41, "resnet50": 23.5, "resnet18": 11.2, "resnet10": 1.23}[name], rel=0.01)
+
+
+def test_augmented_masks_stay_on_their_objects():
+    """Pictures are bright exactly on the mask: so are they afterwards, at other places and sizes."""
+    masks = torch.zeros(12, 1, 32, 32, dtype=torch.bool)
+    masks[:, :, 8:20, 4:14] = True
+    pictures = (masks[..., None] * 255).expand(-1, 5, -1, -1, 3).to(torch.uint8)
+    torch.manual_seed(0)
+    changed, moved = augment(pictures, masks)
+    assert changed.shape == pictures.shape and moved.shape == masks.shape
+    assert ((changed[:, 0, ..., 0] > 128) == moved[:, 0]).float().mean() > 0.98
+    torch.testing.assert_close(changed[:, :1].expand(-1, 5, -1, -1, -1), changed)
+    columns = {tuple(clip[0].any(0).nonzero().flatten().tolist()) for clip in moved}
+    assert len(columns) > 8 and any(max(found) > 20 for found in columns if found), "some are mirrored"
+    assert {int(clip.sum()) > int(masks[0].sum()) for clip in moved} == {True, False}, "crops enlarge, or cut off"
 
 
 def test_backbone_weights_come_from_a_local_folder(tmp_path):

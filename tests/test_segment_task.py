@@ -106,7 +106,8 @@ def test_chance_is_the_better_of_everything_and_nothing(squares, tiny_backbone):
 
 @pytest.mark.parametrize("stops", [(2,), (6, 9)], ids=["within the first epoch", "after it and again"])
 def test_interrupted_training_ends_with_the_same_weights(squares, tiny_backbone, monkeypatch, stops):
-    list(run(experiment(squares, "undisturbed", settings={"epochs": 2}), {}))
+    settings = {"epochs": 2, "augment": True}
+    list(run(experiment(squares, "undisturbed", settings=settings), {}))
     original, steps = training.Trainer.train_step, []
     interruption = training.Interruption
 
@@ -122,10 +123,10 @@ def test_interrupted_training_ends_with_the_same_weights(squares, tiny_backbone,
     output = f"disturbed-{len(stops)}"
     for _ in stops:
         with pytest.raises(KeyboardInterrupt):
-            list(run(experiment(squares, output, settings={"epochs": 2}), {}))
+            list(run(experiment(squares, output, settings=settings), {}))
         steps.append(None)  # the stop is over
     monkeypatch.setattr(training, "Interruption", interruption)
-    list(run(experiment(squares, output, settings={"epochs": 2}), {}))
+    list(run(experiment(squares, output, settings=settings), {}))
     done = [step for step in steps if step is not None]
     assert done == list(range(12)), "no step is done twice or left out"
     one, other = weights(squares / "undisturbed"), weights(squares / output)

@@ -39,6 +39,7 @@ class Queries(click.ParamType):
 @click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=4, show_default=True, help="Clips a step.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True, help="Learning rate of Adam.")
+@click.option("--augment", is_flag=True, help="Mirror and crop the training pictures at random; small data sets need it.")
 @click.option("--precision", type=click.Choice(["float32", "bf16"]), default="float32", show_default=True, help="bf16 is mixed precision, for a GPU.")
 @click.option("--protocol", type=click.Choice(["heldout", "published"]), default="heldout", show_default=True, help="Choose the epoch on val by the queries learned from, or by those tested with.")
 @click.option("--blind", is_flag=True, help="Baseline: the same query for every clip.")
@@ -74,7 +75,7 @@ def command(context, train, test, **values):
     return _experiment(train, test, **values)
 
 
-def _experiment(train, test, features, data, checkpoints, checkpoint, toc, output, freeze_backbone, epochs, batch_size, lr, precision, seed, save_every, as_json, **values):
+def _experiment(train, test, features, data, checkpoints, checkpoint, toc, output, freeze_backbone, augment, epochs, batch_size, lr, precision, seed, save_every, as_json, **values):
     from hdcid_cli.core.progress import warn
     from hdcid_cli.core.records import emit
     from hdcid_cli.models.checkpoint import open_checkpoint
@@ -93,7 +94,7 @@ def _experiment(train, test, features, data, checkpoints, checkpoint, toc, outpu
         features=features,
         data=data,
         output=output or checkpoints / f"segment-{letter(train[0])}{'-blind' if values['blind'] else ''}",
-        settings=TrainConfig(epochs, batch_size, lr, freeze_backbone, precision, seed),
+        settings=TrainConfig(epochs, batch_size, lr, freeze_backbone, augment, precision, seed),
         save_seconds=60 * save_every,
         **values,
     )

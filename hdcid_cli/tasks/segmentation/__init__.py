@@ -1,6 +1,7 @@
 """Segmentation: the pixels that a sound or a sentence names (AVSBench-S4; paper, Table 4 and Fig. 4).
 
     avsbench.py    the data set's folders, pictures and masks
+    augment.py     mirrored and cropped training pictures
     queries.py     codes of a clip to one query vector a frame
     backbones.py   picture encoders (PVT-v2, ResNet) of transformers
     tpavi.py       the block in which a query marks pixels

@@ -23,6 +23,7 @@ from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say
 from hdcid_cli.models.checkpoint import load_state, save_state
 from hdcid_cli.models.data import epoch_batches, prefetch
+from hdcid_cli.tasks.segmentation.augment import augment
 from hdcid_cli.tasks.segmentation.avsbench import Reader
 from hdcid_cli.tasks.segmentation.evaluation import autocast, evaluate, to_device
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
@@ -38,6 +39,7 @@ class TrainConfig:
     Args:
         epochs, batch_size, lr, seed: as usual, with Adam.
         freeze_backbone: leave the picture encoder as it is.
+        augment: mirror and crop the training pictures at random (not published).
         precision: "float32" or "bf16" (mixed).
     """
 
@@ -45,6 +47,7 @@ class TrainConfig:
     batch_size: int = 4
     lr: float = 1e-4
     freeze_backbone: bool = False
+    augment: bool = False
     precision: str = "float32"
     seed: int = 0
 
@@ -121,15 +124,17 @@ class Trainer:
 
     def train_step(self, batch: dict, modality: str) -> None:
         """One step on a batch of `Reader.read`; the loss is the mean binary cross-entropy of the frames that have a mask."""
-        masks = batch["masks"]
+        pictures, masks = batch["pictures"], batch["masks"]
         self.model.train()
         if self.config.freeze_backbone:
             self.model.backbone.eval()
-        # Stochastic depth draws from the seed and the step alone, so that a resumed run draws the same.
+        # Augmentation and stochastic depth draw from the seed and the step alone, so that a resumed run draws the same.
         torch.manual_seed(int(np.random.SeedSequence([self.config.seed, self.step]).generate_state(1)[0]))
+        if self.config.augment:
+            pictures, masks = augment(pictures, masks)
         with autocast(self.device, self.config.precision):
             with torch.set_grad_enabled(not self.config.freeze_backbone):
-                stages = self.model.stages(batch["pictures"])
+                stages = self.model.stages(pictures)
             logits = self.model.decoder(stages, batch["queries"][modality], wanted=masks.shape[1])
         loss = binary_cross_entropy_with_logits(logits.float(), masks.float())
         self.optimizer.zero_grad(set_to_none=True)
