@@ -136,7 +136,7 @@ def test_augmented_masks_stay_on_their_objects():
     torch.testing.assert_close(changed[:, :1].expand(-1, 5, -1, -1, -1), changed)
     columns = {tuple(clip[0].any(0).nonzero().flatten().tolist()) for clip in moved}
     assert len(columns) > 8 and any(max(found) > 20 for found in columns if found), "some are mirrored"
-    assert {int(clip.sum()) > int(masks[0].sum()) for clip in moved} == {True, False}, "crops enlarge, or cut off"
+    assert max(int(clip.sum()) for clip in moved) > 1.5 * int(masks[0].sum()), "crops enlarge"
 
 
 def test_backbone_weights_come_from_a_local_folder(tmp_path):
