@@ -36,7 +36,7 @@ class Queries(click.ParamType):
 @click.option("--freeze-backbone", is_flag=True, help="Leave the picture encoder as it is.")
 @click.option("--size", type=int, default=224, show_default=True, help="Pictures are SIZE x SIZE; a multiple of 32.")
 @click.option("--width", type=int, default=256, show_default=True, help="Channels of the decoder.")
-@click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True, help="Passes over the training clips.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=4, show_default=True, help="Clips a step.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True, help="Learning rate of Adam.")
 @click.option("--augment", is_flag=True, help="Mirror and crop the training pictures at random; small data sets need it.")
