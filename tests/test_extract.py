@@ -276,7 +276,15 @@ def many(videos, tmp_path_factory):
 
 def start(list_file, path):
     command = [sys.executable, "-m", "hdcid_cli", "extract", "--modality", "video", "--backbone", "hog", "--workers", "2", "-o", path, list_file]
-    return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        [*map(str, command)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Tests that run in the background inherit an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for_rows(path, rows: int, process) -> None:
