@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from hdcid_cli.models.convolution import ConvTranspose1x1, ConvTranspose3x3
 from hdcid_cli.models.encoders import ResidualUnit
 
 
@@ -24,15 +25,14 @@ class MapDecoder(nn.Module):
     def __init__(self, dim: int, channels: int, hidden: int = 1024, specific: int = 2048):
         super().__init__()
         self.code = nn.Linear(dim, dim)
-        self.conv1 = nn.ConvTranspose2d(dim + specific, hidden, 3)
+        self.conv1 = ConvTranspose3x3(dim + specific, hidden)
         self.residual = ResidualUnit(hidden)
-        self.conv2 = nn.ConvTranspose2d(hidden, channels, 3)
-        self.conv3 = nn.ConvTranspose2d(channels, channels, 1)
+        self.conv2 = ConvTranspose3x3(hidden, channels)
+        self.conv3 = ConvTranspose1x1(channels, channels)
 
     def forward(self, code: Tensor, specific: Tensor) -> Tensor:
-        batch, time, height, width, _ = specific.shape
+        _, _, height, width, _ = specific.shape
         code = self.code(code)[:, :, None, None, :].expand(-1, -1, height, width, -1)
-        x = torch.cat([code, specific], dim=-1).flatten(0, 1).permute(0, 3, 1, 2)
+        x = torch.cat([code, specific], dim=-1).flatten(0, 1)
         x = self.residual(self.conv1(x)).relu()
-        x = self.conv3(self.conv2(x).relu())
-        return x.permute(0, 2, 3, 1).unflatten(0, (batch, time))
+        return self.conv3(self.conv2(x).relu()).unflatten(0, specific.shape[:2])

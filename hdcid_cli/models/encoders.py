@@ -7,6 +7,8 @@ Paper, section 3 and appendix A, eq. 1. Segments are vectors [B, T, C] or maps
 import torch
 from torch import Tensor, nn
 
+from hdcid_cli.models.convolution import Conv1x1, Conv3x3
+
 
 class Standardize(nn.Module):
     """Every channel to mean 0 and deviation 1 over the training clips: [B, T, ..., C] -> the same.
@@ -112,15 +114,15 @@ class SpecificEncoder(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """y = relu(x) + Conv1x1(relu(Conv3x3(relu(x)))), convolutions without bias.
+    """y = relu(x) + Conv1x1(relu(Conv3x3(relu(x)))), convolutions without bias: [N, H, W, C] -> the same.
 
     The first ReLU of the published unit works in place, so the skip carries relu(x), not x.
     """
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv3 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
+        self.conv3 = Conv3x3(channels, channels, padding=1, bias=False)
+        self.conv1 = Conv1x1(channels, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.relu()
@@ -135,16 +137,13 @@ class MapSpecificEncoder(nn.Module):
 
     def __init__(self, channels: int, hidden: int = 1024, specific: int = 2048):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, hidden, 3)
-        self.conv2 = nn.Conv2d(hidden, specific, 3)
-        self.conv3 = nn.Conv2d(specific, specific, 1)
+        self.conv1 = Conv3x3(channels, hidden)
+        self.conv2 = Conv3x3(hidden, specific)
+        self.conv3 = Conv1x1(specific, specific)
         self.residual = ResidualUnit(specific)
         self.summary = nn.Sequential(nn.Linear(specific, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        batch, time = maps.shape[:2]
-        x = maps.flatten(0, 1).permute(0, 3, 1, 2)  # channels last in memory: no copy
-        x = self.conv2(self.conv1(x).relu()).relu()
-        x = self.residual(self.conv3(x)).relu()
-        x = x.permute(0, 2, 3, 1).unflatten(0, (batch, time))
+        x = self.conv2(self.conv1(maps.flatten(0, 1)).relu()).relu()
+        x = self.residual(self.conv3(x)).relu().unflatten(0, maps.shape[:2])
         return x, self.summary(x.mean(dim=(2, 3)))
