@@ -1,6 +1,6 @@
 """A segmenter on the clips of a split: the scores of every clip, and of guessing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from hdcid_cli.core.progress import progress
 from hdcid_cli.models.data import prefetch
 from hdcid_cli.tasks.metrics import Score, bootstrapped
-from hdcid_cli.tasks.segmentation.avsbench import Reader
+from hdcid_cli.tasks.segmentation.avsbench import Clip, Reader
 from hdcid_cli.tasks.segmentation.metrics import THRESHOLDS, f_curve, f_score, iou
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter
 
@@ -63,7 +63,7 @@ def _best_of_curve(sums: np.ndarray) -> np.ndarray:
     return (sums[..., :-1] / np.maximum(sums[..., -1:], 1)).max(-1)
 
 
-Keep = Callable[[str, np.ndarray, np.ndarray, dict[str, np.ndarray]], None]
+Keep = Callable[[Clip, np.ndarray, np.ndarray, dict[str, np.ndarray]], None]
 
 
 @torch.inference_mode()
@@ -73,14 +73,14 @@ def evaluate(
     batch_size: int,
     device,
     precision: str = "float32",
-    keep: Keep | None = None,
+    keep: Sequence[Keep] = (),
     description: str = "test",
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, ClipScores]:
     """Scores for the queries of every modality that the reader has; the pictures are encoded once for all of them.
 
     Args:
-        keep: called with each clip, its pictures [5, S, S, 3], true masks [5, S, S] and {modality: probabilities [5, S, S]}.
+        keep: each is called with every clip, its pictures [5, S, S, 3], true masks [5, S, S] and {modality: probabilities [5, S, S]}.
         stop: asked between batches; once it says yes KeyboardInterrupt is raised.
     """
     scores = {name: ClipScores() for name in reader.queries}
@@ -95,22 +95,28 @@ def evaluate(
             truth = batch["masks"][number]
             for name, found in logits.items():
                 scores[name].add(found[number], truth)
-            if keep is not None:
+            if keep:
                 found = {name: values[number].sigmoid().cpu().numpy() for name, values in logits.items()}
-                keep(clip, batch["pictures"][number].cpu().numpy(), truth.cpu().numpy(), found)
+                for function in keep:
+                    function(clip, batch["pictures"][number].cpu().numpy(), truth.cpu().numpy(), found)
     return scores
 
 
-def guess(reader: Reader) -> dict[str, float]:
-    """What needs no learning: {metric: the better score of marking everything and marking nothing}, in percent."""
-    everything, nothing = ClipScores(), ClipScores()
-    for position in range(len(reader)):
-        masks = reader.read([position])["masks"]
-        if masks is not None:
-            truth = torch.from_numpy(masks[0])
-            everything.add(torch.full(truth.shape, 1e3), truth)
-            nothing.add(torch.full(truth.shape, -1e3), truth)
-    return {one.name: max(one.value, other.value) for one, other in zip(everything.scores(), nothing.scores())}
+class Guess:
+    """What needs no learning: marking everything, or nothing. One of `evaluate`'s `keep`, so it sees the same clips."""
+
+    def __init__(self):
+        self._answers = {1e3: ClipScores(), -1e3: ClipScores()}
+
+    def __call__(self, clip: Clip, pictures: np.ndarray, truth: np.ndarray, found: dict[str, np.ndarray]) -> None:
+        truth = torch.from_numpy(truth)
+        for logit, scores in self._answers.items():
+            scores.add(torch.full(truth.shape, logit), truth)
+
+    def chance(self) -> dict[str, float]:
+        """{metric: the better score of the two}, in percent."""
+        everything, nothing = (scores.scores() for scores in self._answers.values())
+        return {one.name: max(one.value, other.value) for one, other in zip(everything, nothing)}
 
 
 def autocast(device, precision: str):

@@ -14,7 +14,7 @@ from hdcid_cli.models.checkpoint import Checkpoint
 from hdcid_cli.models.toc import Selection
 from hdcid_cli.tasks.segmentation.avsbench import Reader, read_meta, read_prompts
 from hdcid_cli.tasks.segmentation.backbones import layout_of, load_backbone
-from hdcid_cli.tasks.segmentation.evaluation import ClipScores, evaluate, guess
+from hdcid_cli.tasks.segmentation.evaluation import ClipScores, Guess, evaluate
 from hdcid_cli.tasks.segmentation.overlay import Overlays
 from hdcid_cli.tasks.segmentation.queries import match, read_queries, require_some
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
@@ -78,6 +78,7 @@ def run(experiment: Experiment, left_out: dict[str, str]) -> Iterator[dict]:
         left_out: gets {clip name: why it could not be used}.
     """
     device = resolve_device(experiment.device)
+    overlays = [Overlays(experiment.overlay, read_prompts(experiment.data))] if experiment.overlay else []
     queries, made_by = {}, {}
     for name in dict.fromkeys((experiment.train, *experiment.test)):
         queries[name], made_by[name] = read_queries(experiment.checkpoint, experiment.features, name, experiment.selection)
@@ -100,7 +101,7 @@ def run(experiment: Experiment, left_out: dict[str, str]) -> Iterator[dict]:
         experiment.overwrite,
     )
     del backbone
-    yield from _test(experiment, readers["test"], device)
+    yield from _test(experiment, readers["test"], overlays, device)
     for reader in readers.values():
         left_out.update(reader.unreadable)
 
@@ -138,16 +139,14 @@ def _configuration(experiment: Experiment, architecture: SegmenterConfig, clips:
     }
 
 
-def _test(experiment: Experiment, reader: Reader, device) -> Iterator[dict]:
-    chance = guess(reader)
-    queries = reader.queries
-    overlays = Overlays(experiment.overlay, read_prompts(experiment.data)) if experiment.overlay else None
+def _test(experiment: Experiment, reader: Reader, overlays: list[Overlays], device) -> Iterator[dict]:
+    queries, settings = reader.queries, experiment.settings
     for judge in experiment.judges:
         reader.queries = {name: queries[name] for name in experiment.test if experiment.judge(name) == judge}
-        model = load_segmenter(experiment.output, judge, device)
-        settings = experiment.settings
-        for name, scores in evaluate(model, reader, settings.batch_size, device, settings.precision, keep=overlays).items():
-            yield from _records(experiment, name, scores, chance)
+        model, guess = load_segmenter(experiment.output, judge, device), Guess()
+        found = evaluate(model, reader, settings.batch_size, device, settings.precision, keep=[guess, *overlays])
+        for name, scores in found.items():
+            yield from _records(experiment, name, scores, guess.chance())
 
 
 def _records(experiment: Experiment, test: str, scores: ClipScores, chance: dict[str, float]) -> Iterator[dict]:
