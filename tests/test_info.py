@@ -6,13 +6,13 @@ import h5py
 import numpy as np
 import pytest
 
-from hdcid_cli.commands.info import command
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureWriter, shard_path
+from hdcid_cli.main import cli
 
 
 def run(capsys, *arguments) -> tuple[int, list[dict], str]:
-    status = command.main([str(argument) for argument in arguments], standalone_mode=False, obj={})
+    status = cli.main(["info", *(str(argument) for argument in arguments)], standalone_mode=False, obj={})
     out, err = capsys.readouterr()
     return status, [json.loads(line) for line in out.splitlines()], err
 

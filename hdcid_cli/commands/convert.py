@@ -5,11 +5,11 @@ from pathlib import Path
 import click
 
 from hdcid_cli.backbones import BACKBONES
-from hdcid_cli.commands.options import MODALITY, Command, checkpoints_option, features_option
+from hdcid_cli.commands.options import HELP, MODALITY, Command, checkpoints_option, features_option
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings=HELP)
 def command():
     """Published features and checkpoints to ours."""
 

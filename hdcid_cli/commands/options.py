@@ -7,6 +7,8 @@ import click
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import modalities, modality
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
 
 class Command(click.Command):
     """A click command with `--config FILE.yaml` and `--debug`.
@@ -16,7 +18,7 @@ class Command(click.Command):
     """
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"context_settings": HELP, **kwargs})
         self.params.append(
             click.Option(
                 ["--config"],
