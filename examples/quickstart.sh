@@ -21,7 +21,7 @@ hdcid synth .
 hdcid extract --modality video --backbone hog videos/
 hdcid extract --modality audio --backbone logmel videos/
 hdcid extract --modality text --backbone hash data/captions.csv
-hdcid pretrain --layers 2 --epochs 40
+hdcid pretrain --layers 2 --epochs 30
 
 # Learn on one modality, test on the other; clips never learned on.
 {
