@@ -87,18 +87,15 @@ def _problem(clip: Clip, queries: dict[str, dict[str, np.ndarray]], prompts: dic
         if query_name(clip, modality, known) is None:
             if modality == "text" and clip.category not in prompts:
                 return f"its category {clip.category!r} has no prompt"
-            return f"it has no {modality} features"
+            return f"it has no {modality} features (`hdcid segment --help` says how to extract them)"
     return None
 
 
 def require_some(kept: Sequence[Clip], left_out: dict[str, str], split: str) -> None:
-    """Raise InputError if a split has no clip left, with the first reason and what to do."""
+    """Raise InputError if a split has no clip left, with the first reason."""
     if kept:
         return
     if not left_out:
         raise InputError(f"The data set has no clips in its {split} split.")
     name, reason = next(iter(left_out.items()))
-    raise InputError(
-        f"None of the {len(left_out)} clips of the {split} split can be used; the first, {name}: {reason} "
-        "(`hdcid segment --help` says how to extract the features)."
-    )
+    raise InputError(f"None of the {len(left_out)} clips of the {split} split can be used; the first, {name}: {reason}.")
