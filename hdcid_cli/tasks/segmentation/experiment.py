@@ -168,5 +168,4 @@ def _records(experiment: Experiment, test: str, scores: ClipScores, chance: dict
             toc=experiment.selection.label if experiment.selection else "none",
             backbone=experiment.backbone,
             seed=experiment.settings.seed,
-            overlays=str(experiment.overlay) if experiment.overlay else None,
         )
