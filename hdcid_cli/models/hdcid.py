@@ -122,7 +122,7 @@ class Layer(nn.Module):
     def quantize(self, out: LayerOutput) -> None:
         """Replace general features by the codes that are nearest now."""
         for name, z in out.general.items():
-            with torch.autocast(z.device.type, enabled=False):  # distances of bfloat16 tell few codes apart
+            with torch.autocast(z.device.type, enabled=False):  # distances in bfloat16 tell few codes apart
                 code, index = self.quantizer(z)
             out.codes[name], out.indices[name] = code, index
             out.quantized[name] = straight_through(z, code) if self.quantizer.learns_by_ema else code

@@ -35,7 +35,7 @@ class CrossModalCPC(nn.Module):
 
         Args:
             general: z_m [B, T_m, D]; modalities of different T are resampled to the longest.
-            steps: which t to score; one drawn at random is the published choice, all of
+            steps: which t to score, one after the other; one drawn at random is the published choice, all of
                 `self.steps(T)` uses the whole clip for the price of the same LSTM pass.
             valid: a clip takes part in step t, as question and as answer, if m is valid at t and n at t + r.
 
@@ -47,17 +47,16 @@ class CrossModalCPC(nn.Module):
         general = {m: at_length(z, time) for m, z in general.items()}
         valid = valid and {m: valid_in(valid, time, m) for m in general}
         ahead = min(self.horizon, time - 1)  # T = 1: a step tells itself, which is InfoNCE
-        last = max(steps)
-        at = torch.as_tensor(list(steps))
-        contexts = {m: self.context[m](z[:, : last + 1])[0][:, at] for m, z in general.items()}  # [B, S, context]
+        first, last = steps[0], steps[-1]
+        contexts = {m: self.context[m](z[:, : last + 1])[0][:, first:] for m, z in general.items()}  # [B, S, context]
         loss, right, pairs = 0.0, 0.0, 0
         for m, context in contexts.items():
             for r, predictor in enumerate(self.predictors[m], 1 if ahead else 0):
                 predicted = predictor(context).transpose(0, 1)  # [S, B, D]
                 for n, z in general.items():
-                    then = at + min(r, ahead)
-                    scores = z[:, then].transpose(0, 1) @ predicted.transpose(1, 2)  # [S, B (truth), B (prediction)]
-                    part = None if valid is None else (valid[m][:, at] & valid[n][:, then]).T  # [S, B]
+                    later = slice(first + min(r, ahead), last + min(r, ahead) + 1)
+                    scores = z[:, later].transpose(0, 1) @ predicted.transpose(1, 2)  # [S, B (truth), B (prediction)]
+                    part = None if valid is None else (valid[m][:, first : last + 1] & valid[n][:, later]).T  # [S, B]
                     value, accuracy = _info_nce(scores, part)
                     loss = loss + (self.own_weight if m == n else 1.0) / self.horizon * value
                     if m != n:

@@ -114,6 +114,7 @@ class VectorQuantizer(nn.Module):
 
         Everything is computed for all codes and then selected, so nothing waits for the device.
         """
+        generator = _on_device(generator, self.codebook.device)
         stages, codes, dim = self.codebook.shape
         for stage in range(stages):
             # Segments that are not valid use a code after the last one, which nobody looks at.
@@ -122,8 +123,8 @@ class VectorQuantizer(nn.Module):
             unused = unused.index_fill(0, used, 0)[:codes]
             dead = unused > self.idle
             donors = (unused >= 0) & (unused < self.recent) & ~dead
-            noise = torch.rand(codes, dim, generator=generator).to(self.codebook) * 2 - 1
-            draw = torch.rand(codes, generator=generator).to(unused.device)
+            noise = torch.rand(codes, dim, generator=generator, device=generator.device).to(self.codebook) * 2 - 1
+            draw = torch.rand(codes, generator=generator, device=generator.device)
             # The j-th donor for each code, j uniform: donors first in a stable sort.
             order = torch.argsort(donors.logical_not().to(torch.int8), stable=True)
             donor = order[(draw * donors.sum()).long().clamp_max(codes - 1)]
@@ -153,6 +154,14 @@ class VectorQuantizer(nn.Module):
             self.count[stage] = 1.0
             self.weight[stage] = self.codebook[stage]
             residual = residual - embedding(nearest(residual, self.codebook[stage]), self.codebook[stage])
+
+
+def _on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
+    """The CPU generator, or one on the device that it seeds: many numbers need not cross over."""
+    if device.type == "cpu":
+        return generator
+    seed = int(torch.randint(1 << 62, (), generator=generator))
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _where_valid(index: Tensor, valid: Tensor | None, otherwise: int) -> Tensor:
