@@ -2,17 +2,13 @@
 
 On a CPU they are matrix products: the maps are 7 x 7 and smaller and the channels up to 2048, where
 a product reaches nine tenths of the machine's matrix rate and a convolution a third of it. A GPU
-convolves. Parameters have the shapes and names of `nn.Conv2d` and `nn.ConvTranspose2d`, and lie
-channels-last in memory.
+convolves. Weights of 3 x 3 start as in `nn.Conv2d` and `nn.ConvTranspose2d`, but with channels last,
+[first axis, 3, 3, second axis]: so they enter a product as they lie, and the optimizer reads them in one go.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, linear, pad
-
-
-def _channels_last(module: nn.Module) -> None:
-    module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 class Conv1x1(nn.Conv2d):
@@ -25,21 +21,39 @@ class Conv1x1(nn.Conv2d):
         return linear(x, self.weight.flatten(1), self.bias)
 
 
-class Conv3x3(nn.Conv2d):
-    """[N, H, W, C] -> [N, H - 2 + 2 padding, W - 2 + 2 padding, O]."""
+class _ThreeByThree(nn.Module):
+    """Weight and bias of a library's convolution, channels last."""
+
+    def __init__(self, library: nn.Conv2d | nn.ConvTranspose2d):
+        super().__init__()
+        self.weight = nn.Parameter(channels_last(library.weight.detach()))
+        self.register_parameter("bias", library.bias)
+        self.padding = library.padding[0]
+
+    @property
+    def library_weight(self) -> Tensor:
+        """The weight in the library's order of axes, a view."""
+        return self.weight.permute(0, 3, 1, 2)
+
+
+class Conv3x3(_ThreeByThree):
+    """[N, H, W, C] -> [N, H - 2 + 2 padding, W - 2 + 2 padding, O]; weight [O, 3, 3, C]."""
 
     def __init__(self, channels: int, out: int, padding: int = 0, bias: bool = True):
-        super().__init__(channels, out, 3, padding=padding, bias=bias)
-        _channels_last(self)
+        super().__init__(nn.Conv2d(channels, out, 3, padding=padding, bias=bias))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
-            return _over_maps(conv2d, x, self.weight, self.bias, padding=self.padding)
-        edge = self.padding[0]
+            return self.convolve(x)
+        edge = self.padding
         x = pad(x, (0, 0, edge, edge, edge, edge)) if edge else x
         height, width = x.shape[1] - 2, x.shape[2] - 2
         patches = torch.cat([x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], dim=-1)
-        return linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
+        return linear(patches, self.weight.flatten(1), self.bias)
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """By the library, which wants [N, C, H, W]; in memory nothing moves."""
+        return conv2d(x.permute(0, 3, 1, 2), self.library_weight, self.bias, padding=self.padding).permute(0, 2, 3, 1)
 
 
 class ConvTranspose1x1(nn.ConvTranspose2d):
@@ -52,22 +66,25 @@ class ConvTranspose1x1(nn.ConvTranspose2d):
         return linear(x, self.weight.flatten(1).T, self.bias)
 
 
-class ConvTranspose3x3(nn.ConvTranspose2d):
-    """[N, H, W, C] -> [N, H + 2, W + 2, O]."""
+class ConvTranspose3x3(_ThreeByThree):
+    """[N, H, W, C] -> [N, H + 2, W + 2, O]; weight [C, 3, 3, O]."""
 
     def __init__(self, channels: int, out: int):
-        super().__init__(channels, out, 3)
-        _channels_last(self)
+        super().__init__(nn.ConvTranspose2d(channels, out, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
-            return _over_maps(conv_transpose2d, x, self.weight, self.bias)
-        spread = x @ self.weight.permute(0, 2, 3, 1).flatten(1)  # what each cell gives to its nine neighbours
-        parts = spread.unflatten(-1, (9, self.out_channels)).unbind(dim=3)
+            return self.convolve(x)
+        spread = x @ self.weight.flatten(1)  # what each cell gives to its nine neighbours
+        parts = spread.unflatten(-1, (9, -1)).unbind(dim=3)
         shifted = [pad(part, (0, 0, n % 3, 2 - n % 3, n // 3, 2 - n // 3)) for n, part in enumerate(parts)]
         return torch.stack(shifted).sum(dim=0) + self.bias
 
+    def convolve(self, x: Tensor) -> Tensor:
+        """By the library, which wants [N, C, H, W]; in memory nothing moves."""
+        return conv_transpose2d(x.permute(0, 3, 1, 2), self.library_weight, self.bias).permute(0, 2, 3, 1)
 
-def _over_maps(convolve, x: Tensor, *arguments, **options) -> Tensor:
-    """A library's convolution, which wants [N, C, H, W]; in memory nothing moves."""
-    return convolve(x.permute(0, 3, 1, 2), *arguments, **options).permute(0, 2, 3, 1)
+
+def channels_last(weight: Tensor) -> Tensor:
+    """A library's weight [first, second, 3, 3] -> ours [first, 3, 3, second]."""
+    return weight.permute(0, 2, 3, 1).contiguous()

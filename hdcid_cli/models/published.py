@@ -8,6 +8,8 @@ import re
 
 from torch import Tensor
 
+from hdcid_cli.models.convolution import channels_last
+
 LETTER = {"a": "audio", "v": "video", "t": "text"}
 
 # Pattern on a published encoder name (without the layer's suffix `_2`) -> our name within a layer.
@@ -89,7 +91,8 @@ def _rename(published: dict[str, Tensor], rules) -> dict[str, Tensor]:
         for pattern, target in rules:
             match = re.fullmatch(pattern, f"{module}.{rest}")
             if match:
-                state[f"layers.{layer}." + match.expand(target).replace("{m}", match[1].lower())] = value
+                kernel = tuple(value.shape[2:]) == (3, 3)
+                state[f"layers.{layer}." + match.expand(target).replace("{m}", match[1].lower())] = channels_last(value) if kernel else value
                 break
         else:
             raise KeyError(name)
