@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from worlds import SHAPES, write_features
 
 from hdcid_cli.core.features import FeatureWriter, open_features
@@ -74,6 +75,32 @@ def test_every_loss_and_measure_is_in_the_metrics(pretrain, tmp_path):
     assert last["step"] == 4 and last["epoch"] == 2 and last["samples_per_second"] > 0
     total = sum((1 if layer == 1 else 0.3) * last[f"loss/{layer}/{name}"] for layer in (1, 2) for name in ("commitment", "club", "cpc", "cmcm", "reconstruction"))
     assert last["loss"] < total * 1.5  # the mean over steps, of which the second layer has half
+
+
+def test_the_rate_is_told_against_the_machines_own(pretrain, tmp_path):
+    write_features(tmp_path / "features", clips=16)
+    assert pretrain("--layers", 1)[0] == 0
+    last = records()[-1]
+    assert last["flops_per_second"] > 0 and 0 < last["share_of_peak"] < 1
+
+
+def test_where_the_features_are_kept_changes_nothing(pretrain, tmp_path):
+    write_features(tmp_path / "features", clips=16)
+    for cache in ("none", "ram", "device"):
+        assert pretrain("--cache", cache, "-o", f"checkpoints/{cache}")[0] == 0
+    weights = {cache: load_file(f"checkpoints/{cache}/model.safetensors") for cache in ("none", "ram", "device")}
+    for name, value in weights["none"].items():
+        assert torch.equal(value, weights["ram"][name]) and torch.equal(value, weights["device"][name]), name
+
+
+def test_metrics_for_tensorboard(pretrain, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write_features(tmp_path / "features", clips=16)
+    assert pretrain("--tensorboard")[0] == 0
+    board = EventAccumulator("checkpoints/latest/tensorboard").Reload()
+    (event,) = board.Scalars("loss")
+    assert event.step == 4 and event.value == pytest.approx(records()[-1]["loss"])
 
 
 @pytest.mark.parametrize("clips", [1, 3])

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
@@ -41,30 +43,34 @@ class ClipReader:
     Args:
         features: open feature files by modality.
         ids: the clips, position by position.
-        cache: "ram" reads everything once, "none" reads every batch from the files, "auto" decides by size.
+        cache: "ram" reads everything once, "none" reads every batch from the files, "auto" decides by size;
+            "device" reads everything once and keeps it where the model computes.
+        device: of the model, for "device".
     """
 
-    def __init__(self, features: dict[str, FeatureFile], ids: list[str], cache: str = "auto"):
+    def __init__(self, features: dict[str, FeatureFile], ids: list[str], cache: str = "auto", device=None):
         self.features = features
         self.ids = ids
         self.rows = {name: file.rows(ids) for name, file in features.items()}
         self.lengths = {name: file.length[self.rows[name]] for name, file in features.items()}
         self.bytes = len(ids) * sum(int(np.prod(file.shape)) * file.dtype.itemsize for file in features.values())
         self.arrays = None
-        if cache == "ram" or (cache == "auto" and self.bytes < MEMORY_SHARE * _free_memory()):
+        if cache in ("ram", "device") or (cache == "auto" and self.bytes < MEMORY_SHARE * _free_memory()):
             self.arrays = {name: np.empty((len(ids), *file.shape), file.dtype) for name, file in features.items()}
             for name, file in features.items():
                 for start in progress(range(0, len(ids), 256), description=f"reading {name}", unit="batch"):
                     rows = self.rows[name][start : start + 256]
                     file.read(rows, out=self.arrays[name][start : start + len(rows)])
+                if cache == "device":
+                    self.arrays[name] = torch.from_numpy(self.arrays[name]).to(device)
 
     @property
     def padded(self) -> bool:
         """Whether any clip has fewer valid segments than its features have."""
         return any((length < self.features[name].shape[0]).any() for name, length in self.lengths.items())
 
-    def read(self, positions: Iterable[int]) -> dict[str, np.ndarray]:
-        """Features of the given positions, {modality: [n, T, ...]}."""
+    def read(self, positions: Iterable[int]) -> dict[str, np.ndarray | Tensor]:
+        """Features of the given positions, {modality: [n, T, ...]}; tensors with `cache: device`, arrays otherwise."""
         positions = list(positions)
         if self.arrays is not None:
             return {name: array[positions] for name, array in self.arrays.items()}

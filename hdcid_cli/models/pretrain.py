@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hdcid_cli.core.progress import progress, say, warn
 from hdcid_cli.models import checkpoint as checkpoints
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.data import ClipReader, common_clips, epoch_batches, prefetch
+from hdcid_cli.models.flops import Speed
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.objective import Objective, ObjectiveConfig
 from hdcid_cli.models.train import Meter, TrainConfig, Trainer, check_finite, to_tensors
@@ -37,6 +39,7 @@ class Run:
         save_seconds: least time between two saves (there is always one at the end).
         log_every: steps between two metrics records.
         keep: how many older versions of the model to keep in `steps/`.
+        tensorboard: write the metrics for TensorBoard too, in `tensorboard/`.
     """
 
     modalities: tuple[str, ...]
@@ -49,6 +52,7 @@ class Run:
     device: str = "auto"
     cache: str = "auto"
     compile: bool = False
+    tensorboard: bool = False
     save_seconds: float = 300.0
     log_every: int = 20
     keep: int = 0
@@ -103,7 +107,7 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     if world.is_main and not resumed:
         size = sum(p.numel() for p in model.parameters())
         say(f"{run.output}: {len(ids)} clips, {total} steps, {size / 1e6:.1f} million parameters, on {device}.")
-    reader = ClipReader(files, ids, run.cache)
+    reader = ClipReader(files, ids, run.cache, device)
     if not resumed:
         fit_standardize(model, reader)
     if run.compile:
@@ -118,7 +122,7 @@ def fit_standardize(model: HDCID, reader: ClipReader, sample: int = 512) -> None
     positions = sorted({i * count // min(sample, count) for i in range(min(sample, count))})
     features = reader.read(positions)
     for name, standardize in model.standardize.items():
-        x = torch.from_numpy(features[name])
+        x = torch.as_tensor(features[name])
         if model.config.padding == "mask":
             x = x[torch.arange(x.shape[1]) < torch.from_numpy(reader.lengths[name][positions]).unsqueeze(1)]
         standardize.fit(x.to(next(model.parameters()).device))
@@ -170,17 +174,19 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
     config, per_epoch = trainer.config, trainer.steps_per_epoch
     convert = to_tensors(trainer.device, trainer.dtype)
     meter = Meter(trainer.model.layers[0].quantizer.codebook.shape[1])
-    saved, logged, clips = time.monotonic(), time.monotonic(), 0
+    speed = Speed(trainer, min(config.batch_size, len(reader.ids)))
+    saved = time.monotonic()
     stop = due = False
     metrics = open(run.output / "metrics.jsonl", "a", encoding="utf-8") if world.is_main else open(os.devnull, "w")
+    board = _open_board(run, trainer.step_number) if run.tensorboard and world.is_main else nullcontext()
     bar = progress(total=total, initial=trainer.step_number, description="pretrain", unit="step")
-    with metrics, bar, Interruption() as interruption:
+    with metrics, bar, board, Interruption() as interruption:
         batches = _batches(len(reader.ids), config, trainer.step_number, total, per_epoch, world)
         masked = trainer.model.config.padding == "mask" and reader.padded
         for positions, features in prefetch(reader, batches, convert):
             lengths = {name: torch.from_numpy(length[positions]) for name, length in reader.lengths.items()} if masked else None
-            meter.add(trainer.step(features, trainer.step_number // per_epoch, lengths))
-            clips += min(config.batch_size, len(reader.ids))
+            with speed.step(trainer.step_number // per_epoch):
+                meter.add(trainer.step(features, trainer.step_number // per_epoch, lengths))
             bar.update()
             step = trainer.step_number
             if world.size == 1 or step % run.log_every == 0:  # several processes agree at the logging steps alone
@@ -190,12 +196,12 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
             if saving or step % run.log_every == 0:  # at every save too: what is not finite is never kept
                 record = meter.take()
                 check_finite(record, step)
-                now = time.monotonic()
-                record = {"step": step, "epoch": step / per_epoch, "lr": trainer.learning_rate(step - 1), **record}
-                record["samples_per_second"] = clips / (now - logged)
-                logged, clips = now, 0
+                record = {"step": step, "epoch": step / per_epoch, "lr": trainer.learning_rate(step - 1), **record, **speed.take()}
                 metrics.write(json.dumps(_rounded(record)) + "\n")
                 metrics.flush()
+                if run.tensorboard and world.is_main:
+                    for name, value in record.items():
+                        board.add_scalar(name, value, step)
                 bar.set_postfix_str(_summary(record))
                 _warn_of_collapse(record, step, total)
             if saving:
@@ -205,6 +211,14 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
                 if world.is_main:
                     say(f"{run.output}: stopped after step {step} of {total}; run the same command to go on.")
                 raise KeyboardInterrupt
+
+
+def _open_board(run: Run, step: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("--tensorboard needs another package: pip install 'hdcid[tensorboard]'.") from error
+    return SummaryWriter(run.output / "tensorboard", purge_step=step + 1)
 
 
 def _batches(count: int, config: TrainConfig, start: int, total: int, per_epoch: int, world: World):
@@ -255,7 +269,8 @@ def _summary(record: dict) -> str:
     used = "/".join(str(value) for name, value in record.items() if name.startswith("used/1/"))
     agreement = [value for name, value in record.items() if name.startswith("agreement/1/")]
     agree = f", {100 * sum(agreement) / len(agreement):.0f} % agree" if agreement else ""
-    return f"loss {record['loss']:.2f}, {used} codes{agree}"
+    rate = f", {record['flops_per_second'] / 1e9:.0f} GFLOP/s ({100 * record['share_of_peak']:.0f} % of peak)" if "share_of_peak" in record else ""
+    return f"loss {record['loss']:.2f}, {used} codes{agree}{rate}"
 
 
 def _warn_of_collapse(record: dict, step: int, total: int) -> None:

@@ -345,11 +345,11 @@ def to_tensors(device, dtype):
     """A function from {modality: array} to {modality: tensor on the device}, without waiting for the copy."""
     device = torch.device(device)
 
-    def convert(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    def convert(arrays: dict[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
         tensors = {}
         for name, array in arrays.items():
-            tensor = torch.from_numpy(array)
-            if device.type == "cuda":
+            tensor = torch.as_tensor(array)
+            if device.type == "cuda" and not tensor.is_cuda:
                 tensor = tensor.pin_memory().to(device, non_blocking=True)
             tensors[name] = tensor.to(dtype)
         return tensors
