@@ -11,7 +11,7 @@ import torch
 from segment_world import write_checkpoint, write_features, write_squares
 
 from hdcid_cli import main
-from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.media.picture import read_picture, write_picture
 from hdcid_cli.models.checkpoint import open_checkpoint
 from hdcid_cli.models.toc import select
@@ -138,6 +138,12 @@ def test_trained_segmenter_is_not_trained_again(squares, tiny_backbone, monkeypa
     list(run(experiment(squares, "once", test=("audio",)), {}))
     monkeypatch.setattr(training.Trainer, "train_step", lambda *_: pytest.fail("trained again"))
     assert [record["test"] for record in run(experiment(squares, "once", test=("text",)), {})] == ["t", "t", "t"]
+
+
+def test_loss_that_is_not_finite_ends_the_run(squares, tiny_backbone):
+    with pytest.raises(HdcidError, match="smaller --lr"):
+        list(run(experiment(squares, "wild", settings={"lr": 1e30}), {}))
+    assert not (squares / "wild" / "state.pt").exists()
 
 
 def test_other_settings_are_refused(squares, tiny_backbone):

@@ -135,7 +135,7 @@ def _configuration(experiment: Experiment, architecture: SegmenterConfig, clips:
             "made_by": made_by[experiment.train],
         },
         "clips": clips,
-        "judges": experiment.judges,
+        "chosen_by": experiment.judges,
     }
 
 

@@ -45,7 +45,7 @@ def predict(
         {"second", "share", "overlay", "mask"} a second: the share of the picture found, in percent, and the files.
     """
     config, device = read_config(segmenter), resolve_device(device)
-    model = load_segmenter(segmenter, config["judges"][0], device)
+    model = load_segmenter(segmenter, config["chosen_by"][0], device)
     asked = _find_model(config["query"]["digest"], checkpoint, checkpoints, device)
     vector = torch.from_numpy(_query(query, config["query"], asked, weights, device)).to(device)
     second = 0

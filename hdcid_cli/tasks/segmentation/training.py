@@ -254,26 +254,23 @@ def _epoch(path, trainer: Trainer, reader: Reader, modality: str, epoch: int, pe
             if trainer.step % 10 == 0:
                 bar.set_postfix_str(f"loss {trainer.mean_loss():.3f}")
             if interruption.asked or time.monotonic() - saved > save_seconds:
-                save_state(path, trainer.state_dict())
+                _save(path, trainer)
                 saved = time.monotonic()
             if interruption.asked:
                 say(f"{path}: stopped after step {trainer.step}; run the same command to go on.")
                 raise KeyboardInterrupt
-    if not np.isfinite(trainer.mean_loss()):
-        raise HdcidError(
-            f"In epoch {epoch + 1} the loss is not finite; the last good state of {path} is kept: try a smaller --lr or --precision float32."
-        )
 
 
 def _validate(path: Path, trainer: Trainer, reader: Reader, epoch: int, interruption) -> None:
     """Look at the validation split, keep the weights if they are the best so far, and save."""
     settings = trainer.config
+    _check_finite(path, trainer)
     try:
         scores = evaluate(
             trainer.model, reader, settings.batch_size, trainer.device, settings.precision, description="validation", stop=lambda: interruption.asked
         )
     except KeyboardInterrupt:
-        save_state(path, trainer.state_dict())
+        _save(path, trainer)
         raise
     found = {name: round(score.miou, 4) for name, score in scores.items()}
     for name, miou in found.items():
@@ -284,8 +281,18 @@ def _validate(path: Path, trainer: Trainer, reader: Reader, epoch: int, interrup
     record = {"epoch": epoch + 1, "step": trainer.step, "loss": round(trainer.mean_loss(), 6), **{f"miou/{name}": miou for name, miou in found.items()}}
     with open(path / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
-    save_state(path, trainer.state_dict())
+    _save(path, trainer)
     say(f"epoch {epoch + 1}: loss {record['loss']:.4f}, mIoU on val " + ", ".join(f"{miou:.1f} ({name})" for name, miou in found.items()))
+
+
+def _save(path: Path, trainer: Trainer) -> None:
+    _check_finite(path, trainer)
+    save_state(path, trainer.state_dict())
+
+
+def _check_finite(path: Path, trainer: Trainer) -> None:
+    if not np.isfinite(trainer.mean_loss()):
+        raise HdcidError(f"At step {trainer.step} the loss is not finite; {path} keeps its last good state: try a smaller --lr or --precision float32.")
 
 
 def _save_weights(file: Path, model: Segmenter) -> None:
