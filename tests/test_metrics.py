@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hdcid_cli.tasks.llp_scores import event_f1, parsing_scores, segment_f1
-from hdcid_cli.tasks.metrics import average_precision, batched_scores, bootstrapped, classification_scores, headline, localisation_scores
+from hdcid_cli.tasks.metrics import average_precision, batched_scores, bootstrapped, classification_scores, headline, localisation_scores, median_score
 
 
 @pytest.fixture
@@ -47,6 +47,33 @@ def test_average_precision_by_hand():
     assert average_precision(scores, actual)[0] == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert average_precision(np.zeros((4, 1)), actual)[0] == pytest.approx(0.5)  # equal scores: the rate of positives
     assert np.isnan(average_precision(scores, np.zeros((4, 1), bool))[0])
+
+
+def test_weighted_average_precision_is_that_of_repeated_rows():
+    random = np.random.default_rng(2)
+    scores, actual = random.integers(0, 6, (20, 3)) / 6, random.random((20, 3)) < 0.3
+    weights = random.multinomial(20, np.full(20, 1 / 20), size=5)
+    for counts, found in zip(weights, average_precision(scores, actual, weights)):
+        rows = np.repeat(np.arange(20), counts)
+        np.testing.assert_allclose(found, average_precision(scores[rows], actual[rows]))
+
+
+def test_interval_of_the_mean_average_precision_resamples_clips(localised):
+    logits, labels, valid = localised
+    found = next(score for score in localisation_scores(logits, labels, valid) if score.name == "map")
+    random, values = np.random.default_rng(5), []
+    for _ in range(1000):
+        drawn = random.integers(7, size=7)
+        there = valid[drawn]
+        values.append(100 * np.nanmean(average_precision(logits[drawn][there][:, :-1], labels[drawn][there][:, :-1] > 0)))
+    np.testing.assert_allclose(found.interval, np.percentile(values, [2.5, 97.5]), atol=3)
+    assert found.interval[0] < found.value < found.interval[1]
+
+
+def test_interval_of_a_median_holds_the_median_of_most_resamplings():
+    values = np.random.default_rng(0).permutation(101)
+    score = median_score("median_rank", values)
+    assert score.value == 50 and score.interval[0] == pytest.approx(35, abs=6) and score.interval[1] == pytest.approx(65, abs=6)
 
 
 def test_localisation_scores_count_valid_segments_only(localised):

@@ -36,6 +36,14 @@ def rows(*arguments, stdin=""):
     return list(csv.DictReader(io.StringIO(outcome.stdout)))
 
 
+def test_selections_that_differ_by_task_alone_are_one_row():
+    by_task = [record(toc="224", train="v", test="a"), record(toc="196", train="a", test="v"), record(task="avvp", metric="accuracy", toc="128")]
+    stdin = lines(*by_task, record(toc="none"))
+    assert [row["toc"] for row in rows(stdin=stdin)][:2] == ["none", "128, 196, 224"]
+    several = lines(*by_task, record(toc="64", train="v", test="a"))  # one quantity with two selections: these are compared
+    assert [row["toc"] for row in rows(stdin=several)][:4] == ["64", "128", "196", "224"]
+
+
 def test_seeds_become_mean_and_sample_deviation():
     values = [44.0, 46.5, 40.25]
     (row, *_) = rows(stdin=lines(*(record(seed=seed, value=value) for seed, value in enumerate(values))))

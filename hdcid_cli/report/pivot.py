@@ -45,7 +45,7 @@ def choose_metrics(records: Sequence[dict], metrics: str) -> list[dict]:
 
 def pivot(records: Sequence[dict], title: str = "Results") -> Table:
     """One row a setting, one column a task, direction and metric."""
-    measured = [record for record in records if record["method"] != SUPERVISED]
+    measured = with_selections_together([record for record in records if record["method"] != SUPERVISED])
     quantities = sorted({key(record, QUANTITY) for record in measured or records}, key=column_order)
     settings = split_by_setting(measured, SETTING)
     settings.sort(key=lambda pair: _row_order(pair[0]))
@@ -60,6 +60,26 @@ def pivot(records: Sequence[dict], title: str = "Results") -> Table:
         for i, (task, train, test, metric) in enumerate(quantities)
     ]
     return Table(title, tuple(shown), columns, rows, notes_on(rows))
+
+
+def with_selections_together(records: Sequence[dict]) -> list[dict]:
+    """Records whose `toc` names all selections of their row, where no quantity was measured with several of them.
+
+    The papers choose other channels for each task and direction (`--toc paper`); that is one way to measure, and one row.
+    """
+    others = [name for name in SETTING if name != "toc"]
+    choices, rows = defaultdict(set), defaultdict(set)
+    for record in records:
+        if record.get("toc") not in (None, "none"):
+            row = key(record, others)
+            choices[row, key(record, QUANTITY)].add(record["toc"])
+            rows[row].add(record["toc"])
+    several = {row for (row, _), found in choices.items() if len(found) > 1}
+    together = {row: ", ".join(sorted(found, key=rank)) for row, found in rows.items() if row not in several}
+    return [
+        record | {"toc": together[key(record, others)]} if record.get("toc") not in (None, "none") and key(record, others) in together else record
+        for record in records
+    ]
 
 
 def split_by_setting(records: Sequence[dict], names: Sequence[str]) -> list[tuple[dict, list[dict]]]:

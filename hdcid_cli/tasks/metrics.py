@@ -48,13 +48,12 @@ def classification_scores(scores: np.ndarray, labels: np.ndarray, seed: int = 0)
     ones = np.ones_like(hit)
     counts = np.concatenate([said & actual, said, actual], 1)
     precision, recall, f1 = per_class_scores(counts.sum(0))
-    average = average_precision(scores, actual)
     return [
         bootstrapped("precision", np.concatenate([hit, ones], 1), _ratio, seed, per_class=100 * recall),
         bootstrapped("macro_precision", counts, lambda sums: _macro(sums, 0), seed, per_class=100 * precision),
         bootstrapped("macro_recall", counts, lambda sums: _macro(sums, 1), seed, per_class=100 * recall),
         bootstrapped("macro_f1", counts, lambda sums: _macro(sums, 2), seed, per_class=100 * f1),
-        Score("map", 100 * _mean(average), per_class=100 * average),
+        map_score(scores, actual, np.arange(len(scores)), seed),
     ]
 
 
@@ -87,11 +86,10 @@ def localisation_scores(
         ]
     pooled = [Score(score.name, score.value, score.interval, 100 * each) for score, each in zip(pooled, (precision, recall, f1))]
     right = (logits.argmax(-1) == labels.argmax(-1)) & valid
-    average = average_precision(logits[valid][:, :-1], labels[valid][:, :-1] > 0)
     return [
         *pooled,
         *(bootstrapped(f"foreground_{name}", _pooled(events), value, seed) for name, value in zip(("precision", "recall", "f1"), _POOLED)),
-        Score("map", 100 * _mean(average), per_class=100 * average),
+        map_score(logits[valid][:, :-1], labels[valid][:, :-1] > 0, np.nonzero(valid)[0], seed),
         bootstrapped("segment_accuracy", np.stack([right.sum(1), valid.sum(1)], 1), _ratio, seed),
         mean_score("segment_f1", segment_f1(said[..., :-1], actual[..., :-1]), seed),
         mean_score("event_f1", event_f1(said[..., :-1], actual[..., :-1]), seed),
@@ -142,24 +140,62 @@ def per_class_scores(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return precision, recall, f1
 
 
-def average_precision(scores: np.ndarray, actual: np.ndarray) -> np.ndarray:
+def average_precision(scores: np.ndarray, actual: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Area under the precision-recall steps of every class; equal scores are one threshold.
 
     Args:
         scores: [M, C].
         actual: [M, C] bool.
+        weights: [R, M], how often each row counts, in R resamplings.
 
     Returns:
-        [C] in 0..1, NaN where a class has no positive.
+        [C] in 0..1, NaN where a class has no positive; [R, C] if there are weights.
     """
-    result = np.full(scores.shape[1], np.nan)
+    counts = np.ones((1, len(scores))) if weights is None else weights
+    result = np.full((len(counts), scores.shape[1]), np.nan)
     for column in np.flatnonzero(actual.any(0)):
         order = np.argsort(-scores[:, column], kind="stable")
-        ranked, hit = scores[order, column], np.cumsum(actual[order, column])
-        last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))  # the last rank of every threshold
-        gained = np.diff(hit[last], prepend=0)
-        result[column] = (gained * hit[last] / (last + 1)).sum() / hit[-1]
-    return result
+        last = np.flatnonzero(np.append(np.diff(scores[order, column]) != 0, True))  # the last rank of every threshold
+        ranked = counts[:, order]
+        answers = ranked.cumsum(1)[:, last]
+        hits = (ranked * actual[order, column]).cumsum(1)[:, last]
+        gained = np.diff(hits, prepend=0)
+        area, positives = (gained * hits / np.maximum(answers, 1)).sum(1), hits[:, -1]
+        result[:, column] = np.where(positives > 0, area / np.maximum(positives, 1), np.nan)
+    return result[0] if weights is None else result
+
+
+def map_score(scores: np.ndarray, actual: np.ndarray, clip: np.ndarray, seed: int = 0) -> Score:
+    """Mean average precision over the classes that occur.
+
+    Args:
+        scores, actual: as of `average_precision`.
+        clip: [M], which clip a row belongs to: clips are resampled, not rows.
+    """
+    each = average_precision(scores, actual)
+    if not np.isfinite(each).any():
+        return Score("map", float("nan"), per_class=each)
+    # Every resampling walks through all scores: fewer of them where the scores are millions.
+    resamples = int(np.clip(5e7 // max(1, scores.size), 100, 1000))
+    weights = clip_weights(int(clip.max()) + 1, resamples, seed)[:, clip].astype(np.float32)
+    found = np.concatenate([average_precision(scores, actual, part) for part in np.array_split(weights, max(1, weights.size // 10**7))])
+    there = np.isfinite(found)
+    means = 100 * np.where(there, found, 0).sum(1) / np.maximum(there.sum(1), 1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Score("map", 100 * float(np.nanmean(each)), (float(low), float(high)), 100 * each)
+
+
+def median_score(name: str, values: np.ndarray, seed: int = 0, resamples: int = 1000) -> Score:
+    """The median of one number a clip, [N], in its own unit."""
+    random = np.random.default_rng(seed)
+    medians = [np.median(values[random.integers(len(values), size=len(values))]) for _ in range(resamples)]
+    low, high = np.percentile(medians, [2.5, 97.5])
+    return Score(name, float(np.median(values)), (float(low), float(high)))
+
+
+def clip_weights(clips: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each clip is drawn in each of the bootstrap's resamplings, [R, N]."""
+    return np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=resamples)
 
 
 def bootstrapped(
@@ -177,8 +213,7 @@ def bootstrapped(
         value: [..., S] sums -> [...] in 0..1.
     """
     statistics = np.asarray(statistics, np.float64)
-    clips = len(statistics)
-    weights = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=resamples)
+    weights = clip_weights(len(statistics), resamples, seed)
     low, high = np.nanpercentile(100 * value(weights @ statistics), [2.5, 97.5])
     return Score(name, 100 * float(value(statistics.sum(0))), (float(low), float(high)), per_class)
 
@@ -215,7 +250,3 @@ def _macro(sums: np.ndarray, which: int) -> np.ndarray:
     each = per_class_scores(sums)[which]
     there = np.isfinite(each)
     return np.where(there, each, 0).sum(-1) / np.maximum(there.sum(-1), 1)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

@@ -17,7 +17,7 @@ from hdcid_cli.core.features import open_features
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.progress import say
 from hdcid_cli.core.records import result
-from hdcid_cli.tasks.metrics import Score, mean_score
+from hdcid_cli.tasks.metrics import Score, mean_score, median_score
 
 KINDS = ("summary", "codes", "both")
 RANKS = (1, 5, 10)
@@ -152,7 +152,7 @@ def retrieval_scores(vectors: Vectors, ranks: tuple[int, ...] = RANKS) -> list[t
         # Of equal similarities any order is as good as another: the chance that one's own is among the first k.
         hit = np.clip((k - better) / (tied + 1), 0, 1)
         found.append((mean_score(f"r@{k}", hit), 100 * min(1, k / clips)))
-    return [*found, (Score("median_rank", float(np.median(1 + better + tied / 2))), (clips + 1) / 2)]
+    return [*found, (median_score("median_rank", 1 + better + tied / 2), (clips + 1) / 2)]
 
 
 def rank_counts(vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:
