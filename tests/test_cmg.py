@@ -307,7 +307,7 @@ def test_command_from_features_to_report(hdcid, workplace):
         "avvp", "v->a", "accuracy", "heldout", "8", 2, 12, "cpc,cmcm",
     ]  # fmt: skip
     assert {record["seed"] for record in found} == {0, 1}
-    assert {"segment_type", "event_event", "map", "foreground_f1"} <= {record["metric"] for record in found}
+    assert {"segment_type", "event_event", "segment_map", "foreground_f1"} <= {record["metric"] for record in found}
     drawn = [json.loads(line) for line in (workplace / "t.jsonl").read_text().splitlines()]
     assert len(drawn) == 12 and drawn[0]["seconds"] == 6 and drawn[0]["true"][0].keys() == {"label", "start", "end"}
     table = hdcid("report", stdin=done.stdout)

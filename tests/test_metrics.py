@@ -49,6 +49,12 @@ def test_average_precision_by_hand():
     assert np.isnan(average_precision(scores, np.zeros((4, 1), bool))[0])
 
 
+def test_classification_and_localisation_share_no_name(localised):
+    """`vggsound` has both, and a record is known by its task, direction and metric."""
+    names = values(classification_scores(np.eye(3), np.arange(3))).keys()
+    assert not names & values(localisation_scores(*localised)).keys()
+
+
 def test_weighted_average_precision_is_that_of_repeated_rows():
     random = np.random.default_rng(2)
     scores, actual = random.integers(0, 6, (20, 3)) / 6, random.random((20, 3)) < 0.3
@@ -60,7 +66,7 @@ def test_weighted_average_precision_is_that_of_repeated_rows():
 
 def test_interval_of_the_mean_average_precision_resamples_clips(localised):
     logits, labels, valid = localised
-    found = next(score for score in localisation_scores(logits, labels, valid) if score.name == "map")
+    found = next(score for score in localisation_scores(logits, labels, valid) if score.name == "segment_map")
     random, values = np.random.default_rng(5), []
     for _ in range(1000):
         drawn = random.integers(7, size=7)

@@ -13,27 +13,38 @@ class Kind(NamedTuple):
         name: the label in every annotation file.
         nouns: what a caption may call the thing.
         sounding, moving: what a caption may say of it, heard and seen.
-        prompt: the sentence that stands for the class as text.
     """
 
     name: str
     nouns: tuple[str, ...]
     sounding: tuple[str, ...]
     moving: tuple[str, ...]
-    prompt: str
+
+    @property
+    def prompt(self) -> str:
+        """The sentence that stands for the class as text.
+
+        No caption has this form, but all its words except "that" are in captions: to the `hash` text backbone
+        "ringing" is as far from "rings" as any other word, so only words met in pretraining mean anything.
+        """
+        return f"{article(self.nouns[0]).capitalize()} {self.nouns[0]} that {self.sounding[0]} and {self.moving[0]}"
+
+
+def article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"
 
 
 KINDS = (
-    Kind("bell", ("bell", "chime"), ("rings", "tolls"), ("swings", "sways"), "The clear ringing of a swinging bell"),
-    Kind("rotor", ("rotor", "helicopter"), ("chops", "thumps"), ("spins", "whirls"), "The chopping noise of a spinning rotor"),
-    Kind("siren", ("siren", "alarm"), ("wails", "howls"), ("flashes", "blinks"), "The wail of a flashing siren"),
-    Kind("drum", ("drum", "tabla"), ("beats", "booms"), ("throbs", "pulses"), "The deep beat of a throbbing drum"),
-    Kind("bird", ("bird", "sparrow"), ("chirps", "sings"), ("flies", "flutters"), "The bright chirping of a fluttering bird"),
-    Kind("engine", ("engine", "motor"), ("roars", "rumbles"), ("shakes", "trembles"), "The low roar of a shaking engine"),
-    Kind("rain", ("rain", "shower"), ("hisses", "patters"), ("falls", "pours"), "The steady hiss of falling rain"),
-    Kind("flute", ("flute", "whistle"), ("plays", "pipes"), ("glides", "drifts"), "The soft notes of a gliding flute"),
-    Kind("clock", ("clock", "watch"), ("ticks", "clicks"), ("turns", "runs"), "The regular ticking of a turning clock"),
-    Kind("phone", ("phone", "telephone"), ("trills", "buzzes"), ("jitters", "shivers"), "The sharp trill of a jittering phone"),
-    Kind("saw", ("saw", "chainsaw"), ("screeches", "grinds"), ("cuts", "saws"), "The harsh screech of a cutting saw"),
-    Kind("fire", ("fire", "flame"), ("crackles", "snaps"), ("flickers", "burns"), "The dry crackle of a flickering fire"),
+    Kind("bell", ("bell", "chime"), ("rings", "tolls"), ("swings", "sways")),
+    Kind("rotor", ("rotor", "helicopter"), ("chops", "thumps"), ("spins", "whirls")),
+    Kind("siren", ("siren", "alarm"), ("wails", "howls"), ("flashes", "blinks")),
+    Kind("drum", ("drum", "tabla"), ("beats", "booms"), ("throbs", "pulses")),
+    Kind("bird", ("bird", "sparrow"), ("chirps", "sings"), ("flies", "flutters")),
+    Kind("engine", ("engine", "motor"), ("roars", "rumbles"), ("shakes", "trembles")),
+    Kind("rain", ("rain", "shower"), ("hisses", "patters"), ("falls", "pours")),
+    Kind("flute", ("flute", "whistle"), ("plays", "pipes"), ("glides", "drifts")),
+    Kind("clock", ("clock", "watch"), ("ticks", "clicks"), ("turns", "runs")),
+    Kind("phone", ("phone", "telephone"), ("trills", "buzzes"), ("jitters", "shivers")),
+    Kind("saw", ("saw", "chainsaw"), ("screeches", "grinds"), ("cuts", "saws")),
+    Kind("fire", ("fire", "flame"), ("crackles", "snaps"), ("flickers", "burns")),
 )

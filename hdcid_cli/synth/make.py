@@ -35,7 +35,7 @@ from hdcid_cli.synth.world import SCENE_SECONDS, Clip, World
 SIZE, RATE = 96, 8  # pixels and frames a second of the videos
 SCENE_SIZE = 128  # pixels of the pictures to segment
 # Raised when the same settings no longer give the same files.
-VERSION = 1
+VERSION = 2
 MARK = "data/synth.yaml"
 
 

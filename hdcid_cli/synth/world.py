@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.synth.classes import KINDS
+from hdcid_cli.synth.classes import KINDS, article
 
 SECONDS = 10
 SCENE_SECONDS = 5
@@ -186,5 +186,5 @@ def _clause(random: np.random.Generator, event: Event, brief: bool) -> str:
         return f"a silent {noun} {moving}"
     if not event.seen:
         return f"a hidden {noun} {sounding}"
-    article = "an" if noun[0] in "aeiou" else "a"
-    return f"{article} {noun} {moving} and {sounding}" if both else f"{article} {noun} {sounding}"
+    start = f"{article(noun)} {noun}"
+    return f"{start} {moving} and {sounding}" if both else f"{start} {sounding}"

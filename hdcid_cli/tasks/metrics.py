@@ -53,7 +53,7 @@ def classification_scores(scores: np.ndarray, labels: np.ndarray, seed: int = 0)
         bootstrapped("macro_precision", counts, lambda sums: _macro(sums, 0), seed, per_class=100 * precision),
         bootstrapped("macro_recall", counts, lambda sums: _macro(sums, 1), seed, per_class=100 * recall),
         bootstrapped("macro_f1", counts, lambda sums: _macro(sums, 2), seed, per_class=100 * f1),
-        map_score(scores, actual, np.arange(len(scores)), seed),
+        map_score("map", scores, actual, np.arange(len(scores)), seed),
     ]
 
 
@@ -64,7 +64,7 @@ def localisation_scores(
 
     `accuracy`, `recall` and `f1` are the released code's: of all entries with sigmoid > 0.5,
     the background's column included, how many are right, and so on. The `foreground_` ones
-    leave the background out; `map` averages over classes; `segment_f1` and `event_f1` are
+    leave the background out; `segment_map` averages over classes; `segment_f1` and `event_f1` are
     LLP's official scores of one modality; `segment_accuracy` asks only for the likeliest class.
 
     Args:
@@ -89,7 +89,7 @@ def localisation_scores(
     return [
         *pooled,
         *(bootstrapped(f"foreground_{name}", _pooled(events), value, seed) for name, value in zip(("precision", "recall", "f1"), _POOLED)),
-        map_score(logits[valid][:, :-1], labels[valid][:, :-1] > 0, np.nonzero(valid)[0], seed),
+        map_score("segment_map", logits[valid][:, :-1], labels[valid][:, :-1] > 0, np.nonzero(valid)[0], seed),
         bootstrapped("segment_accuracy", np.stack([right.sum(1), valid.sum(1)], 1), _ratio, seed),
         mean_score("segment_f1", segment_f1(said[..., :-1], actual[..., :-1]), seed),
         mean_score("event_f1", event_f1(said[..., :-1], actual[..., :-1]), seed),
@@ -165,7 +165,7 @@ def average_precision(scores: np.ndarray, actual: np.ndarray, weights: np.ndarra
     return result[0] if weights is None else result
 
 
-def map_score(scores: np.ndarray, actual: np.ndarray, clip: np.ndarray, seed: int = 0) -> Score:
+def map_score(name: str, scores: np.ndarray, actual: np.ndarray, clip: np.ndarray, seed: int = 0) -> Score:
     """Mean average precision over the classes that occur.
 
     Args:
@@ -174,7 +174,7 @@ def map_score(scores: np.ndarray, actual: np.ndarray, clip: np.ndarray, seed: in
     """
     each = average_precision(scores, actual)
     if not np.isfinite(each).any():
-        return Score("map", float("nan"), per_class=each)
+        return Score(name, float("nan"), per_class=each)
     # Every resampling walks through all scores: fewer of them where the scores are millions.
     resamples = int(np.clip(5e7 // max(1, scores.size), 100, 1000))
     weights = clip_weights(int(clip.max()) + 1, resamples, seed)[:, clip].astype(np.float32)
@@ -182,7 +182,7 @@ def map_score(scores: np.ndarray, actual: np.ndarray, clip: np.ndarray, seed: in
     there = np.isfinite(found)
     means = 100 * np.where(there, found, 0).sum(1) / np.maximum(there.sum(1), 1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return Score("map", 100 * float(np.nanmean(each)), (float(low), float(high)), 100 * each)
+    return Score(name, 100 * float(np.nanmean(each)), (float(low), float(high)), 100 * each)
 
 
 def median_score(name: str, values: np.ndarray, seed: int = 0, resamples: int = 1000) -> Score:

@@ -8,7 +8,7 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu
+from torch.nn.functional import conv2d, interpolate, relu
 
 from hdcid_cli.tasks.segmentation.tpavi import TPAVI
 
@@ -25,7 +25,14 @@ class DilatedSum(nn.Module):
             nn.init.normal_(convolution.weight, std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        return sum(convolution(x) for convolution in self.convolutions)
+        return sum(_dilated(convolution, x) for convolution in self.convolutions)
+
+
+def _dilated(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 3x3 convolution that spares the taps which never meet the map: at a dilation of its side or more all but the middle."""
+    if convolution.dilation[0] < max(x.shape[2:]):
+        return convolution(x)
+    return conv2d(x, convolution.weight[:, :, 1:2, 1:2], convolution.bias)
 
 
 class ResidualUnit(nn.Module):
@@ -55,13 +62,18 @@ class Fusion(nn.Module):
 
 
 class Head(nn.Module):
-    """[N, width, H, W] -> mask logits [N, 2 H, 2 W]."""
+    """[N, width, H, W] -> mask logits [N, 2 H, 2 W].
+
+    A narrow one keeps 16 channels before the last convolution (32 as published): the first steps push every logit down,
+    as most pixels are empty, and of four channels behind a ReLU all may die of that.
+    """
 
     def __init__(self, width: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width // 2, 3, padding=1)
-        self.conv2 = nn.Conv2d(width // 2, width // 8, 3, padding=1)
-        self.conv3 = nn.Conv2d(width // 8, 1, 1)
+        last = max(width // 8, 16)
+        self.conv1 = nn.Conv2d(width, max(width // 2, last), 3, padding=1)
+        self.conv2 = nn.Conv2d(max(width // 2, last), last, 3, padding=1)
+        self.conv3 = nn.Conv2d(last, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = interpolate(self.conv1(x), scale_factor=2, mode="bilinear", align_corners=False)
