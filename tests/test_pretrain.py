@@ -249,6 +249,18 @@ def test_the_newest_versions_are_kept(pretrain, tmp_path):
     assert kept == ["000000004.safetensors", "000000005.safetensors", "000000006.safetensors"]
 
 
+def test_saves_come_after_so_many_steps(pretrain, tmp_path):
+    write_features(tmp_path / "features", clips=24)
+    assert pretrain("--save-every", "4steps", "--keep", 9)[0] == 0
+    assert sorted(path.name for path in tmp_path.glob("checkpoints/latest/steps/*")) == ["000000004.safetensors", "000000006.safetensors"]
+
+
+@pytest.mark.parametrize("value", ["often", "-1", "0steps", "nan", "inf", "2.5steps"])
+def test_no_time_to_save_is_refused(hdcid, value):
+    done = hdcid("pretrain", "--save-every", value)
+    assert done.returncode == 2 and "--save-every" in done.stderr
+
+
 def test_a_config_file_sets_options_and_the_line_overrides_it(pretrain, tmp_path):
     write_features(tmp_path / "features", clips=8)
     (tmp_path / "recipe.yaml").write_text("layers: 1\nalign: [cpc, cmcm]\ncpc-steps: random\nstandardize: false\nidle: 7\n")

@@ -7,6 +7,27 @@ import click
 from hdcid_cli.commands import options
 
 
+class SaveEvery(click.ParamType):
+    """`5` minutes or `500steps` -> what `Run` calls them, {"save_seconds": 300.0} or {"save_steps": 500}."""
+
+    name = "minutes|Nsteps"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, dict):
+            return value
+        text = str(value).strip()
+        try:
+            if text.endswith("steps"):
+                found = {"save_steps": int(text.removesuffix("steps"))}
+            else:
+                found = {"save_seconds": 60 * float(text)}
+        except ValueError:
+            self.fail(f"{text!r} is neither a number of minutes nor of steps, such as 500steps.", param, ctx)
+        if not (0 <= found.get("save_seconds", 0) < float("inf") and found.get("save_steps", 1) > 0):
+            self.fail(f"{text!r} is no time to wait for.", param, ctx)
+        return found
+
+
 @click.command(cls=options.Command)
 @options.features_option
 @options.checkpoints_option
@@ -44,7 +65,7 @@ from hdcid_cli.commands import options
 @click.option("--cache", type=click.Choice(["auto", "ram", "device", "none"]), default="auto", show_default=True, help="Where to keep the features: in memory, on the device that computes, or in their files alone; auto keeps in memory what fits.")
 @click.option("--compile", "compile_", is_flag=True, help="Compile the model with torch.compile.")
 @click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard too.")
-@click.option("--save-every", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Minutes between two saves.")
+@click.option("--save-every", type=SaveEvery(), default="5", show_default=True, help="Minutes between two saves, or steps, such as 500steps.")
 @click.option("--keep", type=click.IntRange(min=0), default=0, show_default=True, help="Older versions of the model to keep.")
 @click.option("--overwrite", is_flag=True, help="Start again where a checkpoint is.")
 @options.seed_option

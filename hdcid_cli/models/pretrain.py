@@ -37,6 +37,7 @@ class Run:
         output: the checkpoint directory.
         clips: names to learn from, None for all.
         save_seconds: least time between two saves (there is always one at the end).
+        save_steps: save after every so many steps instead.
         log_every: steps between two metrics records.
         keep: how many older versions of the model to keep in `steps/`.
         tensorboard: write the metrics for TensorBoard too, in `tensorboard/`.
@@ -54,6 +55,7 @@ class Run:
     compile: bool = False
     tensorboard: bool = False
     save_seconds: float = 300.0
+    save_steps: int | None = None
     log_every: int = 20
     keep: int = 0
     overwrite: bool = False
@@ -191,7 +193,9 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
             step = trainer.step_number
             if world.size == 1 or step % run.log_every == 0:  # several processes agree at the logging steps alone
                 stop = world.any(interruption.asked)
-                due = world.any(time.monotonic() - saved > run.save_seconds)
+                due = not run.save_steps and world.any(time.monotonic() - saved > run.save_seconds)
+            if run.save_steps:
+                due = step % run.save_steps == 0
             saving = stop or due or step == total
             if saving or step % run.log_every == 0:  # at every save too: what is not finite is never kept
                 record = meter.take()

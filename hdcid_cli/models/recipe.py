@@ -49,7 +49,7 @@ def run_from_options(values: dict) -> Run:
         cache=values["cache"],
         compile=values["compile_"],
         tensorboard=values["tensorboard"],
-        save_seconds=60 * values["save_every"],
+        **values["save_every"],
         keep=values["keep"],
         overwrite=values["overwrite"],
     )
