@@ -179,10 +179,10 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
     speed = Speed(trainer, min(config.batch_size, len(reader.ids)))
     saved = time.monotonic()
     stop = due = False
-    metrics = open(run.output / "metrics.jsonl", "a", encoding="utf-8") if world.is_main else open(os.devnull, "w")
     board = _open_board(run, trainer.step_number) if run.tensorboard and world.is_main else nullcontext()
     bar = progress(total=total, initial=trainer.step_number, description="pretrain", unit="step")
-    with metrics, bar, board, Interruption() as interruption:
+    # Before anything is begun: from here on an interruption saves.
+    with Interruption() as interruption, open(run.output / "metrics.jsonl" if world.is_main else os.devnull, "a", encoding="utf-8") as metrics, bar, board:
         batches = _batches(len(reader.ids), config, trainer.step_number, total, per_epoch, world)
         masked = trainer.model.config.padding == "mask" and reader.padded
         for positions, features in prefetch(reader, batches, convert):
