@@ -22,6 +22,18 @@ def shared() -> Path:
 
 
 @pytest.fixture
+def double():
+    """Everything in float64, on one thread, from the same seed."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def hdcid(tmp_path):
     """Run the command line as a process in an empty folder: `hdcid("info", "x.h5")` -> CompletedProcess."""
 

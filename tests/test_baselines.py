@@ -20,13 +20,7 @@ from hdcid_cli.models.train import TrainConfig, Trainer
 INPUTS = {"audio": (12,), "video": (5, 5, 8), "text": (10,)}
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def embeddings(batch=5, dim=4):

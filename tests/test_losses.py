@@ -21,13 +21,7 @@ from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest
 NAMES = ("audio", "video", "text")
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def randoms(*shape, names=NAMES):
