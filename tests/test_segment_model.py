@@ -7,7 +7,7 @@ import torch
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.tasks.segmentation.augment import augment
 from hdcid_cli.tasks.segmentation.backbones import PUBLISHED, build_backbone, layout_of, load_backbone
-from hdcid_cli.tasks.segmentation.decoder import Decoder, ResidualUnit
+from hdcid_cli.tasks.segmentation.decoder import DILATIONS, Decoder, DilatedSum, Head, ResidualUnit
 from hdcid_cli.tasks.segmentation.queries import to_frames
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
 from hdcid_cli.tasks.segmentation.tpavi import TPAVI
@@ -65,6 +65,44 @@ def test_tpavi_only_normalises_at_first():
     torch.testing.assert_close(block(x, torch.randn(2, 5, 4)), expected)
 
 
+def test_tpavi_can_heed_the_query_from_the_first_step():
+    torch.manual_seed(0)
+    block = TPAVI(channels=8, query=4, start=1.0)
+    x = torch.randn(2, 8, 5, 3, 3)
+    one, other = (block(x, torch.randn(2, 5, 4)) for _ in range(2))
+    assert (one - other).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("side", [2, 3, 7, 20])
+def test_sparing_taps_off_the_map_changes_neither_sum_nor_gradients(side):
+    """Against every tap at every place, with the map's surroundings written out as zeros."""
+    torch.manual_seed(0)
+    block = randomise(DilatedSum(3, 4).double())
+    x = torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
+    reach = max(DILATIONS)
+    around = torch.nn.functional.pad(x, [reach] * 4)
+    expected = torch.zeros(2, 4, side, side, dtype=torch.float64)
+    for convolution, step in zip(block.convolutions, DILATIONS, strict=True):
+        expected = expected + convolution.bias[:, None, None]
+        for row in range(3):
+            for column in range(3):
+                top, left = reach + (row - 1) * step, reach + (column - 1) * step
+                seen = around[:, :, top : top + side, left : left + side]
+                expected = expected + torch.einsum("oc,nchw->nohw", convolution.weight[:, :, row, column], seen)
+    found = block(x)
+    torch.testing.assert_close(found, expected)
+    inputs = [x, *block.parameters()]
+    for one, other in zip(torch.autograd.grad(found.square().sum(), inputs), torch.autograd.grad(expected.square().sum(), inputs), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("width", "channels"), [(256, (128, 32)), (32, (16, 16)), (8, (16, 16))], ids=["published", "narrow", "narrowest"])
+def test_narrow_head_keeps_channels_to_lose(width, channels):
+    head = Head(width)
+    assert (head.conv1.out_channels, head.conv2.out_channels) == channels
+    assert head(torch.randn(2, width, 4, 4)).shape == (2, 8, 8)
+
+
 def test_residual_unit_sums_the_rectified_input():
     unit = randomise(ResidualUnit(3))
     x = torch.randn(1, 3, 6, 6)
@@ -77,15 +115,15 @@ def test_residual_unit_sums_the_rectified_input():
 @pytest.mark.parametrize("layout", [TINY, TINY_RESNET], ids=["pvt", "resnet"])
 def test_output_is_independent_of_the_batch(layout):
     torch.manual_seed(0)
-    model = randomise(Segmenter(SegmenterConfig(layout, query=6, width=16, size=32))).eval()
+    model = randomise(Segmenter(SegmenterConfig(layout, query=6, width=16, size=32))).double().eval()
     pictures = torch.randint(0, 256, (3, 5, 32, 32, 3), dtype=torch.uint8)
-    query = torch.randn(3, 5, 6)
+    query = torch.randn(3, 5, 6).double()
     with torch.no_grad():
         together = model(pictures, query)
         alone = torch.cat([model(pictures[[clip]], query[[clip]]) for clip in range(3)])
     assert together.shape == (3, 5, 32, 32)
     assert together.std() > 1e-3
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-10)
 
 
 def test_masks_follow_the_query():

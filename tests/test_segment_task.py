@@ -15,6 +15,8 @@ from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.media.picture import read_picture, write_picture
 from hdcid_cli.models.checkpoint import open_checkpoint
 from hdcid_cli.models.toc import select
+from hdcid_cli.synth.classes import KINDS
+from hdcid_cli.synth.world import World
 from hdcid_cli.tasks.segmentation import training
 from hdcid_cli.tasks.segmentation.avsbench import Reader, read_masks, read_meta
 from hdcid_cli.tasks.segmentation.experiment import Experiment, run
@@ -106,7 +108,7 @@ def test_chance_is_the_better_of_everything_and_nothing(squares, tiny_backbone):
 
 @pytest.mark.parametrize("stops", [(2,), (6, 9)], ids=["within the first epoch", "after it and again"])
 def test_interrupted_training_ends_with_the_same_weights(squares, tiny_backbone, monkeypatch, stops):
-    settings = {"epochs": 2, "augment": True}
+    settings = {"epochs": 2, "augment": True, "schedule": "cosine"}
     list(run(experiment(squares, "undisturbed", settings=settings), {}))
     original, steps = training.Trainer.train_step, []
     interruption = training.Interruption
@@ -152,6 +154,43 @@ def test_other_settings_are_refused(squares, tiny_backbone):
         list(run(experiment(squares, "settled", settings={"lr": 0.01}), {}))
     with pytest.raises(InputError, match="not a segmenter's directory"):
         list(run(experiment(squares, "features"), {}))
+
+
+def test_longer_training_goes_on_only_if_its_steps_would_be_the_same():
+    short, long = ({"train": {"epochs": epochs, "schedule": "constant"}} for epochs in (2, 3))
+    assert not training.differences(short, long)
+    for settings in (short, long):
+        settings["train"]["schedule"] = "cosine"
+    assert training.differences(short, long) == ["epochs was 2, now 3"]
+
+
+def test_scheduled_rate_rises_and_falls_to_nothing():
+    rates = [training.rate(step, 1000, "cosine") for step in range(1000)]
+    top = int(np.argmax(rates))
+    assert rates[0] < 0.05 and rates[-1] < 1e-5 and max(rates) > 0.99 and top < 50
+    assert np.all(np.diff(rates[:top]) > 0) and np.all(np.diff(rates[top:]) < 0)
+    assert {training.rate(step, 1000, "constant") for step in range(1000)} == {1.0}
+
+
+def test_steps_take_the_scheduled_rate(squares, tiny_backbone, monkeypatch):
+    seen, original = [], training.Trainer.train_step
+
+    def noted(trainer, batch, modality):
+        original(trainer, batch, modality)
+        seen.append(trainer.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(training.Trainer, "train_step", noted)
+    list(run(experiment(squares, "scheduled", settings={"epochs": 2, "schedule": "cosine"}), {}))
+    assert seen == [pytest.approx(3e-3 * training.rate(step, 12, "cosine")) for step in range(12)]
+
+
+def test_prompts_of_the_synthetic_world_use_words_that_captions_teach():
+    """The hash text backbone knows no word forms: of a prompt it can tell only what captions say."""
+    world = World(seed=0, clips=400, classes=10)
+    known = {word for clip in world.videos for word in clip.caption.split()}
+    for kind in KINDS[: world.classes]:
+        assert set(kind.prompt.lower().split()) - known == {"that"}
+        assert all(clip.caption != kind.prompt.lower() for clip in world.videos)
 
 
 def test_heldout_epoch_is_chosen_without_the_test_modality(squares, tiny_backbone):

@@ -32,13 +32,14 @@ class Queries(click.ParamType):
 @click.option("--toc", default="stored", show_default=True, help="Channels of a query: none, stored (in the checkpoint), or how many, such as 128.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory of the segmenter; segment-a, segment-t, ... in the folder of checkpoints if not given.")
 @click.option("--backbone", default="pvt_v2_b5", show_default=True, help="Picture encoder: pvt_v2_b5, pvt_v2_b0, resnet50, resnet18, resnet10 (small, with --random-weights), or a folder or hub name of such a model.")
-@click.option("--random-weights", is_flag=True, help="Train the picture encoder from nothing.")
+@click.option("--random-weights", is_flag=True, help="Train the picture encoder from nothing; the query then counts in full from the first step.")
 @click.option("--freeze-backbone", is_flag=True, help="Leave the picture encoder as it is.")
 @click.option("--size", type=int, default=224, show_default=True, help="Pictures are SIZE x SIZE; a multiple of 32.")
 @click.option("--width", type=int, default=256, show_default=True, help="Channels of the decoder.")
 @click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True, help="Passes over the training clips.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=4, show_default=True, help="Clips a step.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True, help="Learning rate of Adam.")
+@click.option("--schedule", type=click.Choice(["constant", "cosine"]), default="constant", show_default=True, help="Learning rate over the epochs; cosine goes down to zero and suits training from nothing.")
 @click.option("--augment", is_flag=True, help="Mirror and crop the training pictures at random; small data sets need it.")
 @click.option("--precision", type=click.Choice(["float32", "bf16"]), default="float32", show_default=True, help="bf16 is mixed precision, for a GPU.")
 @click.option("--protocol", type=click.Choice(["heldout", "published"]), default="heldout", show_default=True, help="Choose the epoch on val by the queries learned from, or by those tested with.")
@@ -75,7 +76,7 @@ def command(context, train, test, **values):
     return _experiment(train, test, **values)
 
 
-def _experiment(train, test, features, data, checkpoints, checkpoint, toc, output, freeze_backbone, augment, epochs, batch_size, lr, precision, seed, save_every, as_json, **values):
+def _experiment(train, test, features, data, checkpoints, checkpoint, toc, output, freeze_backbone, augment, epochs, batch_size, lr, schedule, precision, seed, save_every, as_json, **values):
     from hdcid_cli.core.progress import warn
     from hdcid_cli.core.records import emit
     from hdcid_cli.models.checkpoint import open_checkpoint
@@ -94,7 +95,7 @@ def _experiment(train, test, features, data, checkpoints, checkpoint, toc, outpu
         features=features,
         data=data,
         output=output or checkpoints / f"segment-{letter(train[0])}{'-blind' if values['blind'] else ''}",
-        settings=TrainConfig(epochs, batch_size, lr, freeze_backbone, augment, precision, seed),
+        settings=TrainConfig(epochs, batch_size, lr, freeze_backbone, augment, schedule, precision, seed),
         save_seconds=60 * save_every,
         **values,
     )

@@ -86,13 +86,14 @@ class Decoder(nn.Module):
         stages: channels of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the picture's size.
         query: width of the query vectors.
         width: channels of the decoder (256 as published).
+        start: see `TPAVI`.
     """
 
-    def __init__(self, stages: Sequence[int], query: int, width: int = 256):
+    def __init__(self, stages: Sequence[int], query: int, width: int = 256, start: float = 0.0):
         super().__init__()
         deepest = len(stages) - 1
         self.reduce = nn.ModuleList(DilatedSum(channels, width) for channels in stages)
-        self.tpavi = nn.ModuleList(TPAVI(width, query) for _ in stages)
+        self.tpavi = nn.ModuleList(TPAVI(width, query, start) for _ in stages)
         self.fusion = nn.ModuleList(Fusion(width, number == deepest) for number in range(len(stages)))
         self.head = Head(width)
 

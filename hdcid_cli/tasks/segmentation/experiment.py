@@ -91,7 +91,8 @@ def run(experiment: Experiment, left_out: dict[str, str]) -> Iterator[dict]:
     architecture = SegmenterConfig(layout_of(backbone), width, experiment.width, experiment.size)
     train(
         experiment.output,
-        Segmenter(architecture, backbone),
+        # With nothing learned that the query could disturb, a start at zero only costs steps.
+        Segmenter(architecture, backbone, start=1.0 if experiment.random_weights else 0.0),
         _configuration(experiment, architecture, len(readers["train"]), made_by),
         readers["train"],
         readers["val"],

@@ -45,13 +45,14 @@ class Segmenter(nn.Module):
     Args:
         config: the architecture.
         backbone: an encoder with weights; by default one of `config.backbone` with random weights.
+        start: see `TPAVI`.
     """
 
-    def __init__(self, config: SegmenterConfig, backbone: nn.Module | None = None):
+    def __init__(self, config: SegmenterConfig, backbone: nn.Module | None = None, start: float = 0.0):
         super().__init__()
         self.config = config
         self.backbone = backbone if backbone is not None else build_backbone(config.backbone)
-        self.decoder = Decoder(self.backbone.channels, config.query, config.width)
+        self.decoder = Decoder(self.backbone.channels, config.query, config.width, start)
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1) * 255, persistent=False)
 

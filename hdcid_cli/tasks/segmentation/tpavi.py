@@ -15,14 +15,14 @@ class TPAVI(nn.Module):
     computed from the right: y_i = theta(x_i) . sum_t phi(q_t) (sum of g over frame t)' / N. That is exact
     and needs O(N C^2) instead of O(N^2 C): at 5 x 56 x 56 pixels the published [N, N] map takes 1 GB a clip.
 
-    W_z's norm starts at zero: at first the block does nothing but normalise.
-
     Args:
         channels: C of the picture features.
         query: width of the query vectors.
+        start: of W_z's norm. At 0, as published, the block does nothing but normalise at first, so as not to
+            disturb pretrained picture features; at 1 the query has its say from the first step.
     """
 
-    def __init__(self, channels: int, query: int):
+    def __init__(self, channels: int, query: int, start: float = 0.0):
         super().__init__()
         inner = channels // 2
         self.align = nn.Linear(query, channels)
@@ -31,7 +31,7 @@ class TPAVI(nn.Module):
         self.g = nn.Conv3d(channels, inner, 1)
         self.w_z = nn.Sequential(nn.Conv3d(inner, channels, 1), nn.BatchNorm3d(channels))
         self.norm = nn.LayerNorm(channels)
-        nn.init.zeros_(self.w_z[1].weight)
+        nn.init.constant_(self.w_z[1].weight, start)
 
     def forward(self, x: Tensor, query: Tensor) -> Tensor:
         """

@@ -9,6 +9,7 @@ A run is a directory:
 """
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
 
 FORMAT = "hdcid-segmenter"
 VERSION = 1
+RISE = 0.03  # of a scheduled training: how long the learning rate rises
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class TrainConfig:
         epochs, batch_size, lr, seed: as usual, with Adam.
         freeze_backbone: leave the picture encoder as it is.
         augment: mirror and crop the training pictures at random (not published).
+        schedule: of the learning rate, "constant" (as published) or "cosine": a short rise, then down to zero
+            in the last step, so that the last epochs settle; longer training is another training then.
         precision: "float32" or "bf16" (mixed).
     """
 
@@ -48,6 +52,7 @@ class TrainConfig:
     lr: float = 1e-4
     freeze_backbone: bool = False
     augment: bool = False
+    schedule: str = "constant"
     precision: str = "float32"
     seed: int = 0
 
@@ -98,8 +103,18 @@ def load_segmenter(path: Path, modality: str, device) -> Segmenter:
     return model.to(device).eval().requires_grad_(False)
 
 
+def rate(step: int, steps: int, schedule: str) -> float:
+    """The learning rate of a step out of so many, as a share of the full one."""
+    if schedule == "constant":
+        return 1.0
+    return min(1.0, (step + 1) / max(RISE * steps, 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
 class Trainer:
     """Model, optimizer and position of a run.
+
+    Args:
+        steps: of the whole run; a schedule needs to know.
 
     Attributes:
         step: steps done.
@@ -108,8 +123,8 @@ class Trainer:
         loss: sum and number of the losses of this epoch.
     """
 
-    def __init__(self, model: Segmenter, config: TrainConfig, device):
-        self.model, self.config, self.device = model.to(device), config, torch.device(device)
+    def __init__(self, model: Segmenter, config: TrainConfig, device, steps: int = 1):
+        self.model, self.config, self.device, self.steps = model.to(device), config, torch.device(device), steps
         model.backbone.requires_grad_(not config.freeze_backbone)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=self.device.type in ("cpu", "cuda"))
@@ -137,6 +152,8 @@ class Trainer:
                 stages = self.model.stages(pictures)
             logits = self.model.decoder(stages, batch["queries"][modality], wanted=masks.shape[1])
         loss = binary_cross_entropy_with_logits(logits.float(), masks.float())
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * rate(self.step, self.steps, self.config.schedule)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -188,7 +205,7 @@ def train(
     if state is not None and state["validated"] >= settings.epochs:
         say(f"{path} has had its {settings.epochs} epochs already.")
         return
-    trainer = Trainer(model, settings, device)
+    trainer = Trainer(model, settings, device, settings.epochs * per_epoch)
     if state is not None:
         trainer.load_state_dict(state)
         _truncate_metrics(path / "metrics.jsonl", trainer.validated)
@@ -220,7 +237,7 @@ def _prepare(path: Path, config: dict, overwrite: bool) -> dict | None:
 
 
 def differences(previous: dict, config: dict) -> list[str]:
-    """Settings in which two configurations differ, as sentences; more epochs are no difference."""
+    """Settings in which two configurations differ, as sentences; more epochs at a constant rate are no difference."""
     found = []
     for section, values in config.items():
         before = previous.get(section)
@@ -230,7 +247,7 @@ def differences(previous: dict, config: dict) -> list[str]:
             continue
         for key in {**before, **values}:
             old, new = before.get(key), values.get(key)
-            if old == new or (key == "epochs" and new > old):
+            if old == new or (key == "epochs" and new > old and values.get("schedule") == "constant"):
                 continue
             plain = isinstance(new, (str, int, float, bool)) and isinstance(old, (str, int, float, bool))
             found.append(f"{key} was {old!r}, now {new!r}" if plain else f"other {key}")
