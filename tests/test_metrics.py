@@ -67,7 +67,7 @@ def test_weighted_average_precision_is_that_of_repeated_rows():
     random = np.random.default_rng(2)
     scores, actual = random.integers(0, 6, (20, 3)) / 6, random.random((20, 3)) < 0.3
     weights = random.multinomial(20, np.full(20, 1 / 20), size=5)
-    for counts, found in zip(weights, average_precision(scores, actual, weights)):
+    for counts, found in zip(weights, average_precision(scores, actual, weights.T)):
         rows = np.repeat(np.arange(20), counts)
         np.testing.assert_allclose(found, average_precision(scores[rows], actual[rows]))
 
@@ -82,6 +82,14 @@ def test_interval_of_the_mean_average_precision_resamples_clips(localised):
         values.append(100 * np.nanmean(average_precision(logits[drawn][there][:, :-1], labels[drawn][there][:, :-1] > 0)))
     np.testing.assert_allclose(found.interval, np.percentile(values, [2.5, 97.5]), atol=3)
     assert found.interval[0] < found.value < found.interval[1]
+
+
+def test_resamplings_without_any_event_do_not_count_as_zero():
+    logits, labels, valid = np.zeros((5, 2, 2)), np.zeros((5, 2, 2)), np.zeros((5, 2), bool)
+    valid[[0, 2]] = True
+    labels[0, :, 0] = 1
+    found = next(score for score in localisation_scores(logits, labels, valid) if score.name == "segment_map")
+    assert found.value == 50 and found.interval == (50, 100)  # half of the segments, or all where clip 0 is drawn twice
 
 
 def test_interval_of_a_median_holds_the_median_of_most_resamplings():

@@ -1,6 +1,7 @@
 """`hdcid pretrain` as a user meets it: good input, strange input, and a model that has learned something."""
 
 import json
+import sys
 
 import h5py
 import numpy as np
@@ -101,6 +102,16 @@ def test_metrics_for_tensorboard(pretrain, tmp_path):
     board = EventAccumulator("checkpoints/latest/tensorboard").Reload()
     (event,) = board.Scalars("loss")
     assert event.step == 4 and event.value == pytest.approx(records()[-1]["loss"])
+
+
+def test_without_tensorboards_package_nothing_is_touched(pretrain, tmp_path, monkeypatch):
+    write_features(tmp_path / "features", clips=16)
+    assert pretrain()[0] == 0
+    before = (tmp_path / "checkpoints" / "latest" / "model.safetensors").read_bytes()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    status, said = pretrain("--tensorboard", "--overwrite")
+    assert status == 2 and "hdcid[tensorboard]" in said
+    assert (tmp_path / "checkpoints" / "latest" / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize("clips", [1, 3])

@@ -40,8 +40,14 @@ def test_selections_that_differ_by_task_alone_are_one_row():
     by_task = [record(toc="224", train="v", test="a"), record(toc="196", train="a", test="v"), record(task="avvp", metric="accuracy", toc="128")]
     stdin = lines(*by_task, record(toc="none"))
     assert [row["toc"] for row in rows(stdin=stdin)][:2] == ["none", "128, 196, 224"]
+    apart = lines(record(toc="128", seed=0), record(toc="64", train="a", test="v", seed=1))  # no run measured both
+    assert [row["toc"] for row in rows(stdin=apart)][:2] == ["64", "128"]
     several = lines(*by_task, record(toc="64", train="v", test="a"))  # one quantity with two selections: these are compared
     assert [row["toc"] for row in rows(stdin=several)][:4] == ["64", "128", "196", "224"]
+
+
+def test_a_number_for_toc_is_read_as_well(tmp_path):
+    assert [row["toc"] for row in rows(stdin=lines(record(toc=128), record(toc=64)))][:2] == ["64", "128"]
 
 
 def test_seeds_become_mean_and_sample_deviation():

@@ -22,7 +22,7 @@ from hdcid_cli.core.files import atomic_path, file_digest, replace_symlink, writ
 from hdcid_cli.core.modalities import ORDER, letter
 
 FORMAT = "hdcid-checkpoint"
-VERSION = 1
+VERSION = 2  # 2: weights of 3 x 3 lie channels last
 
 
 class Checkpoint:
@@ -134,7 +134,7 @@ def read_checkpoint_config(path: Path) -> dict:
     if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("model"), dict):
         raise InputError(f"{path} is not a checkpoint directory of this program: its config.yaml does not say format {FORMAT}.")
     if config.get("version") != VERSION:
-        raise InputError(f"{path} is a checkpoint of version {config.get('version')}; this program reads {VERSION}.")
+        raise InputError(f"{path} is a checkpoint of version {config.get('version')}; this program reads {VERSION}: train it again, or convert the published file again.")
     return config
 
 

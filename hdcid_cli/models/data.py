@@ -55,6 +55,8 @@ class ClipReader:
         self.lengths = {name: file.length[self.rows[name]] for name, file in features.items()}
         self.bytes = len(ids) * sum(int(np.prod(file.shape)) * file.dtype.itemsize for file in features.values())
         self.arrays = None
+        if cache == "device":
+            _check_room(self.bytes, device)
         if cache in ("ram", "device") or (cache == "auto" and self.bytes < MEMORY_SHARE * _free_memory()):
             self.arrays = {name: np.empty((len(ids), *file.shape), file.dtype) for name, file in features.items()}
             for name, file in features.items():
@@ -75,6 +77,15 @@ class ClipReader:
         if self.arrays is not None:
             return {name: array[positions] for name, array in self.arrays.items()}
         return {name: file.read([self.rows[name][p] for p in positions]) for name, file in self.features.items()}
+
+
+def _check_room(size: int, device) -> None:
+    """An InputError if a GPU has no room for so many bytes of features beside a model."""
+    if torch.device(device).type != "cuda":
+        return
+    free = torch.cuda.mem_get_info(device)[0]
+    if size > 0.8 * free:
+        raise InputError(f"The features take {size / 2**30:.1f} GiB, and {device} has {free / 2**30:.1f} GiB free: use --cache ram.")
 
 
 def prefetch(reader: ClipReader, batches: Iterable[np.ndarray], to_device, ahead: int = 3) -> Iterator:

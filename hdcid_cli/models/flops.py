@@ -37,10 +37,11 @@ class Speed:
 
     Args:
         clips: in the global batch.
+        count: FLOPs too. The counter keeps what first runs under it from being compiled, so not with torch.compile.
     """
 
-    def __init__(self, trainer, clips: int):
-        self.trainer, self.clips = trainer, clips
+    def __init__(self, trainer, clips: int, count: bool = True):
+        self.trainer, self.clips, self.count = trainer, clips, count
         self.peak = matrix_rate(trainer.device, trainer.config.precision) * trainer.world.size
         self.flops: dict[int, int] = {}  # of one step, by the number of layers that take part
         self.since, self.steps, self.work = time.monotonic(), 0, 0
@@ -49,7 +50,7 @@ class Speed:
     def step(self, epoch: int):
         """Around each step. FLOPs are counted once for every number of layers, as the counter costs some time."""
         active = self.trainer.active_layers(epoch)
-        if active in self.flops or self.trainer.started < active:  # the step in which a layer starts is not like the others
+        if not self.count or active in self.flops or self.trainer.started < active:  # the step in which a layer starts is not like the others
             yield
         else:
             with FlopCounter() as counter:
@@ -93,3 +94,5 @@ def matrix_rate(device, precision: str, repeats: int = 3) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

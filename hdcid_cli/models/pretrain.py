@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ def pretrain(run: Run) -> Path:
     An interruption (SIGINT, SIGTERM) saves and raises KeyboardInterrupt; the same call
     then goes on and ends with the weights that an undisturbed run would have.
     """
+    if run.tensorboard:
+        _summary_writer()  # if it is missing, this is said before anything is touched
     files = {name: open_features(run.features, name) for name in run.modalities}
     device = resolve_device(run.device)
     world = join_world(device)
@@ -153,6 +156,7 @@ def _prepare(run: Run, config: dict, trainer: Trainer, ids: list[str], world: Wo
         path.mkdir(parents=True, exist_ok=True)
         for name in ("model.safetensors", "state.pt", "metrics.jsonl", "toc.json"):
             (path / name).unlink(missing_ok=True)
+        shutil.rmtree(path / "tensorboard", ignore_errors=True)
         write_text(path / "clips.txt", "".join(f"{name}\n" for name in ids))
         checkpoints.write_config(path, config)
     world.barrier()
@@ -176,10 +180,12 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
     config, per_epoch = trainer.config, trainer.steps_per_epoch
     convert = to_tensors(trainer.device, trainer.dtype)
     meter = Meter(trainer.model.layers[0].quantizer.codebook.shape[1])
-    speed = Speed(trainer, min(config.batch_size, len(reader.ids)))
+    speed = Speed(trainer, min(config.batch_size, len(reader.ids)), count=not run.compile)
     saved = time.monotonic()
     stop = due = False
-    board = _open_board(run, trainer.step_number) if run.tensorboard and world.is_main else nullcontext()
+    board = nullcontext()
+    if run.tensorboard and world.is_main:
+        board = _summary_writer()(run.output / "tensorboard", purge_step=trainer.step_number + 1)
     bar = progress(total=total, initial=trainer.step_number, description="pretrain", unit="step")
     # Before anything is begun: from here on an interruption saves.
     with Interruption() as interruption, open(run.output / "metrics.jsonl" if world.is_main else os.devnull, "a", encoding="utf-8") as metrics, bar, board:
@@ -207,7 +213,8 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
                     for name, value in record.items():
                         board.add_scalar(name, value, step)
                 bar.set_postfix_str(_summary(record))
-                _warn_of_collapse(record, step, total)
+                if step % run.log_every == 0 or total < run.log_every:
+                    _warn_of_collapse(record, step, total)
             if saving:
                 _save(run, trainer, world)
                 saved, due = time.monotonic(), False
@@ -217,12 +224,13 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
                 raise KeyboardInterrupt
 
 
-def _open_board(run: Run, step: int):
+def _summary_writer():
+    """TensorBoard's writer; an InputError if its package is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise InputError("--tensorboard needs another package: pip install 'hdcid[tensorboard]'.") from error
-    return SummaryWriter(run.output / "tensorboard", purge_step=step + 1)
+    return SummaryWriter
 
 
 def _batches(count: int, config: TrainConfig, start: int, total: int, per_epoch: int, world: World):

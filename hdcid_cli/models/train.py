@@ -350,8 +350,8 @@ def to_tensors(device, dtype):
         for name, array in arrays.items():
             tensor = torch.as_tensor(array)
             if device.type == "cuda" and not tensor.is_cuda:
-                tensor = tensor.pin_memory().to(device, non_blocking=True)
-            tensors[name] = tensor.to(dtype)
+                tensor = tensor.pin_memory()
+            tensors[name] = tensor.to(device, non_blocking=True).to(dtype)
         return tensors
 
     return convert

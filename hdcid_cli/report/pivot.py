@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from hdcid_cli.report.results import QUANTITY, SETTING, key
+from hdcid_cli.report.results import QUANTITY, RUN, SETTING, key
 from hdcid_cli.report.tables import Cell, Column, Row, Table, digits_for
 
 # The metric that the papers give for each task (method.md).
@@ -63,21 +63,23 @@ def pivot(records: Sequence[dict], title: str = "Results") -> Table:
 
 
 def with_selections_together(records: Sequence[dict]) -> list[dict]:
-    """Records whose `toc` names all selections of their row, where no quantity was measured with several of them.
+    """Records whose `toc` names all selections of their row, where every quantity has one of its own.
 
-    The papers choose other channels for each task and direction (`--toc paper`); that is one way to measure, and one row.
+    The papers choose other channels for each task and direction (`--toc paper`); that is one way to measure, and
+    one row. It is taken for that if every run of the row measured the same quantities with the same selections.
     """
     others = [name for name in SETTING if name != "toc"]
-    choices, rows = defaultdict(set), defaultdict(set)
+    rows = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
     for record in records:
-        if record.get("toc") not in (None, "none"):
-            row = key(record, others)
-            choices[row, key(record, QUANTITY)].add(record["toc"])
-            rows[row].add(record["toc"])
-    several = {row for (row, _), found in choices.items() if len(found) > 1}
-    together = {row: ", ".join(sorted(found, key=rank)) for row, found in rows.items() if row not in several}
+        if record["toc"] != "none":
+            rows[key(record, others)][key(record, RUN[:-1])][key(record, QUANTITY)].add(record["toc"])
+    together = {}
+    for row, runs in rows.items():
+        first, *more = ({quantity: found for quantity, found in run.items()} for run in runs.values())
+        if all(len(found) == 1 for found in first.values()) and all(run == first for run in more):
+            together[row] = ", ".join(sorted(set.union(*first.values()), key=rank))
     return [
-        record | {"toc": together[key(record, others)]} if record.get("toc") not in (None, "none") and key(record, others) in together else record
+        record | {"toc": together[key(record, others)]} if record["toc"] != "none" and key(record, others) in together else record
         for record in records
     ]
 
@@ -155,6 +157,8 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
     if runs:
         count = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
         notes.append(f"Mean ± sample standard deviation over {count} runs with other seeds.")
+    if any("," in str(label) and not set(str(label)) - set("0123456789/, ") for row in rows for label in row.labels):
+        notes.append("toc with several numbers: each column has a selection of its own, among these.")
     if any(row.kind == SUPERVISED for row in rows):
         notes.append("supervised: a probe on the raw features of the modality that is tested, the ceiling of each column.")
     return notes

@@ -91,7 +91,7 @@ def _without_contradictions(placed: list[tuple[str, dict]], skip: Skip) -> list[
 
 def _canonical(record: dict) -> dict:
     """The record with one spelling for what means the same: nothing where all layers were read, or by both of TOC's criteria."""
-    toc = record.get("toc") or "none"
+    toc = str(record.get("toc") or "none")
     criterion = record.get("toc_criterion")
     used = record.get("layers_used")
     return record | {

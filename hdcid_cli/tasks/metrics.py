@@ -146,22 +146,25 @@ def average_precision(scores: np.ndarray, actual: np.ndarray, weights: np.ndarra
     Args:
         scores: [M, C].
         actual: [M, C] bool.
-        weights: [R, M], how often each row counts, in R resamplings.
+        weights: [M, R], how often each row counts, in R resamplings.
 
     Returns:
         [C] in 0..1, NaN where a class has no positive; [R, C] if there are weights.
     """
-    counts = np.ones((1, len(scores))) if weights is None else weights
-    result = np.full((len(counts), scores.shape[1]), np.nan)
+    counts = np.ones((len(scores), 1)) if weights is None else weights
+    result = np.full((counts.shape[1], scores.shape[1]), np.nan)
     for column in np.flatnonzero(actual.any(0)):
         order = np.argsort(-scores[:, column], kind="stable")
         last = np.flatnonzero(np.append(np.diff(scores[order, column]) != 0, True))  # the last rank of every threshold
-        ranked = counts[:, order]
-        answers = ranked.cumsum(1)[:, last]
-        hits = (ranked * actual[order, column]).cumsum(1)[:, last]
-        gained = np.diff(hits, prepend=0)
-        area, positives = (gained * hits / np.maximum(answers, 1)).sum(1), hits[:, -1]
-        result[:, column] = np.where(positives > 0, area / np.maximum(positives, 1), np.nan)
+        positives = np.flatnonzero(actual[order, column])
+        # Area comes from the thresholds alone at which a positive is found: few of all, where there are many classes.
+        thresholds, first = np.unique(np.searchsorted(last, positives), return_index=True)
+        ends = last[thresholds]
+        answers = np.add.reduceat(counts[order[: ends[-1] + 1]], np.append(0, ends[:-1] + 1), axis=0).cumsum(0)
+        gained = np.add.reduceat(counts[order[positives]], first, axis=0)
+        hits = gained.cumsum(0)
+        area = (gained * hits / np.maximum(answers, 1)).sum(0)
+        result[:, column] = np.where(hits[-1] > 0, area / np.maximum(hits[-1], 1), np.nan)
     return result[0] if weights is None else result
 
 
@@ -175,12 +178,13 @@ def map_score(name: str, scores: np.ndarray, actual: np.ndarray, clip: np.ndarra
     each = average_precision(scores, actual)
     if not np.isfinite(each).any():
         return Score(name, float("nan"), per_class=each)
+    clip = np.unique(clip, return_inverse=True)[1]  # clips without a row are not drawn
     # Every resampling walks through all scores: fewer of them where the scores are millions.
     resamples = int(np.clip(5e7 // max(1, scores.size), 100, 1000))
-    weights = clip_weights(int(clip.max()) + 1, resamples, seed)[:, clip].astype(np.float32)
-    found = np.concatenate([average_precision(scores, actual, part) for part in np.array_split(weights, max(1, weights.size // 10**7))])
-    there = np.isfinite(found)
-    means = 100 * np.where(there, found, 0).sum(1) / np.maximum(there.sum(1), 1)
+    weights = clip_weights(int(clip.max()) + 1, resamples, seed).T.astype(np.float32)[clip]
+    parts = np.array_split(weights, max(1, weights.size // 10**7), axis=1)
+    found = np.concatenate([average_precision(scores, actual, part) for part in parts])
+    means = [100 * row[np.isfinite(row)].mean() for row in found if np.isfinite(row).any()]
     low, high = np.percentile(means, [2.5, 97.5])
     return Score(name, 100 * float(np.nanmean(each)), (float(low), float(high)), 100 * each)
 

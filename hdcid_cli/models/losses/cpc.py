@@ -48,6 +48,8 @@ class CrossModalCPC(nn.Module):
         valid = valid and {m: valid_in(valid, time, m) for m in general}
         ahead = min(self.horizon, time - 1)  # T = 1: a step tells itself, which is InfoNCE
         first, last = steps[0], steps[-1]
+        if len(steps) != last - first + 1:
+            raise ValueError(f"steps should follow one another, not {steps}")
         contexts = {m: self.context[m](z[:, : last + 1])[0][:, first:] for m, z in general.items()}  # [B, S, context]
         loss, right, pairs = 0.0, 0.0, 0
         for m, context in contexts.items():

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.utils import get_total_norm
 
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.files import atomic_path, write_text
@@ -30,7 +31,7 @@ from hdcid_cli.tasks.segmentation.evaluation import autocast, evaluate, to_devic
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
 
 FORMAT = "hdcid-segmenter"
-VERSION = 1
+VERSION = 2
 RISE = 0.03  # of a scheduled training: how long the learning rate rises
 
 
@@ -156,8 +157,10 @@ class Trainer:
             group["lr"] = self.config.lr * rate(self.step, self.steps, self.config.schedule)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        norm = get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         self.optimizer.step()
-        self.loss += torch.stack([loss.detach(), torch.ones_like(loss)])
+        # Gradients that are not finite have spoilt the weights, whatever the loss was.
+        self.loss += torch.stack([loss.detach() + torch.where(norm.isfinite(), 0.0, torch.nan), torch.ones_like(loss)])
 
     def state_dict(self) -> dict:
         return {
