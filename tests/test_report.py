@@ -40,6 +40,8 @@ def test_selections_that_differ_by_task_alone_are_one_row():
     by_task = [record(toc="224", train="v", test="a"), record(toc="196", train="a", test="v"), record(task="avvp", metric="accuracy", toc="128")]
     stdin = lines(*by_task, record(toc="none"))
     assert [row["toc"] for row in rows(stdin=stdin)][:2] == ["none", "128, 196, 224"]
+    assert "a selection of its own" in report(stdin=stdin).stdout
+    assert "a selection of its own" not in report(stdin=lines(record(toc="128"), record())).stdout
     apart = lines(record(toc="128", seed=0), record(toc="64", train="a", test="v", seed=1))  # no run measured both
     assert [row["toc"] for row in rows(stdin=apart)][:2] == ["64", "128"]
     several = lines(*by_task, record(toc="64", train="v", test="a"))  # one quantity with two selections: these are compared

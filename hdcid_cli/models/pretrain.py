@@ -193,8 +193,9 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
         masked = trainer.model.config.padding == "mask" and reader.padded
         for positions, features in prefetch(reader, batches, convert):
             lengths = {name: torch.from_numpy(length[positions]) for name, length in reader.lengths.items()} if masked else None
-            with speed.step(trainer.step_number // per_epoch):
-                meter.add(trainer.step(features, trainer.step_number // per_epoch, lengths))
+            epoch = trainer.step_number // per_epoch
+            with speed.step(epoch):
+                meter.add(trainer.step(features, epoch, lengths))
             bar.update()
             step = trainer.step_number
             if world.size == 1 or step % run.log_every == 0:  # several processes agree at the logging steps alone

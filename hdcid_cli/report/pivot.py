@@ -25,6 +25,9 @@ DIRECTIONS = [("v", "a"), ("a", "v"), ("a", "t"), ("t", "a"), ("v", "t"), ("t", 
 SUPERVISED = "supervised"
 CHANCE = "chance"
 
+# Between the selections of one row, if each column has its own.
+SEVERAL = ", "
+
 # Columns that every table has; the others of SETTING stand there only if rows differ in them.
 ALWAYS = ("method", "layers", "quantizer", "toc", "protocol")
 
@@ -59,7 +62,10 @@ def pivot(records: Sequence[dict], title: str = "Results") -> Table:
         Column((f"{task} {metric}", f"{train}→{test}"), digits_for([row.cells[i].mean for row in rows if row.cells[i]]))
         for i, (task, train, test, metric) in enumerate(quantities)
     ]
-    return Table(title, tuple(shown), columns, rows, notes_on(rows))
+    notes = notes_on(rows)
+    if any(SEVERAL in setting["toc"] for setting, _ in settings):
+        notes.append("toc with several numbers: each column has a selection of its own, among these.")
+    return Table(title, tuple(shown), columns, rows, notes)
 
 
 def with_selections_together(records: Sequence[dict]) -> list[dict]:
@@ -75,9 +81,9 @@ def with_selections_together(records: Sequence[dict]) -> list[dict]:
             rows[key(record, others)][key(record, RUN[:-1])][key(record, QUANTITY)].add(record["toc"])
     together = {}
     for row, runs in rows.items():
-        first, *more = ({quantity: found for quantity, found in run.items()} for run in runs.values())
+        first, *more = runs.values()
         if all(len(found) == 1 for found in first.values()) and all(run == first for run in more):
-            together[row] = ", ".join(sorted(set.union(*first.values()), key=rank))
+            together[row] = SEVERAL.join(sorted(set.union(*first.values()), key=rank))
     return [
         record | {"toc": together[key(record, others)]} if record["toc"] != "none" and key(record, others) in together else record
         for record in records
@@ -157,8 +163,6 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
     if runs:
         count = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
         notes.append(f"Mean ± sample standard deviation over {count} runs with other seeds.")
-    if any("," in str(label) and not set(str(label)) - set("0123456789/, ") for row in rows for label in row.labels):
-        notes.append("toc with several numbers: each column has a selection of its own, among these.")
     if any(row.kind == SUPERVISED for row in rows):
         notes.append("supervised: a probe on the raw features of the modality that is tested, the ceiling of each column.")
     return notes
