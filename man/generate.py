@@ -67,7 +67,13 @@ def _page(context: click.Context) -> str:
     for name, inner in _subcommands(context).items():
         below = _context(inner, name, context)
         usage = " ".join(inner.collect_usage_pieces(below))
-        lines += [f'.SH "{name.upper()}"', f".B {_plain(below.command_path)}", _plain(usage), *_description(inner), *_options(below)]
+        lines += [
+            f'.SH "{name.upper()}"',
+            f".B {_plain(below.command_path)}",
+            _plain(usage),
+            *_description(inner),
+            *_options(below),
+        ]
     return "\n".join([*lines, *_tail(["hdcid"])])
 
 
@@ -109,12 +115,16 @@ def _options(context: click.Context) -> list[str]:
 
 
 def _option(option: click.Option) -> tuple[str, str]:
-    """How an option is written, and its help with bounds and default; said here so that it does not change with click."""
+    """How an option is written, and its help with bounds and default; said here so that it does not change
+    with click.
+    """
     kind = option.type
     names = ", ".join([*option.opts, *option.secondary_opts])
     notes = []
     if not (option.is_flag or option.count):
-        value = option.metavar or ("|".join(map(str, kind.choices)) if isinstance(kind, click.Choice) else kind.name.split()[0].upper())
+        value = option.metavar or (
+            "|".join(map(str, kind.choices)) if isinstance(kind, click.Choice) else kind.name.split()[0].upper()
+        )
         names = f"{names} {value}"
         bounds = ((getattr(kind, "min", None), "at least"), (getattr(kind, "max", None), "at most"))
         notes += [f"{words} {bound}" for bound, words in bounds if bound is not None]

@@ -8,7 +8,9 @@ import av
 import numpy as np
 
 
-def write_media(path: Path, pictures=(), times=None, fps=25, sound=None, rate=16_000, sound_start=0.0, codecs=("libx264", "aac")) -> Path:
+def write_media(
+    path: Path, pictures=(), times=None, fps=25, sound=None, rate=16_000, sound_start=0.0, codecs=("libx264", "aac")
+) -> Path:
     """Write a file with video, sound or both.
 
     Args:
@@ -21,7 +23,9 @@ def write_media(path: Path, pictures=(), times=None, fps=25, sound=None, rate=16
     with av.open(str(path), "w") as container:
         video = audio = None
         if pictures:
-            video = container.add_stream(codecs[0], rate=fps, options={"crf": "4", "preset": "veryfast"} if codecs[0] == "libx264" else {})
+            video = container.add_stream(
+                codecs[0], rate=fps, options={"crf": "4", "preset": "veryfast"} if codecs[0] == "libx264" else {}
+            )
             video.height, video.width, video.pix_fmt = *pictures[0].shape[:2], "yuv420p"
             video.codec_context.time_base = Fraction(1, 1000)
         if sound is not None:

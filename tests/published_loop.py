@@ -26,13 +26,19 @@ class PublishedLoop:
     def __init__(self, model, objective, generator, lr=4e-4, club_lr=1e-3):
         self.model, self.objective, self.generator = model, objective, generator
         self.groups = [
-            [p for name, p in model.named_parameters() if not name.startswith("text_front") and ".decoder." not in name],
+            [
+                p
+                for name, p in model.named_parameters()
+                if not name.startswith("text_front") and ".decoder." not in name
+            ],
             [p for name, p in model.named_parameters() if ".decoder." in name],
             [p for name, p in model.named_parameters() if name.startswith("text_front")],
             [p for layer in objective.layers for p in layer.methods.parameters()],
         ]
         self.adam = torch.optim.Adam([p for group in self.groups for p in group], lr=lr)
-        self.club_adam = torch.optim.Adam([p for layer in objective.layers for p in layer.club.parameters()], lr=club_lr)
+        self.club_adam = torch.optim.Adam(
+            [p for layer in objective.layers for p in layer.club.parameters()], lr=club_lr
+        )
 
     def encode(self, features):
         """One pass: features to outputs, then an update of every codebook and the revival of dead codes."""
@@ -59,7 +65,9 @@ class PublishedLoop:
         total, losses = 0.0, {}
         for number, (layer, objective, out) in enumerate(zip(self.model.layers, self.objective.layers, outputs), 1):
             terms = {"commitment": sum(commitment(out.general, out.codes).values())}
-            terms["club"] = sum(self.club_bound(objective.club[name], out.quantized[name], out.summary[name]) for name in out.general)
+            terms["club"] = sum(
+                self.club_bound(objective.club[name], out.quantized[name], out.summary[name]) for name in out.general
+            )
             terms["cpc"] = self.cpc(objective.methods["cpc"], out.general)
             rebuilt = layer.decode(out)
             terms["reconstruction"] = sum(mse_loss(rebuilt[name], out.inputs[name]) for name in rebuilt)

@@ -11,7 +11,9 @@ COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 70, 230)}
 
 
 def write_squares(data: Path, clips: dict[str, int], size: int = 32, seed: int = 0) -> list[tuple[str, str]]:
-    """Make `data/avs_s4` with so many clips a split: one square of the clip's colour, one of another. Returns (name, colour) of each."""
+    """Make `data/avs_s4` with so many clips a split: one square of the clip's colour, one of another. Returns (name,
+    colour) of each.
+    """
     random = np.random.default_rng(seed)
     root = data / "avs_s4" / "s4_data"
     names = list(COLOURS)
@@ -37,7 +39,9 @@ def write_squares(data: Path, clips: dict[str, int], size: int = 32, seed: int =
             rows.append(f"{name},0,{category},{split}")
             made.append((name, category))
     (data / "avs_s4" / "s4_meta_data.csv").write_text("\n".join(rows) + "\n")
-    (data / "avs_s4" / "AVSBenchCategories2Prompts.csv").write_text("label,prompt\n" + "".join(f"{name},a {name} square hums\n" for name in names))
+    (data / "avs_s4" / "AVSBenchCategories2Prompts.csv").write_text(
+        "label,prompt\n" + "".join(f"{name},a {name} square hums\n" for name in names)
+    )
     return made
 
 
@@ -52,7 +56,9 @@ def write_features(folder: Path, made: list[tuple[str, str]], width: int = 12) -
     random = np.random.default_rng(2)
     for modality, backbone, rows in (("audio", "logmel", made), ("text", "hash", [(name, name) for name in COLOURS])):
         attributes = {"modality": modality, "backbone": backbone, "weights": "none", "segment_seconds": 1.0}
-        with FeatureWriter(folder / f"{modality}.h5", [name for name, _ in rows], (10, width), attributes, "float32") as writer:
+        with FeatureWriter(
+            folder / f"{modality}.h5", [name for name, _ in rows], (10, width), attributes, "float32"
+        ) as writer:
             for name, category in rows:
                 noise = 0.02 * random.normal(size=(10, width))
                 writer.write(name, centres(width)[category] + noise, 5 if modality == "audio" else 10)
@@ -68,7 +74,15 @@ def write_checkpoint(path: Path, width: int = 12) -> None:
     from hdcid_cli.models.hdcid import HDCID
 
     torch.manual_seed(0)
-    config = ModelConfig(inputs={"audio": (width,), "text": (width,)}, layers=1, dim=8, codebook=3, feedforward=8, specific=8, text_hidden=0)
+    config = ModelConfig(
+        inputs={"audio": (width,), "text": (width,)},
+        layers=1,
+        dim=8,
+        codebook=3,
+        feedforward=8,
+        specific=8,
+        text_hidden=0,
+    )
     model = HDCID(config).eval()
     layer = model.layers[0]
     layer.general["text"].load_state_dict(layer.general["audio"].state_dict())

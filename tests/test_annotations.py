@@ -30,11 +30,18 @@ def splits(annotations):
 # --- AVE ---
 
 
-@pytest.mark.parametrize("start", ["", "Category&VideoID&Quality&StartTime&EndTime\n", "\ufeffCategory&VideoID&Quality&StartTime&EndTime\r\n"])
+@pytest.mark.parametrize(
+    "start",
+    ["", "Category&VideoID&Quality&StartTime&EndTime\n", "\ufeffCategory&VideoID&Quality&StartTime&EndTime\r\n"],
+)
 def test_ave_reads_the_same_with_and_without_header(tmp_path, start):
     annotations = ave.read(write(tmp_path, ave__Annotations_txt=start + AVE))
     assert annotations.classes == ("Bark", "Cat")
-    assert [(clip.id, clip.label) for clip in annotations.clips] == [("aaaaaaaaaaa", 0), ("bbbbbbbbbbb", 1), ("ccccccccccc", 0)]
+    assert [(clip.id, clip.label) for clip in annotations.clips] == [
+        ("aaaaaaaaaaa", 0),
+        ("bbbbbbbbbbb", 1),
+        ("ccccccccccc", 0),
+    ]
     labels = segment_labels(annotations.clips, 2, 10)
     assert labels[1].argmax(1).tolist() == [2, 2, 2, 1, 1, 2, 2, 2, 2, 2]
     assert labels[2, :, -1].all()  # an empty interval is background
@@ -47,7 +54,10 @@ def test_ave_splits_come_from_order_files_set_files_or_a_table(tmp_path):
         with h5py.File(by_order / f"{split}_order.h5", "w") as file:
             file["order"] = [row]
         (by_sets / f"{split}Set.txt").write_text(AVE.splitlines()[row] + "\n")
-    write(by_table, split_csv="category,video_id,split\nBark,aaaaaaaaaaa,test\nCat,bbbbbbbbbbb,train\nBark,ccccccccccc,validation\n")
+    write(
+        by_table,
+        split_csv="category,video_id,split\nBark,aaaaaaaaaaa,test\nCat,bbbbbbbbbbb,train\nBark,ccccccccccc,validation\n",
+    )
     for folder in (by_order, by_sets, by_table):
         assert splits(ave.read(folder)) == expected
 
@@ -230,10 +240,15 @@ def test_vggsound_times_come_from_zipped_arrays_or_from_the_table(tmp_path):
         with zipfile.ZipFile(folder / "labels" / f"{name}.zip", "w") as archive:
             archive.writestr(f"{name}.pkl", pickle.dumps(np.array(active, float)))
     annotations = vggsound.read(folder)
-    assert [(clip.id, clip.events) for clip in annotations.timed.clips] == [("a", [Event(0, 1, 3), Event(0, 9, 10)]), ("b", [])]
+    assert [(clip.id, clip.events) for clip in annotations.timed.clips] == [
+        ("a", [Event(0, 1, 3), Event(0, 9, 10)]),
+        ("b", []),
+    ]
     assert "line 4" in annotations.problems[0] and "c.zip is missing" in annotations.problems[0]
 
-    (folder / "vggsound-avel40k.csv").write_text("category,video_id,split,onset,offset\nzither,d,train,2,5\nzither,e,train,,\n")
+    (folder / "vggsound-avel40k.csv").write_text(
+        "category,video_id,split,onset,offset\nzither,d,train,2,5\nzither,e,train,,\n"
+    )
     assert [clip.events for clip in vggsound.read(write(folder)).clips] == [[Event(0, 2, 5)], None]
 
 
@@ -292,7 +307,10 @@ def test_segments_of_other_lengths_go_by_their_middle():
 def test_ave2avvp_labels_equal_the_published_ones(shared):
     folder = shared / "annotations"
     source, target = ave2avvp.read(folder, "audio")
-    with h5py.File(folder / "ave_avvp" / "ave_avvp_order.h5") as order, h5py.File(folder / "ave_avvp" / "ave_avvp_labels.h5") as labels:
+    with (
+        h5py.File(folder / "ave_avvp" / "ave_avvp_order.h5") as order,
+        h5py.File(folder / "ave_avvp" / "ave_avvp_labels.h5") as labels,
+    ):
         expected = labels["avadataset"][:][order["order"][:]]
     assert (segment_labels(source.clips, 12, 10) == expected).all()
     assert len(target.clips) == 1085
@@ -313,7 +331,9 @@ def test_real_ave_has_the_published_splits(shared):
 
 
 def test_real_llp_row_with_several_events(shared):
-    """Line 96: `Ishr8cHsJkc_180_190`, onsets 5,7,1,3,8,5,7, offsets 6,8,2,4,10,6,8, Speech,Speech,Dog,Dog,Dog,Speech,Speech."""
+    """Line 96: `Ishr8cHsJkc_180_190`, onsets 5,7,1,3,8,5,7, offsets 6,8,2,4,10,6,8,
+    Speech,Speech,Dog,Dog,Dog,Speech,Speech.
+    """
     annotations = llp.read(shared / "annotations", "audio")
     row = [clip.id for clip in annotations.clips].index("Ishr8cHsJkc_180_190")
     labels = segment_labels(annotations.clips[row : row + 1], 25, 10)[0]

@@ -24,7 +24,9 @@ def convolutions(widths: dict[int, int], channels: int) -> dict[str, torch.Tenso
     generator = torch.Generator().manual_seed(0)
     state = {}
     for number, width in widths.items():
-        state[f"features.{number}.weight"] = torch.randn(width, channels, 3, 3, generator=generator) * (2 / (9 * channels)) ** 0.5
+        state[f"features.{number}.weight"] = (
+            torch.randn(width, channels, 3, 3, generator=generator) * (2 / (9 * channels)) ** 0.5
+        )
         state[f"features.{number}.bias"] = 0.1 * torch.randn(width, generator=generator)
         channels = width
     return state
@@ -151,7 +153,11 @@ def test_a_wrong_file_of_weights_is_named(tmp_path, name):
     other, words = tmp_path / "other.pth", tmp_path / "words.pth"
     torch.save({"features.0.weight": torch.zeros(2, 2)}, other)
     words.write_text("not weights")
-    for path, said in ((other, "features.0.weight|features.0.bias"), (words, "torch saved"), (tmp_path / "none.pth", "no file of weights")):
+    for path, said in (
+        (other, "features.0.weight|features.0.bias"),
+        (words, "torch saved"),
+        (tmp_path / "none.pth", "no file of weights"),
+    ):
         with pytest.raises(InputError, match=said) as caught:
             load_backbone(modality, name, Options(weights=str(path), device="cpu"))
         assert str(path) in str(caught.value)
@@ -219,7 +225,10 @@ def test_vggish_input_equals_the_published_front_end(shared, dtype, tolerance):
 
 def test_vggish_post_processing_is_audiosets():
     generator = np.random.default_rng(0)
-    vectors, means = generator.standard_normal((128, 128)).astype(np.float32), generator.standard_normal((128, 1)).astype(np.float32)
+    vectors, means = (
+        generator.standard_normal((128, 128)).astype(np.float32),
+        generator.standard_normal((128, 1)).astype(np.float32),
+    )
     embedding = generator.uniform(0, 1, (5, 128)).astype(np.float32)
     module = Whitening()
     module.load_state_dict({"pca_eigen_vectors": torch.from_numpy(vectors), "pca_means": torch.from_numpy(means)})
@@ -232,7 +241,25 @@ def test_vggish_post_processing_is_audiosets():
 
 # --- text encoders -------------------------------------------------------------------------------
 
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "bark", "##ing", "##s", "loud", "##ly", "don", "'", "t", ",", "."]
+VOCABULARY = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "dog",
+    "bark",
+    "##ing",
+    "##s",
+    "loud",
+    "##ly",
+    "don",
+    "'",
+    "t",
+    ",",
+    ".",
+]
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +271,12 @@ def tiny_bert(tmp_path_factory):
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
     )
     BertModel(config).eval().save_pretrained(folder)
     return folder
@@ -283,7 +315,9 @@ def test_other_encoders_by_name(tiny_bert, tmp_path):
     from transformers import AutoTokenizer, T5Config, T5Model
 
     AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
-    T5Model(T5Config(vocab_size=len(VOCABULARY), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(tmp_path)
+    T5Model(
+        T5Config(vocab_size=len(VOCABULARY), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    ).save_pretrained(tmp_path)
     backbone = load_backbone("text", "bert", Options(model=str(tmp_path), device="cpu"))
     assert isinstance(backbone.network, TextNetwork)
     assert backbone.network(["a dog barking"])[0].shape == (3, 16)

@@ -117,7 +117,9 @@ def test_a_damaged_download_is_refused_and_fetched_anew(publish, server):
 def test_offline_the_error_says_what_to_fetch_and_where_to_put_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HDCID_HOME", str(tmp_path))
     monkeypatch.setitem(weights.PUBLISHED, "net", Published("http://127.0.0.1:9/net.pth", "sha256", "00"))
-    with pytest.raises(HdcidError, match=r"fetch http://127.0.0.1:9/net.pth and put it at .*weights/net.pth, .*--weights"):
+    with pytest.raises(
+        HdcidError, match=r"fetch http://127.0.0.1:9/net.pth and put it at .*weights/net.pth, .*--weights"
+    ):
         find_weights("net")
 
 

@@ -117,7 +117,9 @@ def test_turn_rebuilds_its_own_and_every_other_input_from_attention_over_prototy
     module = SelfCrossReconstruction({"audio": 5, "video": 2}, prototypes=7, dim=6)
     expected = 0.0
     for source in z:
-        attention = softmax(module.query(z[source]).detach().numpy() @ module.prototypes.detach().numpy().T / np.sqrt(6))
+        attention = softmax(
+            module.query(z[source]).detach().numpy() @ module.prototypes.detach().numpy().T / np.sqrt(6)
+        )
         expressed = torch.from_numpy(attention @ module.prototypes.detach().numpy())
         for name in targets:
             expected += ((module.decoder[name](expressed) - targets[name]) ** 2).mean().item()
@@ -145,7 +147,9 @@ def test_mst_shares_one_transformer_but_not_the_input_projections():
     general = model.layers[0].general
     assert general["audio"].transformer is general["video"].transformer is general["text"].transformer
     assert general["audio"].input is not general["video"].input
-    assert build("cpc").layers[0].general["audio"].transformer is not build("cpc").layers[0].general["video"].transformer
+    assert (
+        build("cpc").layers[0].general["audio"].transformer is not build("cpc").layers[0].general["video"].transformer
+    )
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])
@@ -153,7 +157,9 @@ def test_mst_shares_one_transformer_but_not_the_input_projections():
 def test_every_method_learns_in_every_layer_and_moves_the_shared_codebook(align, layers):
     model = build(align, layers)
     objective = Objective(ObjectiveConfig(align=align.split(",")), model)
-    trainer = Trainer(model, objective, TrainConfig(epochs=30, batch_size=6, warmup=0, lr=3e-3, precision="float64"), 1, "cpu")
+    trainer = Trainer(
+        model, objective, TrainConfig(epochs=30, batch_size=6, warmup=0, lr=3e-3, precision="float64"), 1, "cpu"
+    )
     batch, names = clips(), align.split(",")
     first = trainer.step(batch, 0)
     books = [layer.quantizer.codebook.clone() for layer in model.layers]

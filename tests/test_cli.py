@@ -96,14 +96,25 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_the_three_lines_of_the_manual_fail_politely_in_an_empty_folder(hdcid):
-    for line in (["extract", "--modality", "audio", "videos/"], ["pretrain", "--layers", "2"], ["cmg", "ave", "--train", "v", "--test", "a"]):
+    for line in (
+        ["extract", "--modality", "audio", "videos/"],
+        ["pretrain", "--layers", "2"],
+        ["cmg", "ave", "--train", "v", "--test", "a"],
+    ):
         done = hdcid(*line)
         assert done.returncode == 2, (line, done.stderr)
         assert done.stdout == "" and done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path):
-    record = {"schema": "hdcid.result/1", "task": "ave", "train": "v", "test": "a", "direction": "v->a", "metric": "precision"}
+    record = {
+        "schema": "hdcid.result/1",
+        "task": "ave",
+        "train": "v",
+        "test": "a",
+        "direction": "v->a",
+        "metric": "precision",
+    }
     record |= {"value": 1.0, "n": 1, "protocol": "heldout", "method": "cpc", "seed": 0, "versions": {}}
     lines = [json.dumps({**record, "seed": seed, "task": f"task{seed}"}) for seed in range(3000)]
     (tmp_path / "many.jsonl").write_text("\n".join(lines) + "\n")
@@ -119,7 +130,11 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path):
 
 
 def test_modules_do_not_grow_beyond_one_idea():
-    long = {str(path): lines for path in (REPOSITORY / "hdcid_cli").rglob("*.py") if (lines := len(path.read_text().splitlines())) > 430}
+    long = {
+        str(path): lines
+        for path in (REPOSITORY / "hdcid_cli").rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 430
+    }
     assert not long
 
 
@@ -127,6 +142,10 @@ def test_core_imports_nobody_and_nothing_below_imports_commands():
     for path in (REPOSITORY / "hdcid_cli").rglob("*.py"):
         text, part = path.read_text(), path.relative_to(REPOSITORY / "hdcid_cli").parts[0]
         if part == "core":
-            assert not [line for line in text.splitlines() if "import" in line and "hdcid_cli." in line and "hdcid_cli.core" not in line], path
+            assert not [
+                line
+                for line in text.splitlines()
+                if "import" in line and "hdcid_cli." in line and "hdcid_cli.core" not in line
+            ], path
         if part not in ("commands", "main.py", "__main__.py"):
             assert "hdcid_cli.commands" not in text or part == "main.py", path

@@ -34,7 +34,15 @@ def world(clips=60, steps=5, width=8, seed=0, noise=0.6):
 
     def codes(modality):
         values = (looks[shown] + noise * random.normal(size=(clips, steps, width))).astype(np.float32)
-        return Inputs(f"{modality}.h5", modality, [clip.id for clip in made], np.full(clips, steps), 1.0, values.shape[1:], values.__getitem__)
+        return Inputs(
+            f"{modality}.h5",
+            modality,
+            [clip.id for clip in made],
+            np.full(clips, steps),
+            1.0,
+            values.shape[1:],
+            values.__getitem__,
+        )
 
     return Annotations(Path("world.csv"), CLASSES, made), codes("video"), codes("audio")
 
@@ -42,7 +50,17 @@ def world(clips=60, steps=5, width=8, seed=0, noise=0.6):
 def run(task, annotations, train, test, seed=3, target=None, warn=None, **settings):
     """One probe's outcome and its scores: (outcome, {metric: score})."""
     settings = cmg.Settings(**settings)
-    [found] = cmg.evaluate(cmg.TASKS[task][0], settings, annotations, target or annotations, train, test, [seed], "cpu", warn or (lambda _: None))
+    [found] = cmg.evaluate(
+        cmg.TASKS[task][0],
+        settings,
+        annotations,
+        target or annotations,
+        train,
+        test,
+        [seed],
+        "cpu",
+        warn or (lambda _: None),
+    )
     return found, {score.name: score for score in found.scores}
 
 
@@ -79,7 +97,9 @@ def gradients_of(weights, inputs, labels, classify):
     else:
         segments = logits.shape[0] * logits.shape[1]
         weighted = labels * np.exp(-weights["alpha"])
-        error = (1 / (1 + np.exp(-logits)) - labels) / logits.size + (softmax * weighted.sum(-1, keepdims=True) - weighted) / segments
+        error = (1 / (1 + np.exp(-logits)) - labels) / logits.size + (
+            softmax * weighted.sum(-1, keepdims=True) - weighted
+        ) / segments
         found["alpha"] = (weighted * np.log(softmax)).sum((0, 1)) / segments
     flat = error.reshape(-1, error.shape[-1])
     found["event.weight"], found["event.bias"] = flat.T @ pooled.reshape(-1, pooled.shape[-1]), flat.sum(0)
@@ -91,11 +111,16 @@ def gradients_of(weights, inputs, labels, classify):
     flat = back.reshape(-1, back.shape[-1])
     found["linear.weight"], found["linear.bias"] = flat.T @ inputs.reshape(-1, inputs.shape[-1]), flat.sum(0)
     norm = np.sqrt(sum((gradient**2).sum() for name, gradient in found.items() if name != "alpha"))
-    return {name: gradient if name == "alpha" else gradient * min(1, 0.5 / (norm + 1e-6)) for name, gradient in found.items()}
+    return {
+        name: gradient if name == "alpha" else gradient * min(1, 0.5 / (norm + 1e-6))
+        for name, gradient in found.items()
+    }
 
 
 def released_score(logits, labels, classify, batch=80):
-    """As the released loops over batches: accuracy of clips, or precision of sigmoid > 0.5, weighted by the batch's size."""
+    """As the released loops over batches: accuracy of clips, or precision of sigmoid > 0.5, weighted by the batch's
+    size.
+    """
     total = 0.0
     for start in range(0, len(logits), batch):
         part, truth = logits[start : start + batch], labels[start : start + batch]
@@ -124,13 +149,21 @@ def test_published_protocol_equals_a_plain_numpy_version(task):
                 labels[row, int(event.onset) : int(event.offset), event.label] = 1
         labels[..., -1] = 1 - labels[..., :-1].max(-1)
     probe, loss = new_probe(cmg.TASKS[task][0].kind, 8, 8, 3, seed)
-    weights = {name: value.detach().double().numpy().copy() for name, value in [*probe.named_parameters(), *loss.named_parameters()]}
+    weights = {
+        name: value.detach().double().numpy().copy()
+        for name, value in [*probe.named_parameters(), *loss.named_parameters()]
+    }
     shuffle, state, best = torch.Generator().manual_seed(seed), {}, -1.0
     learned, tested = video.read(rows).astype(float), audio.read(rows).astype(float)
     for epoch in range(1, epochs + 1):
         for batch in torch.randperm(len(rows), generator=shuffle).split(80):
             batch = batch.numpy()
-            adam(weights, gradients_of(weights, learned[batch], labels[batch], classify), state, 4e-4 if epoch <= 10 else 2e-4)
+            adam(
+                weights,
+                gradients_of(weights, learned[batch], labels[batch], classify),
+                state,
+                4e-4 if epoch <= 10 else 2e-4,
+            )
         value = released_score(decode(weights, tested, classify)[0], labels, classify)
         best = max(best, value)
     assert scores[headline(task)].value == pytest.approx(best, abs=0.02)
@@ -141,7 +174,9 @@ def test_published_protocol_equals_a_plain_numpy_version(task):
 
 
 def test_held_out_protocol_looks_at_test_labels_only_to_score():
-    """Permuting the labels of the test clips changes the score and nothing else; those of validation change the choice."""
+    """Permuting the labels of the test clips changes the score and nothing else; those of validation change
+    the choice.
+    """
     annotations, video, audio = world(clips=120)
 
     def permuted(split):
@@ -154,7 +189,10 @@ def test_held_out_protocol_looks_at_test_labels_only_to_score():
         return Annotations(annotations.source, CLASSES, clips)
 
     for task in ("ave", "avvp"):
-        straight, test_permuted, val_permuted = (run(task, given, video, audio, epochs=20, lr=0.01) for given in (annotations, permuted("test"), permuted("val")))
+        straight, test_permuted, val_permuted = (
+            run(task, given, video, audio, epochs=20, lr=0.01)
+            for given in (annotations, permuted("test"), permuted("val"))
+        )
         assert straight[0].epoch == test_permuted[0].epoch
         np.testing.assert_array_equal(straight[0].logits, test_permuted[0].logits)
         assert straight[1][headline(task)].value > test_permuted[1][headline(task)].value + 10
@@ -174,7 +212,9 @@ def test_held_out_probe_generalises_across_modalities_and_chance_does_not():
 
 def test_repeating_a_run_gives_the_same_numbers():
     annotations, video, audio = world()
-    one, other, different = (run("avvp", annotations, video, audio, epochs=4, seed=seed)[0].logits for seed in (3, 3, 4))
+    one, other, different = (
+        run("avvp", annotations, video, audio, epochs=4, seed=seed)[0].logits for seed in (3, 3, 4)
+    )
     assert np.array_equal(one, other) and not np.array_equal(one, different)
 
 
@@ -183,15 +223,21 @@ def test_segments_past_the_end_of_a_clip_count_only_as_published():
     audio.length = np.full(60, 2)
     for clip in annotations.clips:
         clip.events = [Event(clip.label, 0.0, 2.0)]  # background begins where the clips end
-    assert run("avvp", annotations, video, audio, epochs=2)[0].chances["accuracy"] < 60  # the best blind answer is one class
-    assert run("avvp", annotations, video, audio, epochs=2, protocol="published")[0].chances["accuracy"] == pytest.approx(60)
+    assert (
+        run("avvp", annotations, video, audio, epochs=2)[0].chances["accuracy"] < 60
+    )  # the best blind answer is one class
+    assert run("avvp", annotations, video, audio, epochs=2, protocol="published")[0].chances[
+        "accuracy"
+    ] == pytest.approx(60)
 
 
 def test_parsing_scores_answer_both_modalities_of_the_same_clips():
     annotations, video, audio = world(clips=80)
     task, settings = cmg.TASKS["avvp"][0], cmg.Settings(epochs=10, lr=0.01)
     [found] = cmg.evaluate(task, settings, annotations, annotations, video, audio, [0], "cpu", print)
-    scores, clips = parsing(task, settings, found, {"video": annotations, "audio": annotations}, {"video": video, "audio": audio})
+    scores, clips = parsing(
+        task, settings, found, {"video": annotations, "audio": annotations}, {"video": video, "audio": audio}
+    )
     by_name = {score.name: score.value for score in scores}
     assert clips == 20 and len(scores) == 10
     of_tested = {score.name: score.value for score in found.scores}
@@ -210,7 +256,9 @@ def split_ids(source, target, protocol="heldout", task="ave"):
 
 def listed(**splits):
     clips = [Clip(name, split, 0) for split, names in splits.items() for name in names.split()]
-    return Annotations(Path("x.csv"), CLASSES, [Clip(clip.id, None if clip.split == "none" else clip.split, 0) for clip in clips])
+    return Annotations(
+        Path("x.csv"), CLASSES, [Clip(clip.id, None if clip.split == "none" else clip.split, 0) for clip in clips]
+    )
 
 
 def test_a_recording_that_is_tested_on_is_never_learned_on():
@@ -220,7 +268,11 @@ def test_a_recording_that_is_tested_on_is_never_learned_on():
 
 def test_without_validation_clips_a_fifth_is_set_aside():
     names = " ".join(f"n{i}" for i in range(20))
-    for source in (listed(train=names, test="t"), listed(val=names, test="t"), listed(none=names)):  # LLP has val and test alone
+    for source in (
+        listed(train=names, test="t"),
+        listed(val=names, test="t"),
+        listed(none=names),
+    ):  # LLP has val and test alone
         fit, choose, test = split_ids(source, listed(test="t"))
         assert (len(fit), len(choose), test) == (16, 4, {"t"}) and not fit & choose
 
@@ -250,7 +302,9 @@ def test_clips_without_features_are_named_and_left_out():
     assert told == ["video.h5 has no features of 1 annotated clips, which are left out: nowhere."]
     assert len(found.fit) == 30
     video.ids = [f"other{row}" for row in range(60)]
-    with pytest.raises(InputError, match=r"video.h5 has none of the 31 clips that ave needs \(such as nowhere, clip0, clip1\)"):
+    with pytest.raises(
+        InputError, match=r"video.h5 has none of the 31 clips that ave needs \(such as nowhere, clip0, clip1\)"
+    ):
         run("ave", annotations, video, audio)
 
 
@@ -259,7 +313,12 @@ def test_llp_names_find_features_named_by_video_or_by_window():
     video.ids = ["x_0_10", "x_10_20", "y", "z_0_10", *map(str, range(56))]
     clips = [Clip(name) for name in ("x_10_20", "y_5_15", "z_0_100", "x_20_30", "z")]
     found, rows, missing = video.match(clips, CLASSES)
-    assert [(clip.id, row) for clip, row in zip(found, rows)] == [("x_10_20", 1), ("y_5_15", 2), ("z_0_100", 3), ("z", 3)]
+    assert [(clip.id, row) for clip, row in zip(found, rows)] == [
+        ("x_10_20", 1),
+        ("y_5_15", 2),
+        ("z_0_100", 3),
+        ("z", 3),
+    ]
     assert missing == ["x_20_30"]  # two windows of x: which one is meant cannot be told
 
 
@@ -293,14 +352,31 @@ def workplace(tmp_path):
     (tmp_path / "data" / "ave" / "Annotations.txt").write_text("".join(lines))
     for name in ("AVVP_eval_audio.csv", "AVVP_eval_visual.csv"):
         (tmp_path / "data" / "avvp" / name).write_text("\n".join(rows) + "\n")
-    (tmp_path / "data" / "avvp" / "split.csv").write_text("\n".join(["category,video_id,split"] + [",".join((r.split(",")[2], *r.split(",")[:2])) for r in table[1:]]))
+    (tmp_path / "data" / "avvp" / "split.csv").write_text(
+        "\n".join(["category,video_id,split"] + [",".join((r.split(",")[2], *r.split(",")[:2])) for r in table[1:]])
+    )
     (tmp_path / "mine.csv").write_text("\n".join(table) + "\n")
     return tmp_path
 
 
 def test_command_from_features_to_report(hdcid, workplace):
     assert hdcid("pretrain", "--epochs", "1", "--dim", "16", "--codebook", "12").returncode == 0
-    done = hdcid("cmg", "avvp", "--train", "v", "--test", "a", "--toc", "8/5", "--seeds", "2", "--epochs", "3", "--timelines", "t.jsonl")
+    done = hdcid(
+        "cmg",
+        "avvp",
+        "--train",
+        "v",
+        "--test",
+        "a",
+        "--toc",
+        "8/5",
+        "--seeds",
+        "2",
+        "--epochs",
+        "3",
+        "--timelines",
+        "t.jsonl",
+    )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [found[0][name] for name in ("task", "direction", "metric", "protocol", "toc", "layers", "n", "method")] == [
@@ -314,7 +390,9 @@ def test_command_from_features_to_report(hdcid, workplace):
     assert table.returncode == 0 and "accuracy" in table.stdout
 
     places = {"features": workplace / "features", "checkpoints": workplace / "checkpoints"}
-    first = next(run_task("ave", "audio", "video", workplace / "data", **places, layers_used=1, per_class=True, epochs=1))
+    first = next(
+        run_task("ave", "audio", "video", workplace / "data", **places, layers_used=1, per_class=True, epochs=1)
+    )
     assert set(first["per_class"]) <= {f"class{number}" for number in range(4)}
     assert (first["layers_used"], first["toc"]) == (1, "none")
     with pytest.raises(InputError, match="--layers-used 3 cannot be read"):
@@ -323,14 +401,26 @@ def test_command_from_features_to_report(hdcid, workplace):
 
 def test_seeds_are_one_row_of_a_table():
     def record(value, **fields):
-        return result(task="ave", train="v", test="a", metric="precision", value=value, n=9, protocol="heldout", method="cpc", **fields)
+        return result(
+            task="ave",
+            train="v",
+            test="a",
+            metric="precision",
+            value=value,
+            n=9,
+            protocol="heldout",
+            method="cpc",
+            **fields,
+        )
 
     rows = table([record(50.0, seed=0), record(60.0, seed=0, toc="128"), record(52.0, seed=1)]).splitlines()[2:]
     assert [("51.0 ± 1.4" in row, "60.0" in row) for row in rows] == [(True, False), (False, True)]
 
 
 def test_own_table_and_supervised_ceiling(workplace):
-    found = next(run_task("classify", "audio", "audio", workplace / "mine.csv", workplace / "features", supervised=True))
+    found = next(
+        run_task("classify", "audio", "audio", workplace / "mine.csv", workplace / "features", supervised=True)
+    )
     assert found["method"] == "supervised" and found["checkpoint"] is None
     assert found["value"] > found["chance"] + 15
 
@@ -359,10 +449,16 @@ def test_strict_makes_an_oddity_an_error(workplace, capsys):
     (workplace / "data" / "ave" / "trainSet.txt").open("a").write("class0&gone&good&5&5\n")
 
     def probe(**more):
-        return next(run_task("ave", "audio", "audio", workplace / "data", workplace / "features", supervised=True, epochs=1, **more))
+        return next(
+            run_task(
+                "ave", "audio", "audio", workplace / "data", workplace / "features", supervised=True, epochs=1, **more
+            )
+        )
 
     assert probe()["n_fit"] == 24
     told = capsys.readouterr().err
-    assert "line 49: the interval of class0 is empty (at 5 s)" in told and "has no features of 1 annotated clips" in told
+    assert (
+        "line 49: the interval of class0 is empty (at 5 s)" in told and "has no features of 1 annotated clips" in told
+    )
     with pytest.raises(InputError, match="line 49"):
         probe(strict=True)

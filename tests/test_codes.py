@@ -64,12 +64,17 @@ def test_command_counts_codes_and_looks_into_a_clip(hdcid, tmp_path):
     with open(tmp_path / "mine.csv", "w") as file:
         file.write("id,split,label,onset,offset\n")
         for number, (name, row) in enumerate(zip(ids, events)):
-            file.writelines(f"{name},{'train' if number < 20 else 'test'},class{label},{second},{second + 1}\n" for second, label in enumerate(row))
+            file.writelines(
+                f"{name},{'train' if number < 20 else 'test'},class{label},{second},{second + 1}\n"
+                for second, label in enumerate(row)
+            )
     assert hdcid("pretrain", "--epochs", "2", "--dim", "16", "--codebook", "12").returncode == 0
     done = hdcid("codes", "localise", "--data", "mine.csv", "-o", "codes.csv")
     assert done.returncode == 0, done.stderr
     found = {(record["direction"], record["metric"]): record for record in map(json.loads, done.stdout.splitlines())}
-    assert set(metric for _, metric in found) == {f"layer {layer} {name}" for layer in (1, 2) for name in ("purity", "nmi", "used", "shared")}
+    assert set(metric for _, metric in found) == {
+        f"layer {layer} {name}" for layer in (1, 2) for name in ("purity", "nmi", "used", "shared")
+    }
     record = found["v->v", "layer 1 purity"]
     assert record["n"] == 20 and record["value"] >= record["chance"] > 100 / 5
     with open(tmp_path / "codes.csv", newline="") as file:

@@ -40,7 +40,9 @@ def test_zipped_pickles_of_every_protocol(tmp_path, protocol, dtype):
         assert (file.backbone, file.weights) == ("vggish", "published")
         found = file.read(range(3))
         assert np.array_equal(found[0], clips["a_0_10"].astype(np.float32))
-        assert np.array_equal(found[1], np.concatenate([clips["b_5_15"], clips["b_5_15"][-1:].repeat(3, 0)]).astype(np.float32))
+        assert np.array_equal(
+            found[1], np.concatenate([clips["b_5_15"], clips["b_5_15"][-1:].repeat(3, 0)]).astype(np.float32)
+        )
         assert np.array_equal(found[2], clips["c"][:10].astype(np.float32))
 
 
@@ -50,7 +52,9 @@ def test_pickles_of_numpy_1_and_2_by_python_2_and_3(tmp_path, module):
     array = np.arange(250, 262, dtype="<f8").reshape(3, 4)
     data = b"".join(b"\\x%02x" % byte for byte in array.tobytes())
     content = (
-        b"c" + module + b"\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I3\nI4\ntcnumpy\ndtype\n(S'f8'\nI0\nI1\ntR"
+        b"c"
+        + module
+        + b"\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I3\nI4\ntcnumpy\ndtype\n(S'f8'\nI0\nI1\ntR"
         b"(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\nS'" + data + b"'\ntb."
     )
     zipped(tmp_path / "a.zip", content)
@@ -141,7 +145,9 @@ def ave(tmp_path):
 @pytest.mark.parametrize("names", ["Annotations.txt", "bare.txt", "ids.txt"])
 def test_aves_file_takes_its_names_from_the_annotation(ave, names):
     folder, features = ave
-    assert run("--modality", "a", "--annotations", folder / names, "-o", folder / "a.h5", folder / "audio_feature.h5") == 0
+    assert (
+        run("--modality", "a", "--annotations", folder / names, "-o", folder / "a.h5", folder / "audio_feature.h5") == 0
+    )
     with FeatureFile([folder / "a.h5"]) as file:
         assert file.ids == ["x1", "x2", "x3"]
         assert np.array_equal(file.read(range(3)), features[:3].astype(np.float32))
@@ -151,7 +157,10 @@ def test_a_video_with_two_different_rows_is_named(ave, capsys):
     folder, _ = ave
     with h5py.File(folder / "audio_feature.h5", "r+") as file:
         file["avadataset"][3] = 1
-    assert run("--modality", "a", "--annotations", folder / "ids.txt", "-o", folder / "a.h5", folder / "audio_feature.h5") == 3
+    assert (
+        run("--modality", "a", "--annotations", folder / "ids.txt", "-o", folder / "a.h5", folder / "audio_feature.h5")
+        == 3
+    )
     assert "different features for x1 in rows 0, 3" in capsys.readouterr().err
 
 

@@ -18,13 +18,23 @@ KINDS = [("hdcid_avt", "avt", 2), ("dcid_avt", "avt", 1), ("dcid_av", "av", 1)]
 
 
 def part(arrays, name, prefix=""):
-    return {prefix + key.partition("/")[2]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(name + "/")}
+    return {
+        prefix + key.partition("/")[2]: torch.from_numpy(arrays[key])
+        for key in arrays.files
+        if key.startswith(name + "/")
+    }
 
 
 def publish(folder, kind, path, prefix="", drop=()):
     """A file of the published layout, with the reference vectors' weights."""
     arrays = np.load(folder / f"{kind}.npz")
-    parts = {"Encoder_parameters": part(arrays, "encoder", prefix), "CPC_parameters": {}, "optimizer": {"state": {}}, "epoch": 4, "total_step": 2500}
+    parts = {
+        "Encoder_parameters": part(arrays, "encoder", prefix),
+        "CPC_parameters": {},
+        "optimizer": {"state": {}},
+        "epoch": 4,
+        "total_step": 2500,
+    }
     if decoder := part(arrays, "decoder", prefix):
         parts["Decoder_parameters"] = decoder
     if "text" in kind or kind.endswith("t"):
@@ -68,7 +78,11 @@ def test_the_configuration_says_where_it_comes_from(folder, tmp_path):
     convert_checkpoint(publish(folder, "hdcid_avt", tmp_path / "published.pt"), tmp_path / "ours")
     config = yaml.safe_load((tmp_path / "ours" / "config.yaml").read_text())
     assert config["converted"]["from"] == "published.pt" and config["converted"]["total_step"] == 2500
-    assert config["features"] == {"audio": {"backbone": "vggish"}, "video": {"backbone": "vgg19"}, "text": {"backbone": "bert"}}
+    assert config["features"] == {
+        "audio": {"backbone": "vggish"},
+        "video": {"backbone": "vgg19"},
+        "text": {"backbone": "bert"},
+    }
     assert config["objective"]["align"] == ["cpc"] and config["train"]["precision"] == "float64"
     assert os.readlink(tmp_path / "latest") == "ours"
 
@@ -82,7 +96,13 @@ def test_a_converted_checkpoint_serves_the_commands(folder, tmp_path, hdcid):
     for name, backbone in (("audio", "vggish"), ("video", "vgg19")):
         x = arrays[f"in/{name}"]
         attributes = {"modality": name, "backbone": backbone, "weights": "made", "segment_seconds": 1.0}
-        with FeatureWriter(tmp_path / "features" / f"{name}.h5", [f"clip{i}" for i in range(len(x))], x.shape[1:], attributes, dtype="float32") as writer:
+        with FeatureWriter(
+            tmp_path / "features" / f"{name}.h5",
+            [f"clip{i}" for i in range(len(x))],
+            x.shape[1:],
+            attributes,
+            dtype="float32",
+        ) as writer:
             for i, clip in enumerate(x):
                 writer.write(f"clip{i}", clip, len(clip))
             writer.finish()
@@ -102,7 +122,10 @@ def test_a_converted_checkpoint_serves_the_commands(folder, tmp_path, hdcid):
         (lambda parts: parts["Encoder_parameters"].pop("Cross_quantizer.embedding"), "no Cross_quantizer"),
         (lambda parts: parts["Encoder_parameters"].pop("audio_self_att_2.affine_matrix.bias"), "not a complete"),
         (lambda parts: parts["Encoder_parameters"].update(surprise=torch.zeros(1)), "'surprise'"),
-        (lambda parts: parts["Encoder_parameters"].update({"audio_self_att.affine_matrix.bias": torch.zeros(3)}), "does not fit together"),
+        (
+            lambda parts: parts["Encoder_parameters"].update({"audio_self_att.affine_matrix.bias": torch.zeros(3)}),
+            "does not fit together",
+        ),
     ],
 )
 def test_what_is_no_published_checkpoint_is_refused_in_a_sentence(folder, tmp_path, damage, reason):

@@ -44,7 +44,9 @@ def test_gradients_lie_in_memory_as_the_weights_do():
         assert module.weight.grad.is_contiguous()
 
 
-@pytest.mark.parametrize("module", [Conv3x3(6, 5), Conv3x3(6, 5, padding=1), ConvTranspose3x3(6, 5)], ids=["3x3", "padded", "transposed"])
+@pytest.mark.parametrize(
+    "module", [Conv3x3(6, 5), Conv3x3(6, 5, padding=1), ConvTranspose3x3(6, 5)], ids=["3x3", "padded", "transposed"]
+)
 def test_a_gpu_convolves_to_the_same_values(module):
     x = torch.randn(4, 5, 5, 6)
     torch.testing.assert_close(module.convolve(x), module(x))

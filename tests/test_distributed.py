@@ -10,7 +10,26 @@ from safetensors.numpy import load_file
 from worlds import write_features
 
 # 20 steps; layer 2 joins at the tenth; codes are revived; every loss compares clips of the global batch.
-SETTINGS = ["--epochs", "10", "--warmup", "5", "--batch-size", "12", "--dim", "16", "--codebook", "12", "--idle", "3", "--precision", "float64", "--dropout", "0", "--split", "none"]
+SETTINGS = [
+    "--epochs",
+    "10",
+    "--warmup",
+    "5",
+    "--batch-size",
+    "12",
+    "--dim",
+    "16",
+    "--codebook",
+    "12",
+    "--idle",
+    "3",
+    "--precision",
+    "float64",
+    "--dropout",
+    "0",
+    "--split",
+    "none",
+]
 
 
 def pretrain(folder, output, number, *options):

@@ -18,7 +18,10 @@ def test_encoded_files_hold_codes_and_their_vectors(hdcid, tmp_path):
     done = hdcid("encode", "--toc", "5")
     assert done.returncode == 0, done.stderr
     written = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(record["modality"], record["clips"], record["shape"]) for record in written] == [("audio", 12, [6, 10]), ("video", 12, [6, 10])]
+    assert [(record["modality"], record["clips"], record["shape"]) for record in written] == [
+        ("audio", 12, [6, 10]),
+        ("video", 12, [6, 10]),
+    ]
 
     checkpoint = open_checkpoint(None, tmp_path / "checkpoints")
     with FeatureFile([tmp_path / "features" / "audio.h5"]) as features:

@@ -52,7 +52,9 @@ def read(path) -> dict[str, np.ndarray]:
 
 def test_a_folder_becomes_rows_named_by_its_files(videos, tmp_path):
     path = tmp_path / "video.h5"
-    assert run("--modality", "v", "--backbone", "hog", "--seconds", 3, "--fps", 4, "-o", path, "--workers", 0, videos) == 0
+    assert (
+        run("--modality", "v", "--backbone", "hog", "--seconds", 3, "--fps", 4, "-o", path, "--workers", 0, videos) == 0
+    )
     with FeatureFile([path]) as file:
         assert file.ids == ["a", "c", "b"]  # by path: more/b.mp4 comes last
         assert file.length.tolist() == [2, 3, 2]
@@ -61,7 +63,9 @@ def test_a_folder_becomes_rows_named_by_its_files(videos, tmp_path):
             place = videos / ("more" if name == "b" else ".") / f"{name}.mp4"
             expected = np.stack([hog(frames) for frames in video_seconds(place, 3, 4, 56)])
             assert np.allclose(features[: len(expected)], expected, atol=2e-3)
-            assert (features[len(expected) :] == features[len(expected) - 1]).all()  # a short clip repeats its last second
+            assert (
+                features[len(expected) :] == features[len(expected) - 1]
+            ).all()  # a short clip repeats its last second
 
 
 def test_worker_processes_change_nothing(videos, tmp_path):
@@ -142,7 +146,11 @@ def test_lists_and_globs_and_files_name_clips(videos, tmp_path):
         ({"l.csv": "id,start\nx,3\n"}, ["l.csv"], "l.csv, line 2 has no path"),
         ({"l.csv": "path,start\nx.mp4,soon\n"}, ["l.csv"], "l.csv, line 2: the start 'soon' is not a number"),
         ({"l.csv": "path,start\nx.mp4,-1\n"}, ["l.csv"], "line 2: the start '-1' is not"),
-        ({"l.csv": "id,path,start\nx,v.mp4,0\nx,v.mp4,10\n"}, ["l.csv"], "v.mp4 and v.mp4 at 10 s would both be clip 'x'"),
+        (
+            {"l.csv": "id,path,start\nx,v.mp4,0\nx,v.mp4,10\n"},
+            ["l.csv"],
+            "v.mp4 and v.mp4 at 10 s would both be clip 'x'",
+        ),
         ({"l.csv": ""}, ["l.csv"], "names no clip"),
     ],
 )
@@ -196,7 +204,19 @@ def test_skipped_clips_are_named_with_status_3_and_tried_again_next_time(videos,
 
 def test_on_error_fail_stops_at_the_first(videos, tmp_path, hdcid):
     (tmp_path / "b.mp4").write_text("these are words")
-    done = hdcid("extract", "--modality", "v", "--backbone", "hog", "--on-error", "fail", "--workers", 0, videos / "a.mp4", "b.mp4")
+    done = hdcid(
+        "extract",
+        "--modality",
+        "v",
+        "--backbone",
+        "hog",
+        "--on-error",
+        "fail",
+        "--workers",
+        0,
+        videos / "a.mp4",
+        "b.mp4",
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: Clip 'b': b.mp4 cannot be opened")
     assert not (tmp_path / "features/video.h5").exists()
@@ -206,7 +226,9 @@ def test_if_nothing_can_be_read_nothing_is_written(tmp_path, hdcid):
     (tmp_path / "a.mp4").write_text("these are words")
     done = hdcid("extract", "--modality", "v", "--backbone", "hog", "a.mp4")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "error: None of the 1 clips could be read, so features/video.h5 is not written."
+    assert (
+        done.stderr.splitlines()[-1] == "error: None of the 1 clips could be read, so features/video.h5 is not written."
+    )
     assert list((tmp_path / "features").iterdir()) == []
 
 
@@ -275,7 +297,21 @@ def many(videos, tmp_path_factory):
 
 
 def start(list_file, path):
-    command = [sys.executable, "-m", "hdcid_cli", "extract", "--modality", "video", "--backbone", "hog", "--workers", "2", "-o", path, list_file]
+    command = [
+        sys.executable,
+        "-m",
+        "hdcid_cli",
+        "extract",
+        "--modality",
+        "video",
+        "--backbone",
+        "hog",
+        "--workers",
+        "2",
+        "-o",
+        path,
+        list_file,
+    ]
     return subprocess.Popen(
         [*map(str, command)],
         stderr=subprocess.PIPE,
@@ -344,7 +380,10 @@ def test_video_features_at_another_rate_are_not_mixed_in(videos, tmp_path):
     assert load_backbone("video", "hog", Options(fps=8)).name == "hog@8fps"
 
 
-@pytest.mark.parametrize("name", ["hdcid_cli.media.video", "hdcid_cli.backbones.vggish_input", "hdcid_cli.backbones.hog", "hdcid_cli.media.workers"])
+@pytest.mark.parametrize(
+    "name",
+    ["hdcid_cli.media.video", "hdcid_cli.backbones.vggish_input", "hdcid_cli.backbones.hog", "hdcid_cli.media.workers"],
+)
 def test_decoding_processes_import_no_torch(name):
     code = f"import sys, {name}; sys.exit('torch' in sys.modules or 'h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -22,7 +22,9 @@ SHAPE = (3, 4)
 def rows(names, seed=0) -> dict[str, tuple[np.ndarray, int]]:
     """Random features and lengths by clip name."""
     generator = np.random.default_rng(seed)
-    return {name: (generator.standard_normal(SHAPE).astype(np.float32), int(generator.integers(1, 4))) for name in names}
+    return {
+        name: (generator.standard_normal(SHAPE).astype(np.float32), int(generator.integers(1, 4))) for name in names
+    }
 
 
 def write(path, clips, order=None, finish=True, **options):
@@ -43,7 +45,12 @@ def check(path, clips):
 
 
 @settings(max_examples=25, deadline=None)
-@given(names=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True), seed=st.integers(0, 99))
+@given(
+    names=st.lists(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True
+    ),
+    seed=st.integers(0, 99),
+)
 def test_what_is_written_in_any_order_and_in_several_runs_is_read(tmp_path_factory, names, seed):
     path = tmp_path_factory.mktemp("features") / "audio.h5"
     clips = rows(names, seed)
@@ -173,8 +180,17 @@ def test_a_file_that_was_cut_off_is_not_believed(tmp_path, kept):
         (lambda file: file["length"].__setitem__(0, 99), "between 0 and 3"),
         (lambda file: (file.__delitem__("ids"), file.__setitem__("ids", ["a"])), "different numbers of rows"),
         (lambda file: (file.__delitem__("ids"), file.__setitem__("ids", [1, 2])), "not text"),
-        (lambda file: (file.__delitem__("features"), file.__setitem__("features", np.zeros((2, 3, 4), int))), "not floats"),
-        (lambda file: (file.__delitem__("features"), file.create_dataset("features", (2, 1 << 30, 4), "f4", chunks=True)), "over the limit"),
+        (
+            lambda file: (file.__delitem__("features"), file.__setitem__("features", np.zeros((2, 3, 4), int))),
+            "not floats",
+        ),
+        (
+            lambda file: (
+                file.__delitem__("features"),
+                file.create_dataset("features", (2, 1 << 30, 4), "f4", chunks=True),
+            ),
+            "over the limit",
+        ),
     ],
 )
 def test_a_file_that_is_not_sound_is_refused_with_the_reason(tmp_path, change, said):
@@ -260,7 +276,9 @@ def test_kill_9_loses_at_most_the_row_in_progress(tmp_path):
     generator = np.random.default_rng(0)
     pending = []
     for attempt in range(30):
-        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(FOREVER), path], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(FOREVER), path], stdout=subprocess.PIPE, text=True
+        )
         pending.append(int(process.stdout.readline()))
         if attempt < 4:
             try:

@@ -26,7 +26,9 @@ def test_lstm_counts_every_matrix_at_every_step(dtype):
     with torch.no_grad():
         assert count(lambda: lstm(x)) == forward
     x.requires_grad_()
-    assert count(lambda: lstm(x)[0].sum().backward()) == pytest.approx(3 * forward, rel=0.15)  # nothing flows into the first state
+    assert count(lambda: lstm(x)[0].sum().backward()) == pytest.approx(
+        3 * forward, rel=0.15
+    )  # nothing flows into the first state
 
 
 def test_measuring_the_machine_leaves_the_random_state_alone():

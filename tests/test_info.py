@@ -34,10 +34,18 @@ def test_a_sound_file_is_described(tmp_path, capsys, values):
     write(tmp_path / "audio.h5", values)
     status, [record], _ = run(capsys, tmp_path / "audio.h5")
     assert status == 0
-    assert record["schema"] == "hdcid.info/1" and record["kind"] == "features" and record["sound"] and record["finished"]
+    assert (
+        record["schema"] == "hdcid.info/1" and record["kind"] == "features" and record["sound"] and record["finished"]
+    )
     assert (record["clips"], record["failed"], record["shape"], record["length"]) == (3, 1, [5, 4], [3, 5])
     valid = np.concatenate([values[0], values[1, :3], values[2]])
-    for name, expected in (("mean", valid.mean()), ("std", valid.std()), ("min", 0), ("max", valid.max()), ("zeros", (valid == 0).mean())):
+    for name, expected in (
+        ("mean", valid.mean()),
+        ("std", valid.std()),
+        ("min", 0),
+        ("max", valid.max()),
+        ("zeros", (valid == 0).mean()),
+    ):
         assert record[name] == pytest.approx(expected, rel=1e-5)
 
 

@@ -53,7 +53,9 @@ def test_cmcm_is_the_formula():
     p = {name: np.exp(log_softmax(-d.numpy(), -1)).mean(axis=1) for name, d in distances.items()}
     expected = 0.0
     for m, n in combinations(NAMES, 2):
-        similarity = np.array([[p[m][i] @ np.log(p[n][j]) + p[n][i] @ np.log(p[m][j]) for j in range(5)] for i in range(5)])
+        similarity = np.array(
+            [[p[m][i] @ np.log(p[n][j]) + p[n][i] @ np.log(p[m][j]) for j in range(5)] for i in range(5)]
+        )
         expected += 0.5 * -np.diag(log_softmax(similarity, 1)).mean()
     assert ours == pytest.approx(expected, rel=1e-9)
 
@@ -241,5 +243,7 @@ def test_nearest_code_is_the_one_of_least_distance():
 def test_alignment_losses_do_not_depend_on_the_order_of_clips():
     z = randoms(4, 5, 6, names=("audio", "video"))
     cpc = CrossModalCPC(("audio", "video"), dim=6, context=6)
-    losses = [cpc({m: x[list(order)] for m, x in z.items()}, [2])[0].item() for order in list(permutations(range(4)))[:4]]
+    losses = [
+        cpc({m: x[list(order)] for m, x in z.items()}, [2])[0].item() for order in list(permutations(range(4)))[:4]
+    ]
     assert np.ptp(losses) < 1e-12

@@ -106,7 +106,9 @@ def test_sound_of_any_length_becomes_whole_seconds(tmp_path, seconds, expected):
 
 
 def test_memory_does_not_grow_with_the_clip(tmp_path):
-    path = write_media(tmp_path / "a.mp4", [grey(number % 250, 64) for number in range(480)], fps=8, sound=tone(440, 60))
+    path = write_media(
+        tmp_path / "a.mp4", [grey(number % 250, 64) for number in range(480)], fps=8, sound=tone(440, 60)
+    )
 
     def peak(seconds: int) -> int:
         tracemalloc.start()
@@ -201,7 +203,12 @@ def test_a_window_beyond_the_end_is_empty(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "video", "audio"),
-    [("nasa_13013.mp4", 10, 10), ("h265_10bits.mp4", 1, None), ("av1_video.mkv", 5, None), ("sine_mono_s32_8000.wav", None, 4)],
+    [
+        ("nasa_13013.mp4", 10, 10),
+        ("h265_10bits.mp4", 1, None),
+        ("av1_video.mkv", 5, None),
+        ("sine_mono_s32_8000.wav", None, 4),
+    ],
 )
 def test_real_files_give_what_they_have_and_say_what_they_have_not(shared, name, video, audio):
     path = shared / "media" / name
@@ -245,6 +252,8 @@ def test_a_gap_before_a_window_does_not_shift_it(tmp_path, monkeypatch):
 
     times = [-0.5, -0.4, -0.1, 0.0, 0.5, 0.6]  # lost: -0.3 to -0.1 and 0.1 to 0.5
     monkeypatch.setattr("av.AudioResampler", Resampler)
-    monkeypatch.setattr(audio, "decode", lambda *_: ((time, 0.1, Frame(number + 1)) for number, time in enumerate(times)))
+    monkeypatch.setattr(
+        audio, "decode", lambda *_: ((time, 0.1, Frame(number + 1)) for number, time in enumerate(times))
+    )
     heard = next(audio.audio_seconds("any", 1))[:: RATE // 10]
     assert heard.tolist() == [4, 0, 0, 0, 0, 5, 6, 0, 0, 0]

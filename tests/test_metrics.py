@@ -79,7 +79,9 @@ def test_interval_of_the_mean_average_precision_resamples_clips(localised):
     for _ in range(1000):
         drawn = random.integers(7, size=7)
         there = valid[drawn]
-        values.append(100 * np.nanmean(average_precision(logits[drawn][there][:, :-1], labels[drawn][there][:, :-1] > 0)))
+        values.append(
+            100 * np.nanmean(average_precision(logits[drawn][there][:, :-1], labels[drawn][there][:, :-1] > 0))
+        )
     np.testing.assert_allclose(found.interval, np.percentile(values, [2.5, 97.5]), atol=3)
     assert found.interval[0] < found.value < found.interval[1]
 
@@ -95,7 +97,11 @@ def test_resamplings_without_any_event_do_not_count_as_zero():
 def test_interval_of_a_median_holds_the_median_of_most_resamplings():
     values = np.random.default_rng(0).permutation(101)
     score = median_score("median_rank", values)
-    assert score.value == 50 and score.interval[0] == pytest.approx(35, abs=6) and score.interval[1] == pytest.approx(65, abs=6)
+    assert (
+        score.value == 50
+        and score.interval[0] == pytest.approx(35, abs=6)
+        and score.interval[1] == pytest.approx(65, abs=6)
+    )
 
 
 def test_localisation_scores_count_valid_segments_only(localised):
@@ -107,7 +113,11 @@ def test_localisation_scores_count_valid_segments_only(localised):
                 answer, truth = logits[clip, segment, c] > 0, labels[clip, segment, c] > 0
                 hit, said, actual = hit + (answer and truth), said + answer, actual + truth
                 if c < 4:
-                    event_hit, event_said, event_actual = event_hit + (answer and truth), event_said + answer, event_actual + truth
+                    event_hit, event_said, event_actual = (
+                        event_hit + (answer and truth),
+                        event_said + answer,
+                        event_actual + truth,
+                    )
             right += logits[clip, segment].argmax() == labels[clip, segment].argmax()
     found = values(localisation_scores(logits, labels, valid))
     assert found["accuracy"] == pytest.approx(100 * hit / said)
@@ -151,7 +161,9 @@ def test_no_clip_answered_and_one_clip_alone_give_numbers(localised):
 
 
 def test_event_scores_by_hand():
-    """True events 0-4 and 6-8. Answers 0-2 (half of its union with the first: right) and 5-9 (2 of 4 seconds: right)."""
+    """True events 0-4 and 6-8. Answers 0-2 (half of its union with the first: right) and 5-9 (2 of 4
+    seconds: right).
+    """
     actual = np.zeros((1, 10, 1), bool)
     actual[0, 0:4] = actual[0, 6:8] = True
     said = np.zeros_like(actual)
@@ -165,7 +177,10 @@ def test_event_scores_by_hand():
 
 def test_llp_scores_equal_the_official_ones(shared):
     reference = np.load(shared / "reference" / "avvp_metrics.npz")
-    of = {name: reference[f"in/{name}"].transpose(0, 2, 1) > 0 for name in ("pred_audio", "true_audio", "pred_visual", "true_visual")}
+    of = {
+        name: reference[f"in/{name}"].transpose(0, 2, 1) > 0
+        for name in ("pred_audio", "true_audio", "pred_visual", "true_visual")
+    }
     found = parsing_scores((of["pred_audio"], of["true_audio"]), (of["pred_visual"], of["true_visual"]))
     for level in ("segment", "event"):
         official = reference[f"out/{level}_level"]  # a, v, event, av, as the official code returns them

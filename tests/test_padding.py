@@ -42,7 +42,10 @@ def test_masked_losses_of_equal_lengths_are_those_of_shorter_clips():
     z, q = ({name: torch.randn(4, STEPS, 6) for name in mask} for _ in range(2))
     short = {name: x[:, :3] for name, x in z.items()}
     for cross in (True, False):
-        long, cut = commitment(z, q, valid=mask, cross=cross), commitment(short, {m: x[:, :3] for m, x in q.items()}, cross=cross)
+        long, cut = (
+            commitment(z, q, valid=mask, cross=cross),
+            commitment(short, {m: x[:, :3] for m, x in q.items()}, cross=cross),
+        )
         assert all(long[name].item() == pytest.approx(cut[name].item()) for name in mask)
     cpc = CrossModalCPC(tuple(mask), dim=6, context=6)
     long, cut = cpc(z, [1, 2, 3], mask), cpc(short, [1])
@@ -68,7 +71,10 @@ def test_cpc_asks_and_answers_with_clips_that_are_there():
 
 
 def test_mm_ema_counts_valid_segments_and_falls_back_on_what_is_there():
-    vq, z = VectorQuantizer(3, 2, decay=0.0, epsilon=0.0), {"audio": torch.randn(2, STEPS, 2), "video": torch.randn(2, STEPS, 2)}
+    vq, z = (
+        VectorQuantizer(3, 2, decay=0.0, epsilon=0.0),
+        {"audio": torch.randn(2, STEPS, 2), "video": torch.randn(2, STEPS, 2)},
+    )
     indices = {"audio": torch.zeros(2, STEPS, 1, dtype=torch.long)}
     indices["video"] = indices["audio"] + 1
     mask = {"audio": valid(4, 2), "video": valid(3, 5)}
@@ -95,12 +101,25 @@ def train(fill, align, quantizer="vq", steps=3):
     """A few steps on clips whose padding holds `fill`; returns model and metrics."""
     torch.manual_seed(1)
     config = ModelConfig(
-        inputs=SHAPES, dim=16, codebook=9, feedforward=16, text_hidden=4, dropout=0.0, padding="mask", quantizer=quantizer
+        inputs=SHAPES,
+        dim=16,
+        codebook=9,
+        feedforward=16,
+        text_hidden=4,
+        dropout=0.0,
+        padding="mask",
+        quantizer=quantizer,
     )
     model = HDCID(config)
     objective = Objective(ObjectiveConfig(align=align), model)
-    trainer = Trainer(model, objective, TrainConfig(epochs=9, batch_size=6, warmup=0, idle=1, precision="float64"), 1, "cpu")
-    lengths = {"audio": torch.tensor([5, 4, 3, 1, 2, 5]), "video": torch.tensor([5, 5, 2, 1, 3, 4]), "text": torch.tensor([3, 5, 1, 1, 2, 5])}
+    trainer = Trainer(
+        model, objective, TrainConfig(epochs=9, batch_size=6, warmup=0, idle=1, precision="float64"), 1, "cpu"
+    )
+    lengths = {
+        "audio": torch.tensor([5, 4, 3, 1, 2, 5]),
+        "video": torch.tensor([5, 5, 2, 1, 3, 4]),
+        "text": torch.tensor([3, 5, 1, 1, 2, 5]),
+    }
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
         features = {name: torch.rand(6, STEPS, *shape, generator=generator) for name, shape in SHAPES.items()}
@@ -110,7 +129,10 @@ def train(fill, align, quantizer="vq", steps=3):
     return model, features, lengths, metrics
 
 
-@pytest.mark.parametrize("align,quantizer", [(("cpc", "cmcm"), "vq"), (("cpc", "cmcm"), "rvq:2"), (("smit", "codis", "turn"), "vq"), (("mst",), "fsq")])
+@pytest.mark.parametrize(
+    "align,quantizer",
+    [(("cpc", "cmcm"), "vq"), (("cpc", "cmcm"), "rvq:2"), (("smit", "codis", "turn"), "vq"), (("mst",), "fsq")],
+)
 def test_whatever_the_padding_holds_the_same_is_learned(align, quantizer):
     one, features, lengths, metrics = train(0.0, align, quantizer)
     other, different, _, others = train(7.0, align, quantizer)
@@ -137,7 +159,9 @@ def write(folder, fill):
     rng = np.random.default_rng(0)
     for name in ("audio", "video"):
         attributes = {"modality": name, "backbone": "made", "weights": "none", "segment_seconds": 1.0}
-        with FeatureWriter(folder / f"{name}.h5", [f"clip{i}" for i in range(8)], (STEPS, *SHAPES[name]), attributes, dtype="float32") as writer:
+        with FeatureWriter(
+            folder / f"{name}.h5", [f"clip{i}" for i in range(8)], (STEPS, *SHAPES[name]), attributes, dtype="float32"
+        ) as writer:
             for i in range(8):
                 x, length = rng.random((STEPS, *SHAPES[name])), 1 + (i + (name == "video")) % STEPS
                 x[length:] = fill

@@ -52,7 +52,9 @@ def write(folder, name, x, ids=None):
 
 def test_the_events_that_both_modalities_show_become_shared_codes(pretrain, tmp_path):
     events, _ = write_features(tmp_path / "features", clips=48, classes=4)
-    status, _ = pretrain("--layers", 1, small=["--dim", "32", "--codebook", "16", "--batch-size", "16", "--epochs", "16"])
+    status, _ = pretrain(
+        "--layers", 1, small=["--dim", "32", "--codebook", "16", "--batch-size", "16", "--epochs", "16"]
+    )
     assert status == 0
     checkpoint, codes = open_checkpoint(device="cpu"), {}
     for name in ("audio", "video"):
@@ -70,11 +72,17 @@ def test_every_loss_and_measure_is_in_the_metrics(pretrain, tmp_path):
     last = records()[-1]
     for layer in (1, 2):
         names = [f"loss/{layer}/{name}" for name in ("commitment", "club", "cpc", "cmcm", "reconstruction")]
-        names += [f"{measure}/{layer}/{name}" for measure in ("used", "perplexity") for name in ("audio", "video", "text")]
+        names += [
+            f"{measure}/{layer}/{name}" for measure in ("used", "perplexity") for name in ("audio", "video", "text")
+        ]
         names += [f"agreement/{layer}/audio-video", f"agreement/{layer}/video-text", f"cpc_accuracy/{layer}"]
         assert set(names) <= set(last)
     assert last["step"] == 4 and last["epoch"] == 2 and last["samples_per_second"] > 0
-    total = sum((1 if layer == 1 else 0.3) * last[f"loss/{layer}/{name}"] for layer in (1, 2) for name in ("commitment", "club", "cpc", "cmcm", "reconstruction"))
+    total = sum(
+        (1 if layer == 1 else 0.3) * last[f"loss/{layer}/{name}"]
+        for layer in (1, 2)
+        for name in ("commitment", "club", "cpc", "cmcm", "reconstruction")
+    )
     assert last["loss"] < total * 1.5  # the mean over steps, of which the second layer has half
 
 
@@ -160,7 +168,9 @@ def test_every_quantizer_in_both_layers(pretrain, tmp_path, quantizer):
 def test_split_decides_what_is_learned_from(pretrain, tmp_path):
     _, ids = write_features(tmp_path / "features", clips=16)
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "split.csv").write_text("id,split\n" + "".join(f"{name},{'train' if i < 10 else 'test'}\n" for i, name in enumerate(ids)))
+    (tmp_path / "data" / "split.csv").write_text(
+        "id,split\n" + "".join(f"{name},{'train' if i < 10 else 'test'}\n" for i, name in enumerate(ids))
+    )
     assert "10 train clips" in pretrain("-o", "split")[1]
     assert (tmp_path / "split" / "clips.txt").read_text().split() == ids[:10]
     assert pretrain("-o", "whole", "--split", "none")[0] == 0
@@ -263,7 +273,10 @@ def test_the_newest_versions_are_kept(pretrain, tmp_path):
 def test_saves_come_after_so_many_steps(pretrain, tmp_path):
     write_features(tmp_path / "features", clips=24)
     assert pretrain("--save-every", "4steps", "--keep", 9)[0] == 0
-    assert sorted(path.name for path in tmp_path.glob("checkpoints/latest/steps/*")) == ["000000004.safetensors", "000000006.safetensors"]
+    assert sorted(path.name for path in tmp_path.glob("checkpoints/latest/steps/*")) == [
+        "000000004.safetensors",
+        "000000006.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("value", ["often", "-1", "0steps", "nan", "inf", "2.5steps"])
@@ -274,7 +287,9 @@ def test_no_time_to_save_is_refused(hdcid, value):
 
 def test_a_config_file_sets_options_and_the_line_overrides_it(pretrain, tmp_path):
     write_features(tmp_path / "features", clips=8)
-    (tmp_path / "recipe.yaml").write_text("layers: 1\nalign: [cpc, cmcm]\ncpc-steps: random\nstandardize: false\nidle: 7\n")
+    (tmp_path / "recipe.yaml").write_text(
+        "layers: 1\nalign: [cpc, cmcm]\ncpc-steps: random\nstandardize: false\nidle: 7\n"
+    )
     assert pretrain("--config", "recipe.yaml", "--idle", 9)[0] == 0
     config = open_checkpoint().config
     assert config["model"]["layers"] == 1 and config["model"]["standardize"] is False

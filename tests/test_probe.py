@@ -81,7 +81,9 @@ def test_probe_learns_and_keeps_the_best_epoch_the_last_of_equals():
         assert torch.equal(value, states[3][name])
 
     probe, loss = new_probe("classification", 5, 16, 3, seed=0)
-    best, *_ = fit(probe, loss, samples, Schedule(epochs=60, batch_size=10, lr=0.01, milestones=()), 0, lambda probe: 0.0)
+    best, *_ = fit(
+        probe, loss, samples, Schedule(epochs=60, batch_size=10, lr=0.01, milestones=()), 0, lambda probe: 0.0
+    )
     assert (predict(best, held_out).argmax(1) == held_out.labels.numpy()).mean() > 0.9
 
 
@@ -91,7 +93,9 @@ def test_the_seed_alone_decides():
         probe, loss = new_probe("localisation", 5, 5, 3, seed)
         samples = clips()
         samples.labels = torch.nn.functional.one_hot(samples.labels, 4).float()[:, None].expand(-1, 6, -1)
-        return predict(fit(probe, loss, samples, Schedule(epochs=3, batch_size=16), seed, lambda probe: 0.0)[0], samples)
+        return predict(
+            fit(probe, loss, samples, Schedule(epochs=3, batch_size=16), seed, lambda probe: 0.0)[0], samples
+        )
 
     assert np.array_equal(run(3), run(3))
     assert not np.array_equal(run(3), run(4))

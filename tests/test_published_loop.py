@@ -1,4 +1,6 @@
-"""The recipe `published_hdcid` learns what the published loop learns, whose structure `published_loop.py` spells out."""
+"""The recipe `published_hdcid` learns what the published loop learns, whose structure `published_loop.py`
+spells out.
+"""
 
 from pathlib import Path
 

@@ -32,7 +32,9 @@ class Reference:
 
 
 def close(ours, reference, tolerance=1e-8):
-    torch.testing.assert_close(ours.detach(), torch.as_tensor(reference, dtype=ours.dtype), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(
+        ours.detach(), torch.as_tensor(reference, dtype=ours.dtype), rtol=tolerance, atol=tolerance
+    )
 
 
 def build(reference, modalities, layers, decoders=True):
@@ -81,7 +83,10 @@ def test_two_layer_model_reproduces_every_published_output(folder):
             close(out.summary[name], reference.arrays[f"out/{short}_spec{suffix}"])
             close(out.quantized[name], reference.arrays[f"out/{short}_vq{suffix}"])
             close(losses[name], reference.arrays[f"out/{short}_commit{suffix}"])
-            close(torch.nn.functional.mse_loss(rebuilt[name], out.inputs[name]), reference.arrays[f"out/recon_{short}{suffix}"])
+            close(
+                torch.nn.functional.mse_loss(rebuilt[name], out.inputs[name]),
+                reference.arrays[f"out/recon_{short}{suffix}"],
+            )
         if not suffix:
             close(out.specific["video"], reference.arrays["out/v_spec_map"])
 
@@ -119,7 +124,12 @@ def published_names(file):
     """Outputs of the one-layer files go by two naming schemes."""
     if file == "dcid_av":
         return {"general": "out/{s}_gen", "quantized": "out/{s}_vq", "commit": "out/{s}_commit", "cmcm": "out/cmcm"}
-    return {"general": "out/{m}_semantic_result", "quantized": "out/{m}_vq", "commit": "out/{m}_embedding_loss", "cmcm": "out/cmcm_loss"}
+    return {
+        "general": "out/{m}_semantic_result",
+        "quantized": "out/{m}_vq",
+        "commit": "out/{m}_embedding_loss",
+        "cmcm": "out/cmcm_loss",
+    }
 
 
 @pytest.mark.parametrize("file,modalities", [("dcid_avt", ("audio", "video", "text")), ("dcid_av", ("audio", "video"))])
@@ -135,7 +145,10 @@ def test_one_layer_models_reproduce_outputs_and_code_matching(folder, file, moda
     if file == "dcid_avt":
         rebuilt = model.layers[0].decode(out)
         for name in modalities:
-            close(torch.nn.functional.mse_loss(rebuilt[name], out.inputs[name]), reference.arrays[f"out/recon_{SHORT[name]}"])
+            close(
+                torch.nn.functional.mse_loss(rebuilt[name], out.inputs[name]),
+                reference.arrays[f"out/recon_{SHORT[name]}"],
+            )
         close(out.specific["video"], reference.arrays["out/video_encoder_result"])
         close(out.summary["video"], reference.arrays["out/video_club_feature"])
     quantizer = model.layers[0].quantizer
@@ -145,7 +158,11 @@ def test_one_layer_models_reproduce_outputs_and_code_matching(folder, file, moda
 
 @pytest.mark.parametrize(
     "file,modalities,layers",
-    [("hdcid_avt", ("audio", "video", "text"), 2), ("dcid_avt", ("audio", "video", "text"), 1), ("dcid_av", ("audio", "video"), 1)],
+    [
+        ("hdcid_avt", ("audio", "video", "text"), 2),
+        ("dcid_avt", ("audio", "video", "text"), 1),
+        ("dcid_av", ("audio", "video"), 1),
+    ],
 )
 def test_one_mm_ema_update_reproduces_the_published_codebook(folder, file, modalities, layers):
     reference = Reference(folder / f"{file}.npz")
@@ -160,7 +177,9 @@ def test_one_mm_ema_update_reproduces_the_published_codebook(folder, file, modal
 
 def test_text_front_reproduces_the_published_lstm(folder):
     reference = Reference(folder / "text_lstm.npz")
-    model = HDCID(ModelConfig(inputs={"text": (30,)}, layers=0, dim=32, codebook=50, text_hidden=10, standardize=False)).double()
+    model = HDCID(
+        ModelConfig(inputs={"text": (30,)}, layers=0, dim=32, codebook=50, text_hidden=10, standardize=False)
+    ).double()
     missing, unexpected = model.load_state_dict(text_state(reference.module("text_lstm")), strict=False)
     assert not unexpected and not any(name.startswith("text_front") for name in missing)
     close(model.front({"text": reference.tensor("in/words")})["text"], reference.arrays["out/text"])

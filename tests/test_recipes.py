@@ -35,13 +35,21 @@ def test_every_row_of_the_papers_tables_has_its_recipe():
 def test_it_trains_as_it_says(path, features, tmp_path):
     torch.set_num_threads(1)
     recipe = yaml.safe_load(path.read_text())
-    assert run(["pretrain", "--config", str(path), "--features", str(features), "-o", str(tmp_path / "model"), *SMALL], {"debug": True}) == 0
+    assert (
+        run(
+            ["pretrain", "--config", str(path), "--features", str(features), "-o", str(tmp_path / "model"), *SMALL],
+            {"debug": True},
+        )
+        == 0
+    )
     checkpoint = open_checkpoint(tmp_path / "model")
     described, align = checkpoint.describe(), recipe["align"]
     assert described["modalities"] == recipe["modalities"] and described["layers"] == recipe["layers"]
     assert described["method"] == align and described["codebook"] == recipe.get("codebook", 400)
     assert described["quantizer"] == recipe.get("quantizer", "vq")
-    settings = {key: value for section in ("model", "objective", "train") for key, value in checkpoint.config[section].items()}
+    settings = {
+        key: value for section in ("model", "objective", "train") for key, value in checkpoint.config[section].items()
+    }
     own = recipe.keys() - {"modalities", "align", *(option.removeprefix("--") for option in SMALL[::2])}
     assert all(settings[key.replace("-", "_")] == recipe[key] for key in own)
     last = json.loads((tmp_path / "model" / "metrics.jsonl").read_text().splitlines()[-1])

@@ -16,8 +16,19 @@ from hdcid_cli.report.formats import escape_latex, escape_markdown
 
 def record(**changes):
     """A result of the two-layer model on AVE, with `changes`."""
-    fields = dict(task="ave", train="v", test="a", metric="precision", value=44.0, n=40, chance=10.0, protocol="heldout")
-    fields |= dict(method="cpc,cmcm", layers=2, quantizer="vq", codebook=400, toc="none", checkpoint="sha256:aa", pretrain_seed=0, seed=0)
+    fields = dict(
+        task="ave", train="v", test="a", metric="precision", value=44.0, n=40, chance=10.0, protocol="heldout"
+    )
+    fields |= dict(
+        method="cpc,cmcm",
+        layers=2,
+        quantizer="vq",
+        codebook=400,
+        toc="none",
+        checkpoint="sha256:aa",
+        pretrain_seed=0,
+        seed=0,
+    )
     return result(**(fields | changes))
 
 
@@ -26,7 +37,9 @@ def lines(*records):
 
 
 def report(*arguments, stdin=""):
-    return click.testing.CliRunner().invoke(command, [str(argument) for argument in arguments], input=stdin, standalone_mode=False)
+    return click.testing.CliRunner().invoke(
+        command, [str(argument) for argument in arguments], input=stdin, standalone_mode=False
+    )
 
 
 def rows(*arguments, stdin=""):
@@ -37,14 +50,20 @@ def rows(*arguments, stdin=""):
 
 
 def test_selections_that_differ_by_task_alone_are_one_row():
-    by_task = [record(toc="224", train="v", test="a"), record(toc="196", train="a", test="v"), record(task="avvp", metric="accuracy", toc="128")]
+    by_task = [
+        record(toc="224", train="v", test="a"),
+        record(toc="196", train="a", test="v"),
+        record(task="avvp", metric="accuracy", toc="128"),
+    ]
     stdin = lines(*by_task, record(toc="none"))
     assert [row["toc"] for row in rows(stdin=stdin)][:2] == ["none", "128, 196, 224"]
     assert "a selection of its own" in report(stdin=stdin).stdout
     assert "a selection of its own" not in report(stdin=lines(record(toc="128"), record())).stdout
     apart = lines(record(toc="128", seed=0), record(toc="64", train="a", test="v", seed=1))  # no run measured both
     assert [row["toc"] for row in rows(stdin=apart)][:2] == ["64", "128"]
-    several = lines(*by_task, record(toc="64", train="v", test="a"))  # one quantity with two selections: these are compared
+    several = lines(
+        *by_task, record(toc="64", train="v", test="a")
+    )  # one quantity with two selections: these are compared
     assert [row["toc"] for row in rows(stdin=several)][:4] == ["64", "128", "196", "224"]
 
 
@@ -77,9 +96,19 @@ def test_order_and_files_do_not_matter(tmp_path):
 
 
 def test_settings_are_rows_and_directions_columns():
-    table = rows(stdin=lines(record(layers_used=2), record(train="a", test="v", value=51.0, layers_used=2), record(layers=1, layers_used=1, value=40.0)))
+    table = rows(
+        stdin=lines(
+            record(layers_used=2),
+            record(train="a", test="v", value=51.0, layers_used=2),
+            record(layers=1, layers_used=1, value=40.0),
+        )
+    )
     assert "layers_used" not in table[0]
-    assert [(row["layers"], row["ave precision v→a"], row["ave precision a→v"]) for row in table if row["kind"] == "measured"] == [
+    assert [
+        (row["layers"], row["ave precision v→a"], row["ave precision a→v"])
+        for row in table
+        if row["kind"] == "measured"
+    ] == [
         ("1", "40.0", ""),
         ("2", "44.0", "51.0"),
     ]
@@ -93,11 +122,17 @@ def test_equivalent_spellings_are_one_setting():
 
 def test_ceiling_stands_in_the_column_of_the_tested_modality_and_chance_below():
     supervised = [
-        record(method="supervised", train=m, test=m, value=value, layers=None, quantizer=None, toc=None, checkpoint=None)
+        record(
+            method="supervised", train=m, test=m, value=value, layers=None, quantizer=None, toc=None, checkpoint=None
+        )
         for m, value in (("a", 78.0), ("v", 94.0))
     ]
     measured, ceiling, chance = rows(stdin=lines(*supervised, record(), record(train="a", test="v")))
-    assert (ceiling["kind"], ceiling["ave precision v→a"], ceiling["ave precision a→v"]) == ("supervised", "78.0", "94.0")
+    assert (ceiling["kind"], ceiling["ave precision v→a"], ceiling["ave precision a→v"]) == (
+        "supervised",
+        "78.0",
+        "94.0",
+    )
     assert (chance["kind"], chance["ave precision v→a"]) == ("chance", "10.0")
     assert measured["kind"] == "measured"
 
@@ -115,8 +150,15 @@ def test_ceilings_of_two_backbones_are_not_averaged():
 
 
 def test_models_of_one_seed_are_not_averaged():
-    table = rows(stdin=lines(record(checkpoint="sha256:aaaaaaaaaaaa", value=40.0), record(checkpoint="sha256:bbbbbbbbbbbb", value=50.0)))
-    assert [(row["checkpoint"], row["ave precision v→a"]) for row in table[:2]] == [("aaaaaaaa", "40.0"), ("bbbbbbbb", "50.0")]
+    table = rows(
+        stdin=lines(
+            record(checkpoint="sha256:aaaaaaaaaaaa", value=40.0), record(checkpoint="sha256:bbbbbbbbbbbb", value=50.0)
+        )
+    )
+    assert [(row["checkpoint"], row["ave precision v→a"]) for row in table[:2]] == [
+        ("aaaaaaaa", "40.0"),
+        ("bbbbbbbb", "50.0"),
+    ]
 
 
 def test_other_metrics_are_announced_and_shown_on_demand():
@@ -170,7 +212,9 @@ def test_equal_repetitions_count_once(tmp_path):
 def test_nothing_usable_is_bad_input(hdcid, stdin):
     outcome = hdcid("report", stdin=stdin)
     assert outcome.returncode == 2
-    assert outcome.stdout == "" and outcome.stderr.splitlines()[-1].startswith("error: Nothing" if stdin.strip() else "error: There is nothing")
+    assert outcome.stdout == "" and outcome.stderr.splitlines()[-1].startswith(
+        "error: Nothing" if stdin.strip() else "error: There is nothing"
+    )
 
 
 def test_a_folder_or_missing_file_is_one_sentence(hdcid, tmp_path):
@@ -193,13 +237,25 @@ def test_text_is_escaped_where_the_format_needs_it():
     stdin = lines(record(method="a_b|<i>&%"))
     assert r"a\_b$|$$<$i$>$\&\%" in report("--format", "latex", stdin=stdin).stdout
     assert r"a\_b\|\<i\>&%" in report("--format", "markdown", stdin=stdin).stdout
-    assert json.loads(report("--format", "json", stdin=stdin).stdout)["tables"][0]["rows"][0]["labels"]["method"] == "a_b|<i>&%"
-    assert escape_latex("50 % & {x}^2 \\ ~ #1_$") == r"50 \% \& \{x\}\textasciicircum{}2 \textbackslash{} \textasciitilde{} \#1\_\$"
+    assert (
+        json.loads(report("--format", "json", stdin=stdin).stdout)["tables"][0]["rows"][0]["labels"]["method"]
+        == "a_b|<i>&%"
+    )
+    assert (
+        escape_latex("50 % & {x}^2 \\ ~ #1_$")
+        == r"50 \% \& \{x\}\textasciicircum{}2 \textbackslash{} \textasciitilde{} \#1\_\$"
+    )
     assert escape_markdown("a|b\n*c*") == r"a\|b \*c\*"
 
 
 def test_latex_is_a_booktabs_table_with_as_many_cells_in_every_row():
-    stdin = lines(*(record(task=task, metric=metric, train=m, test=n) for task, metric in (("ave", "precision"), ("avvp", "accuracy")) for m, n in ("va", "av")))
+    stdin = lines(
+        *(
+            record(task=task, metric=metric, train=m, test=n)
+            for task, metric in (("ave", "precision"), ("avvp", "accuracy"))
+            for m, n in ("va", "av")
+        )
+    )
     text = report("--format", "latex", stdin=stdin).stdout
     assert all(text.count(f"\\{rule}rule\n") == count for rule, count in (("top", 1), ("bottom", 1), ("mid", 2)))
     body = [line for line in text.splitlines() if line.endswith("\\\\")]
@@ -209,7 +265,13 @@ def test_latex_is_a_booktabs_table_with_as_many_cells_in_every_row():
 
 
 def test_output_file_says_the_format(tmp_path):
-    for suffix, start in ((".tex", "% needs \\usepackage{booktabs}\n"), (".md", "**Results**"), (".csv", "method,"), (".json", "{"), (".txt", "Results")):
+    for suffix, start in (
+        (".tex", "% needs \\usepackage{booktabs}\n"),
+        (".md", "**Results**"),
+        (".csv", "method,"),
+        (".json", "{"),
+        (".txt", "Results"),
+    ):
         target = tmp_path / f"table{suffix}"
         outcome = report("-o", target, stdin=lines(record()))
         assert outcome.stdout == "" and target.read_text().startswith(start)

@@ -32,8 +32,21 @@ def calls(tmp_path):
     def run(script, *arguments, **variables):
         log = tmp_path / "calls"
         log.unlink(missing_ok=True)
-        environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "HDCID_VENV": str(tmp_path / "none"), "CALLS": str(log), **variables}
-        subprocess.run(["bash", EXAMPLES / script, *arguments], cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=60)
+        environment = {
+            **os.environ,
+            "PATH": f"{bin_folder}:{os.environ['PATH']}",
+            "HDCID_VENV": str(tmp_path / "none"),
+            "CALLS": str(log),
+            **variables,
+        }
+        subprocess.run(
+            ["bash", EXAMPLES / script, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
         return [line.rstrip("\t").split("\t") for line in log.read_text().splitlines()]
 
     return run
@@ -66,12 +79,26 @@ def test_every_command_line_of_the_scripts_is_understood(calls, script, quick):
 
 def test_table1_measures_every_cell(calls):
     measured = {
-        (settings["task"], settings["train"][0], Path(settings["checkpoint"]).name, settings["toc"], settings["layers_used"])
+        (
+            settings["task"],
+            settings["train"][0],
+            Path(settings["checkpoint"]).name,
+            settings["toc"],
+            settings["layers_used"],
+        )
         for settings in of(calls("table1.sh"), "cmg")
         if not settings["supervised"]
     }
-    rows = [("dcid-0", "none", None), ("dcid-0", "paper", None), ("hdcid-0", "none", 1), ("hdcid-0", "none", None), ("hdcid-0", "paper", None)]
-    assert measured == {(task, m, *row) for task in ("ave", "avvp", "ave2avvp", "ucf2vgg") for m in "va" for row in rows}
+    rows = [
+        ("dcid-0", "none", None),
+        ("dcid-0", "paper", None),
+        ("hdcid-0", "none", 1),
+        ("hdcid-0", "none", None),
+        ("hdcid-0", "paper", None),
+    ]
+    assert measured == {
+        (task, m, *row) for task in ("ave", "avvp", "ave2avvp", "ucf2vgg") for m in "va" for row in rows
+    }
 
 
 def test_table3_trains_all_seventeen_methods_on_each_size_of_data(calls, tmp_path):
@@ -101,19 +128,47 @@ def test_an_unknown_argument_is_refused():
 @pytest.mark.parametrize("script, rows", [("table1.sh", 5), ("table5.sh", 4)])
 def test_a_table_is_made_from_nothing(tmp_path, script, rows):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    outcome = subprocess.run(["bash", EXAMPLES / script, "--quick"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3000)
+    outcome = subprocess.run(
+        ["bash", EXAMPLES / script, "--quick"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=3000,
+    )
     assert outcome.returncode == 0, outcome.stderr[-3000:]
     table = script.removesuffix(".sh")
     results = tmp_path / "hdcid-quick" / "results"
     assert (results / f"{table}.html").stat().st_size > 10_000 and "\\toprule" in (results / f"{table}.tex").read_text()
-    report = [sys.executable, "-m", "hdcid_cli", "report", results / f"{table}.jsonl", "--layout", table, "--format", "csv"]
+    report = [
+        sys.executable,
+        "-m",
+        "hdcid_cli",
+        "report",
+        results / f"{table}.jsonl",
+        "--layout",
+        table,
+        "--format",
+        "csv",
+    ]
     lines = list(csv.DictReader(io.StringIO(subprocess.run(report, capture_output=True, text=True, check=True).stdout)))
     assert sum(line["kind"] == "paper" for line in lines) == rows
-    columns = [f"{task} {direction}" for task in ("AVE", "AVVP", "AVE→AVVP", "UCF(v)↔VGG(a)") for direction in ("V→A", "A→V")]
+    columns = [
+        f"{task} {direction}" for task in ("AVE", "AVVP", "AVE→AVVP", "UCF(v)↔VGG(a)") for direction in ("V→A", "A→V")
+    ]
     measured = [[float(line[column]) for column in columns] for line in lines if line["kind"] == "measured"]
     assert len(measured) == rows and all(0 <= value <= 100 for row in measured for value in row)
     assert all(line["Avg."] for line in lines if line["kind"] == "measured")
-    ceiling, chance = ([float(line[column]) for column in columns] for kind in ("supervised", "chance") for line in lines if line["kind"] == kind)
+    ceiling, chance = (
+        [float(line[column]) for column in columns]
+        for kind in ("supervised", "chance")
+        for line in lines
+        if line["kind"] == kind
+    )
     assert all(high > low for high, low in zip(ceiling, chance))
-    seeds = {json.loads(line)["pretrain_seed"] for line in (results / f"{table}.jsonl").read_text().splitlines() if "supervised" not in line}
+    seeds = {
+        json.loads(line)["pretrain_seed"]
+        for line in (results / f"{table}.jsonl").read_text().splitlines()
+        if "supervised" not in line
+    }
     assert seeds == {0}

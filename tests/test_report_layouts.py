@@ -41,7 +41,10 @@ def test_without_records_a_layout_is_the_papers_table(layout, row, column, value
     assert {key[-1] for key in rows} == {"paper"}
 
 
-@pytest.mark.parametrize("layout, rows, numbers", [("table1", 5, 40), ("table2", 11, 80), ("table3", 17, 204), ("table4", 4, 12), ("table5", 4, 32)])
+@pytest.mark.parametrize(
+    "layout, rows, numbers",
+    [("table1", 5, 40), ("table2", 11, 80), ("table3", 17, 204), ("table4", 4, 12), ("table5", 4, 32)],
+)
 def test_the_papers_tables_are_complete_and_their_averages_agree(layout, rows, numbers):
     specs = [spec for spec in layouts()[layout]["rows"] if "values" in spec]
     values = [[value for value in spec["values"] if value is not None] for spec in specs]
@@ -58,9 +61,19 @@ def test_a_layout_on_a_closed_or_empty_stdin_does_not_wait(hdcid):
 
 def test_measured_rows_stand_below_the_papers_and_leave_them_as_they_are():
     paper = {key: row for key, row in table("table1").items()}
-    mixed = table("table1", record(value=33.0), record(layers=1, toc="128", value=22.0), record(layers=2, layers_used=1, value=11.0))
+    mixed = table(
+        "table1",
+        record(value=33.0),
+        record(layers=1, toc="128", value=22.0),
+        record(layers=2, layers_used=1, value=11.0),
+    )
     assert {key: row for key, row in mixed.items() if key[-1] == "paper"} == paper
-    assert list(mixed)[list(mixed).index(("H-DCID", "2", "–", "paper")) + 1] == ("H-DCID", "2", "–", "measured, heldout")
+    assert list(mixed)[list(mixed).index(("H-DCID", "2", "–", "paper")) + 1] == (
+        "H-DCID",
+        "2",
+        "–",
+        "measured, heldout",
+    )
     measured = {key[:3]: row for key, row in mixed.items() if key[-1] == "measured, heldout"}
     assert {key: row["AVE V→A"] for key, row in measured.items()} == {
         ("H-DCID", "2", "–"): "33.0",
@@ -79,7 +92,9 @@ def test_measured_rows_say_in_what_they_differ_from_the_paper():
         record(value=4.0, method="cpc"),
         record(value=5.0, modalities="av", pretrain_clips=280),
     ]
-    found = {key[-1]: row["AVE V→A"] for key, row in table("table1", *records).items() if key[:3] == ("H-DCID", "2", "–")}
+    found = {
+        key[-1]: row["AVE V→A"] for key, row in table("table1", *records).items() if key[:3] == ("H-DCID", "2", "–")
+    }
     assert found == {
         "paper": "49.0",
         "measured, heldout": "1.0",
@@ -92,15 +107,26 @@ def test_measured_rows_say_in_what_they_differ_from_the_paper():
 
 def test_what_all_measured_rows_share_is_said_once_below():
     common = dict(codebook=100, modalities="avt", pretrain_clips=280)
-    outcome = report("--layout", "table1", "--format", "json", stdin=lines(record(**common), record(layers=1, protocol="published", **common)))
+    outcome = report(
+        "--layout",
+        "table1",
+        "--format",
+        "json",
+        stdin=lines(record(**common), record(layers=1, protocol="published", **common)),
+    )
     (found,) = json.loads(outcome.stdout)["tables"]
     assert found["notes"][0] == "All measured rows: 100 codes, pretrained on 280 clips."
-    assert {row["labels"]["source"] for row in found["rows"] if row["kind"] == "measured"} == {"measured, heldout", "measured, published"}
+    assert {row["labels"]["source"] for row in found["rows"] if row["kind"] == "measured"} == {
+        "measured, heldout",
+        "measured, published",
+    }
 
 
 def test_toc_of_each_task_makes_one_row_but_rival_choices_make_two():
     by_task = [record(toc="224"), record(task="avvp", metric="accuracy", toc="128", value=70.0)]
-    (row,) = [row for key, row in table("table1", *by_task).items() if key[:3] == ("H-DCID", "2", "✓") and key[-1] != "paper"]
+    (row,) = [
+        row for key, row in table("table1", *by_task).items() if key[:3] == ("H-DCID", "2", "✓") and key[-1] != "paper"
+    ]
     assert (row["AVE V→A"], row["AVVP V→A"]) == ("44.0", "70.0")
     rivals = table("table1", *by_task, record(toc="64", value=43.0))
     assert rivals["H-DCID", "2", "✓", "measured, heldout, TOC 64"]["AVE V→A"] == "43.0"
@@ -112,7 +138,12 @@ def test_an_average_needs_all_columns():
         record(task=task, metric=metric, train=train, test=test, value=value)
         for value, (task, metric, train, test) in enumerate(
             (task, metric, train, test)
-            for task, metric in (("ave", "precision"), ("avvp", "accuracy"), ("ave2avvp", "f1"), ("ucf2vgg", "precision"))
+            for task, metric in (
+                ("ave", "precision"),
+                ("avvp", "accuracy"),
+                ("ave2avvp", "f1"),
+                ("ucf2vgg", "precision"),
+            )
             for train, test in ("va", "av")
         )
     ]
@@ -130,7 +161,11 @@ def test_table2_reads_quantizers_and_the_labelled_modality():
         record(layers=1, quantizer="rvq:4", train="a", test="a", value=5.0),
         record(layers=1, quantizer="rvq:4", toc="128", value=6.0),
     ]
-    rows = {key[:3]: row for key, row in table("table2", *records).items() if key[-1].startswith("measured") and key[0] == "DCID"}
+    rows = {
+        key[:3]: row
+        for key, row in table("table2", *records).items()
+        if key[-1].startswith("measured") and key[0] == "DCID"
+    }
     assert {key: (row["AVE V→A"], row["AVE A→V"]) for key, row in rows.items()} == {
         ("DCID", "VQ", "other modality"): ("1.0", ""),
         ("DCID", "FSQ", "other modality"): ("2.0", ""),
@@ -140,9 +175,15 @@ def test_table2_reads_quantizers_and_the_labelled_modality():
 
 
 def test_table3_has_all_seventeen_methods_and_places_results_by_the_size_of_the_data():
-    methods = [(layers, name) for layers in (0, 1, 2) for name in ("smit", "mst", "codis", "turn", "cmcm")] + [(1, "cpc,cmcm"), (2, "cmcm,cpc")]
+    methods = [(layers, name) for layers in (0, 1, 2) for name in ("smit", "mst", "codis", "turn", "cmcm")] + [
+        (1, "cpc,cmcm"),
+        (2, "cmcm,cpc"),
+    ]
     common = dict(modalities="av", train="a", test="v", chance=None)
-    records = [record(layers=layers, layers_used=max(1, layers), method=name, value=float(i), pretrain_clips=23800, **common) for i, (layers, name) in enumerate(methods)]
+    records = [
+        record(layers=layers, layers_used=max(1, layers), method=name, value=float(i), pretrain_clips=23800, **common)
+        for i, (layers, name) in enumerate(methods)
+    ]
     records += [record(layers=1, method="cmcm", value=99.0, pretrain_clips=280, **common)]
     rows = table("table3", *records)
     found = {key[0]: row["VGGsounds-AVEL 24K AVE A→V"] for key, row in rows.items() if key[-1] == "measured, heldout"}
@@ -159,11 +200,18 @@ def test_table4_and_table5_read_their_own_fields():
     rows = table("table4", segment, reference)
     assert rows["H-DCID", "other modality", "measured, heldout"]["A→T mIoU"] == "50.0"
     assert rows["H-DCID", "labelled modality", "measured, heldout"]["A→T F-score"] == "60.0"
-    criteria = [record(layers=1, toc="128", toc_criterion=name, value=value) for name, value in (("similarity", 1.0), ("variance", 2.0), (None, 3.0))]
+    criteria = [
+        record(layers=1, toc="128", toc_criterion=name, value=value)
+        for name, value in (("similarity", 1.0), ("variance", 2.0), (None, 3.0))
+    ]
     rows = table("table5", *criteria, record(layers=1, value=4.0))
-    found = {key[:2]: row["AVE V→A"] for key, row in rows.items() if key[-1] == "measured, heldout" and key[0] != "chance"}
+    found = {
+        key[:2]: row["AVE V→A"] for key, row in rows.items() if key[-1] == "measured, heldout" and key[0] != "chance"
+    }
     assert found == {("✓", "–"): "1.0", ("–", "✓"): "2.0", ("✓", "✓"): "3.0", ("–", "–"): "4.0"}
-    assert table("table1", *criteria)["DCID", "1", "✓", "measured, heldout"]["AVE V→A"] == "3.0", "Table 1's TOC uses both criteria"
+    assert table("table1", *criteria)["DCID", "1", "✓", "measured, heldout"]["AVE V→A"] == "3.0", (
+        "Table 1's TOC uses both criteria"
+    )
 
 
 def test_results_without_a_place_are_counted():
@@ -175,4 +223,6 @@ def test_latex_of_a_layout_keeps_its_groups():
     text = report("--layout", "table3", "--format", "latex").stdout
     assert text.count(r"\multicolumn{4}{c}{VGGsounds-AVEL") == 3 and text.count(r"\multicolumn{2}{c}{AVVP}") == 3
     assert r"V$\rightarrow$A" in text and "→" not in text
-    assert json.loads(report("--layout", "table3", "--format", "json").stdout)["tables"][0]["rows"][0]["kind"] == "paper"
+    assert (
+        json.loads(report("--layout", "table3", "--format", "json").stdout)["tables"][0]["rows"][0]["kind"] == "paper"
+    )

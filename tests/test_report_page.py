@@ -1,4 +1,6 @@
-"""`report -o report.html`: one page with everything in it, checked by parsing it (and in a browser, where one is installed)."""
+"""`report -o report.html`: one page with everything in it, checked by parsing it (and in a browser, where one is
+installed).
+"""
 
 import base64
 import json
@@ -56,22 +58,41 @@ def inputs(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("report")
     results = [
-        record(codebook=codebook, seed=seed, value=codebook / 10 + seed, toc=toc) for codebook in (100, 400) for seed in (0, 1) for toc in ("none", "128")
+        record(codebook=codebook, seed=seed, value=codebook / 10 + seed, toc=toc)
+        for codebook in (100, 400)
+        for seed in (0, 1)
+        for toc in ("none", "128")
     ]
     (folder / "results.jsonl").write_text(lines(*results, record(method="<script>alert(1)</script>&amp;", value=12.0)))
 
-    config = ModelConfig(inputs={"audio": (6,), "text": (5,)}, layers=2, dim=WIDTH, codebook=CODES, heads=2, feedforward=8, specific=8)
+    config = ModelConfig(
+        inputs={"audio": (6,), "text": (5,)}, layers=2, dim=WIDTH, codebook=CODES, heads=2, feedforward=8, specific=8
+    )
     model = HDCID(config)
     checkpoint = folder / "my <run>"
     checkpoint.mkdir()
     write_config(checkpoint, {"model": config.to_dict(), "objective": {"align": ["cpc", "cmcm"]}, "train": {"seed": 0}})
     save_model(checkpoint, model)
     (checkpoint / "toc.json").write_text(json.dumps({"channels": [[0, 2, 5], [1, 3, 4]], "label": "3"}))
-    metrics = [{"step": step, "loss": 9 / step, "loss/1/cpc": 3 / step, "used/1/audio": step, "used/1/text": 2 * step} for step in (1, 2, 3)]
+    metrics = [
+        {"step": step, "loss": 9 / step, "loss/1/cpc": 3 / step, "used/1/audio": step, "used/1/text": 2 * step}
+        for step in (1, 2, 3)
+    ]
     (checkpoint / "metrics.jsonl").write_text(lines(*metrics) + '{"step": 4, "lo')
 
     events = [{"label": "Dog & cat", "start": 2.0, "end": 5.0}]
-    clips = [timeline(f"clip<{i}>", 10.0, events, [{"label": "Bell", "start": i / 2, "end": 9.0}], task="avvp", train="v", test="a") for i in range(5)]
+    clips = [
+        timeline(
+            f"clip<{i}>",
+            10.0,
+            events,
+            [{"label": "Bell", "start": i / 2, "end": 9.0}],
+            task="avvp",
+            train="v",
+            test="a",
+        )
+        for i in range(5)
+    ]
     (folder / "timelines.jsonl").write_text(lines(*clips))
     for i in range(3):
         write_picture(folder / "overlay" / f"clip{i}.png", np.full((20, 60, 3), 40 * i, np.uint8))
@@ -138,10 +159,23 @@ def test_heat_maps_show_cosine_similarities_of_the_chosen_channels(inputs, page,
 def test_tables_hold_the_measured_and_the_papers_numbers(page):
     cells = [text.strip() for text in Page(page).texts]
     assert "10.5\u2009±\u20090.7" in cells and "40.5\u2009±\u20090.7" in cells and "12.0" in cells
-    assert "DCID, H-DCID and the effect of TOC on four tasks (the paper's Table 1; pretrained on audio, video and text)" in cells
+    assert (
+        "DCID, H-DCID and the effect of TOC on four tasks (the paper's Table 1; pretrained on audio, video and text)"
+        in cells
+    )
     assert not any("Table 4" in text for text in cells)
     paper = re.search(r'<tr class="paper">(?:(?!</tr>).)*64\.01</td></tr>', page).group()
-    assert re.findall(r'class="number">([\d.]+)<', paper) == ["49.0", "54.9", "76.0", "91.0", "54.4", "55.9", "70.7", "60.2", "64.01"]
+    assert re.findall(r'class="number">([\d.]+)<', paper) == [
+        "49.0",
+        "54.9",
+        "76.0",
+        "91.0",
+        "54.4",
+        "55.9",
+        "70.7",
+        "60.2",
+        "64.01",
+    ]
 
 
 def test_curves_over_codebook_sizes_keep_apart_what_differs_and_ring_the_papers_points(page):
@@ -154,7 +188,9 @@ def test_curves_over_codebook_sizes_keep_apart_what_differs_and_ring_the_papers_
 
 
 def test_timelines_are_drawn_to_scale(page):
-    drawing = ElementTree.fromstring(re.search(r'<svg[^>]*aria-label="clip&lt;1&gt;.*?</svg>', page, flags=re.S).group())
+    drawing = ElementTree.fromstring(
+        re.search(r'<svg[^>]*aria-label="clip&lt;1&gt;.*?</svg>', page, flags=re.S).group()
+    )
     bars = {bar.get("class"): (float(bar.get("x")), float(bar.get("width"))) for bar in drawing.iter("rect")}
     seconds = (380 - 118 - 10) / 10  # units a second
     assert bars["true"] == pytest.approx((118 + 2 * seconds, 3 * seconds), abs=0.11)
@@ -184,7 +220,8 @@ def test_pictures_need_the_html_format_and_folders_that_exist(inputs):
 
 MEASURE = """<script>
 const broken = [...document.images].filter(image => !(image.complete && image.naturalWidth)).length;
-const small = [...document.querySelectorAll("svg text")].filter(text => text.getBoundingClientRect().height < 10).length;
+const small = [...document.querySelectorAll("svg text")].filter(text => text.getBoundingClientRect().height <
+10).length;
 const scrolls = [...document.querySelectorAll(".scroll")].filter(box => box.scrollWidth > box.clientWidth).length;
 document.title = [innerWidth, document.documentElement.scrollWidth, broken, small, scrolls].join(" ");
 </script>"""
@@ -195,9 +232,20 @@ def test_a_browser_shows_all_pictures_and_no_sideways_scrolling_on_a_phone(page,
     if browser is None:
         pytest.skip("no headless browser (chromium) is installed")
     (tmp_path / "page.html").write_text(page.replace("</body>", MEASURE + "</body>"), encoding="utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=390,800", "--dump-dom", f"--user-data-dir={tmp_path / 'profile'}"]
-    outcome = subprocess.run([browser, *options, f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True, timeout=120)
-    seen, width, broken, small, scrolls = map(int, re.search(r"<title>([\d ]+)</title>", outcome.stdout).group(1).split())
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=390,800",
+        "--dump-dom",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    outcome = subprocess.run(
+        [browser, *options, f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True, timeout=120
+    )
+    seen, width, broken, small, scrolls = map(
+        int, re.search(r"<title>([\d ]+)</title>", outcome.stdout).group(1).split()
+    )
     assert width <= seen <= 500, "the page is wider than the phone"
     assert (broken, small) == (0, 0)
     assert scrolls >= 1, "wide tables scroll in their own boxes"

@@ -17,11 +17,32 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["torch", "hdcid_cli.models.pretrain", "hdcid_cli.commands.pretrain"])
 
 # 42 steps; layer 2 joins half-way; codes are revived; dropout, CPC's step and CLUB's permutations are random.
-SETTINGS = ["--epochs", "14", "--warmup", "7", "--batch-size", "8", "--dim", "16", "--codebook", "12", "--idle", "5", "--cpc-steps", "random", "--schedule", "cosine", "--split", "none"]
+SETTINGS = [
+    "--epochs",
+    "14",
+    "--warmup",
+    "7",
+    "--batch-size",
+    "8",
+    "--dim",
+    "16",
+    "--codebook",
+    "12",
+    "--idle",
+    "5",
+    "--cpc-steps",
+    "random",
+    "--schedule",
+    "cosine",
+    "--split",
+    "none",
+]
 
 
 def start(folder, output, *options, largest_file=None):
-    process = processes.Process(target=_command, args=(folder, ["pretrain", "-o", str(output), *SETTINGS, *options], largest_file))
+    process = processes.Process(
+        target=_command, args=(folder, ["pretrain", "-o", str(output), *SETTINGS, *options], largest_file)
+    )
     process.start()
     return process
 

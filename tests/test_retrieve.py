@@ -8,7 +8,15 @@ import torch
 
 from hdcid_cli.models.losses.cmcm import code_distribution, code_similarity
 from hdcid_cli.tasks import retrieval
-from hdcid_cli.tasks.retrieval import Vectors, both_vectors, code_vectors, rank_counts, retrieval_scores, soft_codes, summary_vectors
+from hdcid_cli.tasks.retrieval import (
+    Vectors,
+    both_vectors,
+    code_vectors,
+    rank_counts,
+    retrieval_scores,
+    soft_codes,
+    summary_vectors,
+)
 
 
 @pytest.fixture
@@ -35,12 +43,16 @@ def test_code_similarity_is_code_matching_of_the_quantized_features(coded):
         for codes, length in (query, gallery):
             quantized = torch.tensor(codebook[codes[:, :, layer]])
             valid = torch.arange(6) < torch.tensor(length)[:, None]
-            sides.append(code_distribution(torch.cdist(quantized, torch.tensor(codebook)[None].expand(30, -1, -1)), valid))
+            sides.append(
+                code_distribution(torch.cdist(quantized, torch.tensor(codebook)[None].expand(30, -1, -1)), valid)
+            )
         p, q = (side.numpy() for side in sides)
         expected += [[p[i] @ np.log(q[j]) + q[j] @ np.log(p[i]) for j in range(30)] for i in range(30)]
     found = similarities(code_vectors(query, gallery, codebooks))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    np.testing.assert_allclose(code_similarity(*sides).diagonal(), [p[i] @ np.log(q[i]) + q[i] @ np.log(p[i]) for i in range(30)])  # a pair, as in training
+    np.testing.assert_allclose(
+        code_similarity(*sides).diagonal(), [p[i] @ np.log(q[i]) + q[i] @ np.log(p[i]) for i in range(30)]
+    )  # a pair, as in training
 
 
 def test_summary_similarity_is_the_cosine_of_means_over_valid_segments():
@@ -91,12 +103,19 @@ def test_command_ranks_the_clips_not_pretrained_on(hdcid, tmp_path):
     from worlds import write_features
 
     _, ids = write_features(tmp_path / "features", clips=40)
-    (tmp_path / "split.csv").write_text("id,split\n" + "".join(f"{name},{'train' if number < 24 else 'test'}\n" for number, name in enumerate(ids)))
+    (tmp_path / "split.csv").write_text(
+        "id,split\n" + "".join(f"{name},{'train' if number < 24 else 'test'}\n" for number, name in enumerate(ids))
+    )
     assert hdcid("pretrain", "--epochs", "2", "--dim", "16", "--codebook", "12", "--split", "split.csv").returncode == 0
     done = hdcid("retrieve", "--query", "v", "--gallery", "a")
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [record["metric"] for record in found[:4]] == ["summary r@1", "summary r@5", "summary r@10", "summary median_rank"]
+    assert [record["metric"] for record in found[:4]] == [
+        "summary r@1",
+        "summary r@5",
+        "summary r@10",
+        "summary median_rank",
+    ]
     assert len(found) == 12 and {record["n"] for record in found} == {16}
     table = hdcid("report", stdin=done.stdout)
     assert table.returncode == 0 and "codes r@1" in table.stdout

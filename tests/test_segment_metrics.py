@@ -83,8 +83,12 @@ def test_scores_of_a_data_set_average_over_clips(clips):
         scores.add(logits, truth)
     found = {score.name: score for score in scores.scores()}
     probability, truth = clips[0].sigmoid().numpy(), clips[1].numpy()
-    assert found["miou"].value == pytest.approx(100 * np.mean([plain_iou(p, t) for c in range(4) for p, t in zip(probability[c], truth[c])]), rel=1e-5)
-    assert found["fscore"].value == pytest.approx(100 * np.mean([plain_f(p, t) for p, t in zip(probability, truth)]), rel=1e-5)
+    assert found["miou"].value == pytest.approx(
+        100 * np.mean([plain_iou(p, t) for c in range(4) for p, t in zip(probability[c], truth[c])]), rel=1e-5
+    )
+    assert found["fscore"].value == pytest.approx(
+        100 * np.mean([plain_f(p, t) for p, t in zip(probability, truth)]), rel=1e-5
+    )
     frames = [(p, t) for c in range(4) for p, t in zip(probability[c], truth[c]) if t.any()]
     shared = plain_f(np.stack([p for p, _ in frames]), np.stack([t for _, t in frames]))
     assert found["fscore_shared"].value == pytest.approx(100 * shared, rel=1e-5)

@@ -12,8 +12,19 @@ from hdcid_cli.tasks.segmentation.queries import to_frames
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
 from hdcid_cli.tasks.segmentation.tpavi import TPAVI
 
-TINY = {"model_type": "pvt_v2", "num_attention_heads": [1, 1, 2, 2], "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
-TINY_RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+TINY = {
+    "model_type": "pvt_v2",
+    "num_attention_heads": [1, 1, 2, 2],
+    "hidden_sizes": [8, 8, 16, 16],
+    "depths": [1, 1, 1, 1],
+}
+TINY_RESNET = {
+    "model_type": "resnet",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 8, 16, 16],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+}
 
 
 def randomise(module: torch.nn.Module) -> torch.nn.Module:
@@ -92,11 +103,17 @@ def test_sparing_taps_off_the_map_changes_neither_sum_nor_gradients(side):
     found = block(x)
     torch.testing.assert_close(found, expected)
     inputs = [x, *block.parameters()]
-    for one, other in zip(torch.autograd.grad(found.square().sum(), inputs), torch.autograd.grad(expected.square().sum(), inputs), strict=True):
+    for one, other in zip(
+        torch.autograd.grad(found.square().sum(), inputs),
+        torch.autograd.grad(expected.square().sum(), inputs),
+        strict=True,
+    ):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize(("width", "channels"), [(256, (128, 32)), (32, (16, 16)), (8, (16, 16))], ids=["published", "narrow", "narrowest"])
+@pytest.mark.parametrize(
+    ("width", "channels"), [(256, (128, 32)), (32, (16, 16)), (8, (16, 16))], ids=["published", "narrow", "narrowest"]
+)
 def test_narrow_head_keeps_channels_to_lose(width, channels):
     head = Head(width)
     assert (head.conv1.out_channels, head.conv2.out_channels) == channels
@@ -138,7 +155,9 @@ def test_masks_follow_the_query():
 def test_sparing_frames_changes_neither_masks_nor_gradients():
     torch.manual_seed(0)
     decoder = randomise(Decoder([8, 8, 16, 16], query=6, width=16).double()).train()
-    stages = [torch.randn(10, channels, 32 // 2**k, 32 // 2**k).double() for k, channels in enumerate((8, 8, 16, 16), 2)]
+    stages = [
+        torch.randn(10, channels, 32 // 2**k, 32 // 2**k).double() for k, channels in enumerate((8, 8, 16, 16), 2)
+    ]
     query = torch.randn(2, 5, 6).double()
     gradients, masks = [], []
     for wanted in (None, 1):
@@ -159,7 +178,9 @@ def test_published_layouts_give_four_stages(name):
     assert [x.shape[1] for x in maps] == list(backbone.channels)
     # As published, without the classifier: 81.4 and 3.4 million (PVT v2), 23.5 and 11.2 (ResNet); 1.2 of the small one.
     millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
-    assert millions == pytest.approx({"pvt_v2_b5": 81.4, "pvt_v2_b0": 3.41, "resnet50": 23.5, "resnet18": 11.2, "resnet10": 1.23}[name], rel=0.01)
+    assert millions == pytest.approx(
+        {"pvt_v2_b5": 81.4, "pvt_v2_b0": 3.41, "resnet50": 23.5, "resnet18": 11.2, "resnet10": 1.23}[name], rel=0.01
+    )
 
 
 def test_augmented_masks_stay_on_their_objects():

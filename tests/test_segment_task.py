@@ -24,7 +24,13 @@ from hdcid_cli.tasks.segmentation.predict import predict
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
 from hdcid_cli.tasks.segmentation.training import TrainConfig, load_segmenter
 
-TINY = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+TINY = {
+    "model_type": "resnet",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16, 16, 16],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+}
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +96,38 @@ def test_query_decides_what_is_found(squares, tiny_backbone):
 def test_records_name_what_was_done(squares, tiny_backbone):
     checkpoint = open_checkpoint(None, squares / "checkpoints", "cpu")
     left_out = {}
-    records = list(run(experiment(squares, "records", train="text", selection=select(checkpoint.codebooks, 4)), left_out))
+    records = list(
+        run(experiment(squares, "records", train="text", selection=select(checkpoint.codebooks, 4)), left_out)
+    )
     assert [(record["direction"], record["metric"]) for record in records] == [
         (direction, metric) for direction in ("t->a", "t->t") for metric in ("miou", "fscore", "fscore_shared")
     ]
     for record in records:
-        assert record["task"] == "segment" and record["n"] == 9 and record["toc"] == "4" and record["protocol"] == "heldout"
+        assert (
+            record["task"] == "segment"
+            and record["n"] == 9
+            and record["toc"] == "4"
+            and record["protocol"] == "heldout"
+        )
         assert record["checkpoint"] == checkpoint.digest
     assert not left_out
 
 
 def test_chance_is_the_better_of_everything_and_nothing(squares, tiny_backbone):
-    miou = next(run(experiment(squares, "records", train="text", selection=select(open_checkpoint(None, squares / "checkpoints", "cpu").codebooks, 4)), {}))
-    shares = [mask.mean() for clip in read_meta(squares / "data") if clip.split == "test" for mask in read_masks(clip, 32)]
+    miou = next(
+        run(
+            experiment(
+                squares,
+                "records",
+                train="text",
+                selection=select(open_checkpoint(None, squares / "checkpoints", "cpu").codebooks, 4),
+            ),
+            {},
+        )
+    )
+    shares = [
+        mask.mean() for clip in read_meta(squares / "data") if clip.split == "test" for mask in read_masks(clip, 32)
+    ]
     assert miou["chance"] == pytest.approx(100 * np.mean(shares), rel=1e-5)
 
 
@@ -194,7 +219,9 @@ def test_prompts_of_the_synthetic_world_use_words_that_captions_teach():
 
 
 def test_heldout_epoch_is_chosen_without_the_test_modality(squares, tiny_backbone):
-    """Under the held-out protocol training never reads the other modality's queries; the published one judges by them."""
+    """Under the held-out protocol training never reads the other modality's queries; the published one
+    judges by them.
+    """
     list(run(experiment(squares, "heldout", test=("text",)), {}))
     list(run(experiment(squares, "published", test=("text",), protocol="published"), {}))
     judged = {name: sorted(path.name for path in (squares / name).glob("best-*")) for name in ("heldout", "published")}
@@ -264,7 +291,10 @@ def test_bad_clips_are_left_out_and_named(squares, tiny_backbone, tmp_path):
 def test_nothing_to_learn_from_is_an_error(squares, tiny_backbone, tmp_path):
     folder = copy(squares, tmp_path / "w")
     shutil.rmtree(folder / "data" / "avs_s4" / "s4_data" / "gt_masks")
-    with pytest.raises(InputError, match=r"None of the 24 clips of the train split can be used; the first, train000: there is no .*_1\.png"):
+    with pytest.raises(
+        InputError,
+        match=r"None of the 24 clips of the train split can be used; the first, train000: there is no .*_1\.png",
+    ):
         list(run(experiment(folder), {}))
 
 
@@ -283,7 +313,17 @@ def test_predict_marks_a_users_video(squares, tiny_backbone, tmp_path, monkeypat
     video = tmp_path / "mine.mp4"
     write_video(video, seconds=7)
     monkeypatch.setattr("hdcid_cli.tasks.segmentation.predict.load_backbone", lambda *_: Words())
-    rows = list(predict(video, "a red square", squares / "checkpoints" / "asked", tmp_path / "out", None, squares / "checkpoints", device="cpu"))
+    rows = list(
+        predict(
+            video,
+            "a red square",
+            squares / "checkpoints" / "asked",
+            tmp_path / "out",
+            None,
+            squares / "checkpoints",
+            device="cpu",
+        )
+    )
     assert [row["second"] for row in rows] == list(range(1, 8))
     for row in rows:
         mask = read_picture(row["mask"], "gray")
@@ -291,7 +331,17 @@ def test_predict_marks_a_users_video(squares, tiny_backbone, tmp_path, monkeypat
         assert row["share"] == pytest.approx(100 * (mask > 0).mean(), abs=0.01)
         assert read_picture(row["overlay"]).shape == (32, 32, 3)
     with pytest.raises(InputError, match=r"no sound file nowhere\.wav"):
-        list(predict(video, "nowhere.wav", squares / "checkpoints" / "asked", tmp_path / "out", None, squares / "checkpoints", device="cpu"))
+        list(
+            predict(
+                video,
+                "nowhere.wav",
+                squares / "checkpoints" / "asked",
+                tmp_path / "out",
+                None,
+                squares / "checkpoints",
+                device="cpu",
+            )
+        )
 
 
 class Words:
@@ -313,14 +363,30 @@ def write_video(path: Path, seconds: int) -> None:
         stream.pix_fmt = "yuv420p"
         random = np.random.default_rng(0)
         for _ in range(4 * seconds):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(random.integers(0, 255, (64, 64, 3), np.uint8), format="rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(random.integers(0, 255, (64, 64, 3), np.uint8), format="rgb24")
+                )
+            )
         container.mux(stream.encode())
 
 
 def test_command_line_trains_tests_and_reports_what_it_left_out(squares, hdcid, tmp_path):
     folder = copy(squares, tmp_path / "w")
     next(clip for clip in read_meta(folder / "data") if clip.name == "test000").masks[0].unlink()
-    small = ("--backbone", "resnet18", "--random-weights", "--size", 32, "--width", 8, "--epochs", 1, "--batch-size", 12)
+    small = (
+        "--backbone",
+        "resnet18",
+        "--random-weights",
+        "--size",
+        32,
+        "--width",
+        8,
+        "--epochs",
+        1,
+        "--batch-size",
+        12,
+    )
     done = hdcid("segment", "--train", "a", "--test", "t", *small, cwd=folder)
     assert done.returncode == 3, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]

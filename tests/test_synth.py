@@ -25,7 +25,11 @@ SMALL = World(clips=8, classes=2)
 
 def files_of(folder):
     """{path below folder: bytes}, without the temporary files that a killed process may leave."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".tmp"}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".tmp"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,8 @@ def test_another_seed_gives_other_videos():
 
 def test_a_killed_run_leaves_no_half_video_and_is_taken_up_again(small, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "hdcid_cli", "synth", tmp_path, "--clips", "8", "--classes", "2", "--workers", "2"], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "hdcid_cli", "synth", tmp_path, "--clips", "8", "--classes", "2", "--workers", "2"],
+        stderr=subprocess.DEVNULL,
     )
     while process.poll() is None and len(list(tmp_path.glob("videos/*.mp4"))) < 2:
         time.sleep(0.01)
@@ -96,7 +101,9 @@ def test_a_damaged_mark_is_named(tmp_path):
         make(SMALL, tmp_path, overwrite=True)
 
 
-@pytest.mark.parametrize(("settings", "option"), [({"classes": 1}, "--classes"), ({"classes": 99}, "--classes"), ({"clips": 3}, "--clips")])
+@pytest.mark.parametrize(
+    ("settings", "option"), [({"classes": 1}, "--classes"), ({"classes": 99}, "--classes"), ({"clips": 3}, "--clips")]
+)
 def test_a_world_that_cannot_be_is_refused(settings, option):
     with pytest.raises(InputError, match=option):
         World(**settings)
@@ -185,7 +192,12 @@ def test_every_kind_looks_and_sounds():
 
 def test_the_readers_of_the_data_sets_find_nothing_odd(small):
     data = small / "data"
-    read = [ave.read(data), *(llp.read(data, sense) for sense in ("audio", "video")), ucf2vgg.read_ucf(data), ucf2vgg.read_vggsound(data)]
+    read = [
+        ave.read(data),
+        *(llp.read(data, sense) for sense in ("audio", "video")),
+        ucf2vgg.read_ucf(data),
+        ucf2vgg.read_vggsound(data),
+    ]
     read += [vggsound.read(data), *ave2avvp.read(data, "audio"), *ave2avvp.read(data, "video")]
     assert [problem for annotations in read for problem in annotations.problems] == []
     splits = {row["video_id"]: row["split"] for row in rows_of(data / "split.csv")}
@@ -200,7 +212,11 @@ def test_the_annotations_agree_with_each_other(small):
     events, avel = ave.read(data), vggsound.read(data)
     assert len(events.clips) == len(avel.clips) == SMALL.clips
     for clip, other in zip(events.clips, avel.clips, strict=True):
-        assert (clip.id, clip.events[0].onset, clip.events[0].offset) == (other.id, other.events[0].onset, other.events[0].offset)
+        assert (clip.id, clip.events[0].onset, clip.events[0].offset) == (
+            other.id,
+            other.events[0].onset,
+            other.events[0].offset,
+        )
         for sense in parsed.values():  # what AVE calls an event is seen and heard
             assert clip.events[0] in sense[clip.id].events
     ucf, vgg = ({clip.id for clip in read(data).clips} for read in (ucf2vgg.read_ucf, ucf2vgg.read_vggsound))
@@ -222,15 +238,23 @@ def test_the_segmentation_set_shows_one_sounding_thing_among_silent_ones(small):
         light = avsbench.read_frames(clip, 128)[: len(masks)].mean(-1)
         assert light[masks].mean() > light[~masks].mean()
     scenes = World(clips=400).scenes
-    assert all([event.heard for event in scene.events] == [True] + [False] * (len(scene.events) - 1) for scene in scenes)
+    assert all(
+        [event.heard for event in scene.events] == [True] + [False] * (len(scene.events) - 1) for scene in scenes
+    )
     assert 0.6 < np.mean([len(scene.events) > 1 for scene in scenes]) < 0.9
-    sounds_of = list(audio_seconds(small / f"data/avs_s4/s4_data/audio_wav/{clips[0].split}/{clips[0].category}/{clips[0].name}.wav", 10))
+    sounds_of = list(
+        audio_seconds(
+            small / f"data/avs_s4/s4_data/audio_wav/{clips[0].split}/{clips[0].category}/{clips[0].name}.wav", 10
+        )
+    )
     assert len(sounds_of) == SCENE_SECONDS
 
 
 @pytest.mark.slow
 def test_classes_can_be_learned_from_either_modality_but_not_perfectly():
-    """The ceiling: ridge regression on HOG and log-mel features, averaged over the primary event, on clips not learned on."""
+    """The ceiling: ridge regression on HOG and log-mel features, averaged over the primary event, on clips not learned
+    on.
+    """
     from hdcid_cli.backbones.hog import hog
     from hdcid_cli.backbones.logmel import logmel
 

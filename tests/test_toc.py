@@ -17,9 +17,10 @@ codebooks = arrays(np.float64, st.tuples(st.integers(2, 12), st.integers(1, 9)),
 @given(codebooks)
 @settings(max_examples=50, deadline=None)
 def test_closed_form_equals_the_double_sum_over_pairs(codebook):
-    expected = sum(
-        codebook[i] * codebook[j] for i in range(len(codebook)) for j in range(len(codebook)) if i != j
-    ) / len(codebook) ** 2
+    expected = (
+        sum(codebook[i] * codebook[j] for i in range(len(codebook)) for j in range(len(codebook)) if i != j)
+        / len(codebook) ** 2
+    )
     np.testing.assert_allclose(toc.channel_similarity(codebook, normalise=False), expected, atol=1e-9)
 
 
@@ -31,7 +32,9 @@ def test_similarity_and_variance_equal_the_reference(shared, rows, normalise):
     similarity = toc.channel_similarity(codebook, normalise) * codes / (codes - 1)
     np.testing.assert_allclose(similarity, reference[f"out/{rows}_similarity"], rtol=1e-8, atol=1e-14)
     for name, unbiased in (("variance", False), ("variance_unbiased", True)):
-        np.testing.assert_allclose(toc.channel_variance(codebook, normalise, unbiased), reference[f"out/{rows}_{name}"], rtol=1e-8)
+        np.testing.assert_allclose(
+            toc.channel_variance(codebook, normalise, unbiased), reference[f"out/{rows}_{name}"], rtol=1e-8
+        )
 
 
 def test_released_cost_is_the_papers_with_its_own_divisors():

@@ -7,7 +7,9 @@ from hdcid_cli.core.features import FeatureWriter
 SHAPES = {"video": (5, 5, 8), "audio": (12,), "text": (10,)}
 
 
-def write_features(folder, clips=40, steps=6, classes=4, modalities=("audio", "video"), seed=0, noise=0.3, dtype="float32"):
+def write_features(
+    folder, clips=40, steps=6, classes=4, modalities=("audio", "video"), seed=0, noise=0.3, dtype="float32"
+):
     """`folder/M.h5` for each modality; every segment shows one of `classes` events, the same in all modalities.
 
     Returns the event of every segment, [clips, steps], and the clips' names.

@@ -36,7 +36,6 @@ class Options:
     precision: str = "auto"
     batch_size: int | None = None
 
-
     def sampled(self, name: str) -> str:
         """A video backbone's name, with the frames a second if they are not the usual ones."""
         return name if self.fps == Options.fps else f"{name}@{self.fps}fps"

@@ -49,9 +49,14 @@ def _load(name: str):
     def load(source, **where):
         return AutoTokenizer.from_pretrained(source, **where), AutoModel.from_pretrained(source, **where)
 
-    tokenizer, model = load_pretrained(name, load, "text encoder", "give --model a folder that holds one, or use --backbone hash")
+    tokenizer, model = load_pretrained(
+        name, load, "text encoder", "give --model a folder that holds one, or use --backbone hash"
+    )
     if not tokenizer.is_fast:
-        raise InputError(f"The text encoder {name} has no fast tokenizer, which alone tells words from sub-words: choose another --model.")
+        raise InputError(
+            f"The text encoder {name} has no fast tokenizer, which alone tells words from sub-words: choose "
+            "another --model."
+        )
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     return tokenizer, getattr(model, "text_model", model)  # the text half of CLIP and its like
@@ -77,7 +82,9 @@ class TextNetwork:
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
         """At most `batch_size` texts -> the vectors [words, width] float32 of each."""
-        encoded = [self.tokenizer(text, truncation=True, max_length=self.limit, return_offsets_mapping=True) for text in texts]
+        encoded = [
+            self.tokenizer(text, truncation=True, max_length=self.limit, return_offsets_mapping=True) for text in texts
+        ]
         buckets: dict[int, list[int]] = {}
         for number, tokens in enumerate(encoded):
             length = min(self.limit, -(-len(tokens["input_ids"]) // BUCKET) * BUCKET)
@@ -105,7 +112,9 @@ class TextNetwork:
 def _mean_by_word(states: np.ndarray, offsets: list[tuple[int, int]], words: list[tuple[int, int]]) -> np.ndarray:
     """[tokens, width] -> [words, width]: the mean over the tokens that a word's characters belong to."""
     chosen = [[t for t, (a, b) in enumerate(offsets) if max(a, begin) < min(b, end)] for begin, end in words]
-    return np.stack([states[tokens].mean(axis=0) for tokens in chosen if tokens])  # a truncated text loses its last words
+    return np.stack(
+        [states[tokens].mean(axis=0) for tokens in chosen if tokens]
+    )  # a truncated text loses its last words
 
 
 def _digest(model) -> str:

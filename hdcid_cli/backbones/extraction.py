@@ -36,7 +36,9 @@ def extract(
         features = parts.pop(clip.id, None)
         if error is None:
             try:
-                writer.write(clip.id, *pad(np.concatenate(features)[:segments], segments, zeros=backbone.modality == "text"))
+                writer.write(
+                    clip.id, *pad(np.concatenate(features)[:segments], segments, zeros=backbone.modality == "text")
+                )
             except InputError as problem:
                 error = str(problem)
         yield clip, error

@@ -14,7 +14,9 @@ DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.floa
 
 
 def place(module: nn.Module, options: Options) -> torch.device:
-    """Freeze a module and move it to the options' device; its parameters take the options' precision, its buffers keep theirs."""
+    """Freeze a module and move it to the options' device; its parameters take the options' precision, its buffers keep
+    theirs.
+    """
     device = resolve_device(options.device)
     precision = options.precision
     if precision == "auto":

@@ -88,7 +88,11 @@ class AveFile:
             self._file = h5py.File(path, "r")
         except OSError as error:
             raise InputError(f"{path} is not an HDF5 file, or is damaged.") from error
-        found = [item for item in self._file.values() if isinstance(item, h5py.Dataset) and item.ndim >= 3 and item.dtype.kind == "f"]
+        found = [
+            item
+            for item in self._file.values()
+            if isinstance(item, h5py.Dataset) and item.ndim >= 3 and item.dtype.kind == "f"
+        ]
         if len(found) != 1:
             raise InputError(f"{path} holds {len(found)} datasets of clips [N, T, ...], not one.")
         self.path, self._clips = path, found[0]
@@ -104,7 +108,9 @@ class AveFile:
         """The array of one clip; an InputError if its rows differ."""
         first, *others = (self._clips[row] for row in self._rows[name])
         if any(not np.array_equal(first, other) for other in others):
-            raise InputError(f"{self.path} has different features for {name} in rows {', '.join(map(str, self._rows[name]))}.")
+            raise InputError(
+                f"{self.path} has different features for {name} in rows {', '.join(map(str, self._rows[name]))}."
+            )
         return _checked(first, self.path)
 
 
@@ -115,7 +121,9 @@ def open_published(path: Path, names: Path | None) -> ZippedPickles | AveFile:
     if not path.exists():
         raise InputError(f"There is no file or folder {path}.")
     if names is None:
-        raise InputError(f"{path} does not name its clips: give the annotation file whose lines its rows are with --annotations.")
+        raise InputError(
+            f"{path} does not name its clips: give the annotation file whose lines its rows are with --annotations."
+        )
     return AveFile(path, names)
 
 
@@ -130,7 +138,9 @@ def segment_shape(source: ZippedPickles | AveFile) -> tuple[int, ...]:
     raise InputError(f"None of the {len(source.ids)} clips can be read: {problem}")
 
 
-def convert(source: ZippedPickles | AveFile, writer: FeatureWriter, segments: int, zeros: bool) -> Iterator[tuple[str, str | None]]:
+def convert(
+    source: ZippedPickles | AveFile, writer: FeatureWriter, segments: int, zeros: bool
+) -> Iterator[tuple[str, str | None]]:
     """Write the clips that `writer` still lacks, at most `segments` of each; `zeros` as `extraction.pad` has it.
 
     Yields:

@@ -1,4 +1,6 @@
-"""VGGish's log-mel front end in numpy (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017)."""
+"""VGGish's log-mel front end in numpy (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP
+2017).
+"""
 
 from collections.abc import Iterator
 

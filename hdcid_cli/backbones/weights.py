@@ -52,7 +52,9 @@ PUBLISHED = {
         "10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
     ),
     "vggish-pca": Published(
-        "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish_pca_params-970ea276.pth", "sha256", "970ea276"
+        "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish_pca_params-970ea276.pth",
+        "sha256",
+        "970ea276",
     ),
 }
 
@@ -77,7 +79,8 @@ def find_weights(name: str) -> Path:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
             raise HdcidError(
                 f"The weights {name!r} are not here and cannot be downloaded ({reason}): "
-                f"fetch {published.url} and put it at {path}, name the file with --weights, or take a backbone without weights (hog, logmel)."
+                f"fetch {published.url} and put it at {path}, name the file with --weights, or take a backbone "
+                "without weights (hog, logmel)."
             ) from error
     return path
 
@@ -101,7 +104,10 @@ def download(published: Published, path: Path) -> None:
             digest = hashlib.file_digest(written, published.algorithm).hexdigest()
         if not digest.startswith(published.digest):
             part.unlink()
-            raise HdcidError(f"What came from {published.url} is damaged ({published.algorithm} {digest}, not {published.digest}): try again.")
+            raise HdcidError(
+                f"What came from {published.url} is damaged ({published.algorithm} {digest}, not "
+                f"{published.digest}): try again."
+            )
         os.replace(part, path)
 
 
@@ -133,7 +139,14 @@ def read_state(path: Path) -> dict:
     import torch
 
     rebuild = np.zeros(0).__reduce__()[0]  # some published files hold numpy arrays; numpy 1 knew it by another name
-    arrays = [np.ndarray, np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType, rebuild, (rebuild, "numpy.core.multiarray._reconstruct")]
+    arrays = [
+        np.ndarray,
+        np.dtype,
+        np.dtypes.Float32DType,
+        np.dtypes.Float64DType,
+        rebuild,
+        (rebuild, "numpy.core.multiarray._reconstruct"),
+    ]
     try:
         with torch.serialization.safe_globals(arrays):
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -145,10 +158,16 @@ def read_state(path: Path) -> dict:
 
 
 def fill(module, state: dict, path: Path) -> None:
-    """Give a module (on the meta device) exactly its parameters from `state`; a missing or misshapen one is an InputError."""
+    """Give a module (on the meta device) exactly its parameters from `state`; a missing or misshapen one is an
+    InputError.
+    """
     try:
         module.load_state_dict({name: state[name] for name in module.state_dict()}, assign=True)
     except KeyError as error:
-        raise InputError(f"{path} has no weights {error.args[0]!r}: it is not a file for {type(module).__name__}.") from None
+        raise InputError(
+            f"{path} has no weights {error.args[0]!r}: it is not a file for {type(module).__name__}."
+        ) from None
     except RuntimeError as error:
-        raise InputError(f"{path} does not fit {type(module).__name__}: {str(error).splitlines()[-1].strip()}") from error
+        raise InputError(
+            f"{path} does not fit {type(module).__name__}: {str(error).splitlines()[-1].strip()}"
+        ) from error

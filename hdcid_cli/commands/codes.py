@@ -11,20 +11,53 @@ from hdcid_cli.core.errors import InputError
 
 @click.command(cls=options.Command)
 @click.argument("task", required=False, type=click.Choice(TASKS))
-@click.option("--modalities", type=options.MODALITIES, default=None, help="Such as av; those of the model if not given.")
-@click.option("--split", type=click.Choice(("train", "val", "test", "all")), default="test", show_default=True, help="Clips that are counted.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write P(label | code) of every modality and layer there, as CSV.")
+@click.option(
+    "--modalities", type=options.MODALITIES, default=None, help="Such as av; those of the model if not given."
+)
+@click.option(
+    "--split",
+    type=click.Choice(("train", "val", "test", "all")),
+    default="test",
+    show_default=True,
+    help="Clips that are counted.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Write P(label | code) of every modality and layer there, as CSV.",
+)
 @click.option("--clip", default=None, help="Instead of TASK: find in this clip where --test uses the codes of --train.")
-@click.option("--train", type=options.MODALITY, default="a", show_default=True, help="With --clip: the modality whose codes are looked for.")
-@click.option("--test", type=options.MODALITY, default="v", show_default=True, help="With --clip: the modality in which they are looked for.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), default=None, help="With --clip: draw the map of both modalities' seconds there.")
+@click.option(
+    "--train",
+    type=options.MODALITY,
+    default="a",
+    show_default=True,
+    help="With --clip: the modality whose codes are looked for.",
+)
+@click.option(
+    "--test",
+    type=options.MODALITY,
+    default="v",
+    show_default=True,
+    help="With --clip: the modality in which they are looked for.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="With --clip: draw the map of both modalities' seconds there.",
+)
 @options.features_option
 @options.checkpoint_option
 @options.checkpoints_option
 @options.data_option
 @options.device_option
 @options.json_option
-def command(task, modalities, split, output, clip, train, test, plot, features, checkpoint, checkpoints, data, device, as_json):
+def command(
+    task, modalities, split, output, clip, train, test, plot, features, checkpoint, checkpoints, data, device, as_json
+):
     """What the codes mean, and where they occur in a clip.
 
     \b
@@ -39,7 +72,10 @@ def command(task, modalities, split, output, clip, train, test, plot, features, 
     from hdcid_cli.tasks.codes import analyse, locate
 
     if (task is None) == (clip is None):
-        raise InputError("Say either whose annotations to count by, as in `hdcid codes avvp`, or which clip to look into with --clip.")
+        raise InputError(
+            "Say either whose annotations to count by, as in `hdcid codes avvp`, or which clip to look into "
+            "with --clip."
+        )
     where = {"features": features, "checkpoint": checkpoint, "checkpoints": checkpoints, "device": device}
     if clip is None:
         if plot:

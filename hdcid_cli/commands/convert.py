@@ -17,11 +17,20 @@ def command():
 @command.command(cls=Command)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--modality", type=MODALITY, required=True, help="What the features are of: video, audio or text.")
-@click.option("--annotations", type=click.Path(path_type=Path), help="For HDF5: AVE's Annotations.txt, or a file with a clip's name a line, in the order of the rows.")
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path),
+    help="For HDF5: AVE's Annotations.txt, or a file with a clip's name a line, in the order of the rows.",
+)
 @click.option("--backbone", help="What they were extracted with; by default the papers' backbone of that modality.")
 @click.option("--seconds", type=click.IntRange(min=1), default=10, show_default=True, help="Segments a clip.")
 @features_option
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Feature file to write, instead of MODALITY.h5 in --features.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Feature file to write, instead of MODALITY.h5 in --features.",
+)
 @click.option("--overwrite", is_flag=True, help="Convert everything anew, whatever the file holds.")
 def features(path, modality, annotations, backbone, seconds, features, output, overwrite):
     """Published features to a feature file.
@@ -37,23 +46,38 @@ def features(path, modality, annotations, backbone, seconds, features, output, o
     source = open_published(path, annotations)
     output = output or features / f"{modality}.h5"
     shape = (seconds, *segment_shape(source))
-    attributes = {"modality": modality, "backbone": backbone or BACKBONES[modality][0], "weights": "published", "segment_seconds": 1.0}
+    attributes = {
+        "modality": modality,
+        "backbone": backbone or BACKBONES[modality][0],
+        "weights": "published",
+        "segment_seconds": 1.0,
+    }
     skipped = 0
-    with FeatureWriter(output, source.ids, shape, attributes, "float16" if modality == "video" else "float32", overwrite) as writer:
+    with FeatureWriter(
+        output, source.ids, shape, attributes, "float16" if modality == "video" else "float32", overwrite
+    ) as writer:
         converted = convert(source, writer, seconds, zeros=modality == "text")
         for name, error in progress(converted, total=len(writer.pending), description=output.stem, unit="clip"):
             if error:
                 skipped += 1
                 warn(f"skipped {name!r}: {error}")
         writer.finish()
-    say(f"{output}: {writer.written} clips of {' x '.join(map(str, shape))}" + (f", {skipped} skipped" if skipped else ""))
+    say(
+        f"{output}: {writer.written} clips of {' x '.join(map(str, shape))}"
+        + (f", {skipped} skipped" if skipped else "")
+    )
     return SOME_SKIPPED if skipped else DONE
 
 
 @command.command(cls=Command)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @checkpoints_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Checkpoint directory; named after FILE in the folder of checkpoints if not given.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Checkpoint directory; named after FILE in the folder of checkpoints if not given.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the checkpoint that is there.")
 def checkpoint(file, checkpoints, output, overwrite):
     """A published checkpoint to a checkpoint directory.
@@ -70,5 +94,8 @@ def checkpoint(file, checkpoints, output, overwrite):
     if output.exists() and any(output.iterdir()) and not overwrite:
         raise InputError(f"{output} exists already: choose another --output or use --overwrite.")
     config = convert_checkpoint(file, output).config
-    say(f"{output}: {config.layers} layers, {config.codebook} codes of {config.dim} channels, {''.join(letter(name) for name in config.inputs)}.")
+    say(
+        f"{output}: {config.layers} layers, {config.codebook} codes of {config.dim} channels, "
+        f"{''.join(letter(name) for name in config.inputs)}."
+    )
     click.echo(output)

@@ -9,7 +9,14 @@ from hdcid_cli.commands import options
 
 @click.command(cls=options.Command)
 @click.argument("files", nargs=-1, metavar="[FEATURES]...", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("codes"), show_default=True, help="Folder for MODALITY.h5, or the file itself for one input.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("codes"),
+    show_default=True,
+    help="Folder for MODALITY.h5, or the file itself for one input.",
+)
 @options.toc_option
 @options.features_option
 @options.checkpoint_option
@@ -27,4 +34,8 @@ def command(files, output, toc, features, checkpoint, checkpoints, device, as_js
     from hdcid_cli.core.records import emit
     from hdcid_cli.tasks.encoding import encode_files
 
-    emit(encode_files(list(files), output, toc, features, checkpoint, checkpoints, device), as_json, ("modality", "clips", "file", "shape", "codes used", "checkpoint"))
+    emit(
+        encode_files(list(files), output, toc, features, checkpoint, checkpoints, device),
+        as_json,
+        ("modality", "clips", "file", "shape", "codes used", "checkpoint"),
+    )

@@ -33,21 +33,71 @@ SHARD = ShardType()
 @click.command(cls=Command)
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--modality", type=MODALITY, required=True, help="What to extract: video, audio or text.")
-@click.option("--backbone", type=click.Choice(sum(BACKBONES.values(), ())), help="For video, audio and text two each; the first needs weights and is the default.")
-@click.option("--weights", metavar="FILE", help="Weights to use instead of the published ones (vgg19, vgg19-torchvision, vggish).")
-@click.option("--pca", metavar="FILE", help="PCA and quantise VGGish's embeddings by this file (vggish-pca: the published one).")
-@click.option("--model", default=Options.model, show_default=True, help="Text encoder: a local folder or a name on the Hugging Face hub.")
-@click.option("--seconds", type=click.IntRange(min=1), default=Options.seconds, show_default=True, help="Segments a clip: seconds of video and audio, words of text.")
-@click.option("--fps", type=click.IntRange(min=1), default=Options.fps, show_default=True, help="Frames a second that video features are the mean of.")
+@click.option(
+    "--backbone",
+    type=click.Choice(sum(BACKBONES.values(), ())),
+    help="For video, audio and text two each; the first needs weights and is the default.",
+)
+@click.option(
+    "--weights", metavar="FILE", help="Weights to use instead of the published ones (vgg19, vgg19-torchvision, vggish)."
+)
+@click.option(
+    "--pca", metavar="FILE", help="PCA and quantise VGGish's embeddings by this file (vggish-pca: the published one)."
+)
+@click.option(
+    "--model",
+    default=Options.model,
+    show_default=True,
+    help="Text encoder: a local folder or a name on the Hugging Face hub.",
+)
+@click.option(
+    "--seconds",
+    type=click.IntRange(min=1),
+    default=Options.seconds,
+    show_default=True,
+    help="Segments a clip: seconds of video and audio, words of text.",
+)
+@click.option(
+    "--fps",
+    type=click.IntRange(min=1),
+    default=Options.fps,
+    show_default=True,
+    help="Frames a second that video features are the mean of.",
+)
 @features_option
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Feature file to write, instead of MODALITY.h5 in --features.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Feature file to write, instead of MODALITY.h5 in --features.",
+)
 @click.option("--overwrite", is_flag=True, help="Extract everything anew, whatever the file holds.")
-@click.option("--on-error", type=click.Choice(["skip", "fail"]), default="skip", show_default=True, help="What to do with a clip that cannot be read.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["skip", "fail"]),
+    default="skip",
+    show_default=True,
+    help="What to do with a clip that cannot be read.",
+)
 @workers_option
 @device_option
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True, help="Of the network; auto is float16 on a GPU, else float32.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Seconds (or captions) that go through the network together.")
-@click.option("--shard", type=SHARD, help="Only part I of N, into a file of its own; readers take the N as one. Under torchrun each rank takes its part.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="Of the network; auto is float16 on a GPU, else float32.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Seconds (or captions) that go through the network together."
+)
+@click.option(
+    "--shard",
+    type=SHARD,
+    help=(
+        "Only part I of N, into a file of its own; readers take the N as one. Under torchrun each rank takes its part."
+    ),
+)
 def command(paths, modality, backbone, features, output, overwrite, on_error, workers, shard, **options):
     """Media to feature files.
 
@@ -64,7 +114,9 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
 
     default = DEFAULT_PATHS[modality]
     if not paths and not os.path.exists(default):
-        raise InputError(f"There is no {default} here: name what to extract, as in `hdcid extract --modality {modality} PATH`.")
+        raise InputError(
+            f"There is no {default} here: name what to extract, as in `hdcid extract --modality {modality} PATH`."
+        )
     clips = find_clips(paths or [default], modality)
     path = output or features / f"{modality}.h5"
     clips, path = take_shard(clips, path, shard)
@@ -99,7 +151,9 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
             raise InputError(f"None of the {skipped} clips could be read, so {path} is not written.")
         writer.finish()
     done = f"{len(clips) - skipped} clips of {' x '.join(map(str, shape))}"
-    say(f"{path}: {done}" + (f", {skipped} skipped" if skipped else "") + ("" if todo else " (they were there already)"))
+    say(
+        f"{path}: {done}" + (f", {skipped} skipped" if skipped else "") + ("" if todo else " (they were there already)")
+    )
     return SOME_SKIPPED if skipped else DONE
 
 
@@ -111,7 +165,10 @@ def take_shard(clips, path: Path, shard: tuple[int, int] | None):
     if shards == 1:
         return clips, path
     if path.exists():
-        raise InputError(f"{path} is there already, and readers would take it instead of its shards: remove it or choose another --output.")
+        raise InputError(
+            f"{path} is there already, and readers would take it instead of its shards: remove it or choose "
+            "another --output."
+        )
     if len(clips) < shards:
         raise InputError(f"There are {len(clips)} clips, too few for {shards} shards.")
     return clips[number - 1 :: shards], shard_path(path, number, shards)

@@ -42,7 +42,10 @@ def describe(path: Path):
     elif path.is_dir():
         found = [name for name in ORDER if any(path.glob(f"{name}*.h5*"))]
         if not found:
-            raise InputError(f"{path} holds neither feature files nor a checkpoint: make them with `hdcid extract` and `hdcid pretrain`.")
+            raise InputError(
+                f"{path} holds neither feature files nor a checkpoint: make them with `hdcid extract` and "
+                "`hdcid pretrain`."
+            )
         for name in found:
             yield _features(path, name)
     else:
@@ -60,14 +63,22 @@ def _features(path: Path, modality: str | None) -> dict:
             for clip in record[what]:
                 warn(f"{file.name}: clip {clip!r} {problem}; extract it again.")
         sound = not (record["damaged"] or record["not_finite"])
-        return {"kind": "features", "path": ", ".join(map(str, file.paths)), "finished": path.suffix != ".part", "sound": sound, **record}
+        return {
+            "kind": "features",
+            "path": ", ".join(map(str, file.paths)),
+            "finished": path.suffix != ".part",
+            "sound": sound,
+            **record,
+        }
 
 
 def _checkpoint(path: Path) -> dict:
     from hdcid_cli.models.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(path, device="cpu")
-    parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())  # loads it: a damaged file ends here
+    parameters = sum(
+        parameter.numel() for parameter in checkpoint.model.parameters()
+    )  # loads it: a damaged file ends here
     model = checkpoint.config["model"]
     return {
         "kind": "checkpoint",

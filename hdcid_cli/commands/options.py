@@ -59,7 +59,9 @@ def _load_config(context, parameter, path):
     for key, value in settings.items():
         name = str(key).replace("-", "_")
         if name not in known:
-            raise InputError(f"{path}: `hdcid {context.command.name}` has no option {key!r}; it has {', '.join(sorted(known))}.")
+            raise InputError(
+                f"{path}: `hdcid {context.command.name}` has no option {key!r}; it has {', '.join(sorted(known))}."
+            )
         if isinstance(value, (list, tuple)) and not known[name].multiple and known[name].nargs == 1:
             value = ",".join(map(str, value))
         values[name] = value
@@ -107,13 +109,22 @@ MODALITIES = ModalitiesType()
 
 def _folder(*names, envvar, default, help):
     return click.option(
-        *names, envvar=envvar, default=default, show_default=True, type=click.Path(path_type=Path), help=f"{help}  [env: {envvar}]"
+        *names,
+        envvar=envvar,
+        default=default,
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help=f"{help}  [env: {envvar}]",
     )
 
 
 features_option = _folder("--features", envvar="HDCID_FEATURES", default="features", help="Folder of feature files.")
-checkpoints_option = _folder("--checkpoints", envvar="HDCID_CHECKPOINTS", default="checkpoints", help="Folder of checkpoints.")
-data_option = _folder("--data", envvar="HDCID_DATA", default="data", help="Folder of annotations; TASK/ in it belongs to a task.")
+checkpoints_option = _folder(
+    "--checkpoints", envvar="HDCID_CHECKPOINTS", default="checkpoints", help="Folder of checkpoints."
+)
+data_option = _folder(
+    "--data", envvar="HDCID_DATA", default="data", help="Folder of annotations; TASK/ in it belongs to a task."
+)
 checkpoint_option = click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
@@ -121,9 +132,19 @@ checkpoint_option = click.option(
     help="Checkpoint directory; `latest` in the folder of checkpoints if not given.",
 )
 toc_option = click.option(
-    "--toc", default="stored", show_default=True, help="Channels to read: none, stored (by `hdcid toc`), 128, 224/196 (V->A/A->V) or paper."
+    "--toc",
+    default="stored",
+    show_default=True,
+    help="Channels to read: none, stored (by `hdcid toc`), 128, 224/196 (V->A/A->V) or paper.",
 )
-seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random.")
-workers_option = click.option("--workers", type=click.IntRange(min=0), default=None, help="Worker processes; by default as many as there are cores.")
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random."
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Worker processes; by default as many as there are cores.",
+)
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Records as JSON Lines, on a terminal too.")

@@ -34,14 +34,51 @@ class Skipped:
 
 @click.command(cls=Command)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--format", "form", type=click.Choice(FORMATS), help="By default what the suffix of OUTPUT says, or terminal.")
-@click.option("--layout", "names", type=click.Choice(LAYOUTS), multiple=True, help="A paper's table; can be given several times.")
-@click.option("--metrics", default="paper", show_default=True, help="paper (each task's metric in the papers), all, or names: f1,map.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write there (.md, .tex, .csv, .json, .html) instead of to stdout.")
-@click.option("--checkpoint", "checkpoints", type=click.Path(path_type=Path), multiple=True, help="Show its training, codebooks and TOC (html).")
-@click.option("--timelines", type=click.Path(path_type=Path), multiple=True, help="Events of clips, written by `cmg --timelines FILE` (html).")
-@click.option("--overlay", "overlays", type=click.Path(path_type=Path), multiple=True, help="Pictures written by `segment --overlay DIR` (html).")
-@click.option("--examples", type=click.IntRange(min=1), default=8, show_default=True, help="Clips shown of each task and direction (html).")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="By default what the suffix of OUTPUT says, or terminal."
+)
+@click.option(
+    "--layout", "names", type=click.Choice(LAYOUTS), multiple=True, help="A paper's table; can be given several times."
+)
+@click.option(
+    "--metrics",
+    default="paper",
+    show_default=True,
+    help="paper (each task's metric in the papers), all, or names: f1,map.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write there (.md, .tex, .csv, .json, .html) instead of to stdout.",
+)
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Show its training, codebooks and TOC (html).",
+)
+@click.option(
+    "--timelines",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Events of clips, written by `cmg --timelines FILE` (html).",
+)
+@click.option(
+    "--overlay",
+    "overlays",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Pictures written by `segment --overlay DIR` (html).",
+)
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Clips shown of each task and direction (html).",
+)
 def command(files, form, names, metrics, output, checkpoints, timelines, overlays, examples):
     """Records to tables and pictures.
 
@@ -98,7 +135,10 @@ def _sources(files: tuple[Path, ...]) -> tuple[Path, ...]:
 def _nothing(skipped: Skipped) -> str:
     if skipped.count:
         return "Nothing of that is a result that can be reported."
-    return "There is nothing to report: give files of records, or a pipe as in `hdcid cmg ave --train v --test a | hdcid report`."
+    return (
+        "There is nothing to report: give files of records, or a pipe as in `hdcid cmg ave --train v --test a | "
+        "hdcid report`."
+    )
 
 
 def _layout(name: str, records: list[dict]):

@@ -17,10 +17,21 @@ from hdcid_cli.commands import options
     show_default=True,
     help="Compare mean features, histograms of codes, or both added; all reports each.",
 )
-@click.option("--clips", type=click.Choice(("heldout", "all")), default="heldout", show_default=True, help="heldout: only clips that the model was not pretrained on.")
+@click.option(
+    "--clips",
+    type=click.Choice(("heldout", "all")),
+    default="heldout",
+    show_default=True,
+    help="heldout: only clips that the model was not pretrained on.",
+)
 @options.toc_option
 @options.features_option
-@click.option("--gallery-features", type=click.Path(path_type=Path), default=None, help="Features of the gallery, where they lie elsewhere.")
+@click.option(
+    "--gallery-features",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Features of the gallery, where they lie elsewhere.",
+)
 @options.checkpoint_option
 @options.checkpoints_option
 @options.device_option

@@ -21,31 +21,87 @@ class Queries(click.ParamType):
         return names
 
 
-
 @click.group(cls=options.Group, invoke_without_command=True, subcommand_metavar="[predict VIDEO --query Q]")
-@click.option("--train", type=Queries(), metavar="a|t", help="Queries to learn from: the clips' sounds, or the prompts of their categories.")
+@click.option(
+    "--train",
+    type=Queries(),
+    metavar="a|t",
+    help="Queries to learn from: the clips' sounds, or the prompts of their categories.",
+)
 @click.option("--test", type=Queries(), help="Queries to test with.")
 @options.features_option
 @options.data_option
 @options.checkpoints_option
 @options.checkpoint_option
-@click.option("--toc", default="stored", show_default=True, help="Channels of a query: none, stored (in the checkpoint), or how many, such as 128.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory of the segmenter; segment-a, segment-t, ... in the folder of checkpoints if not given.")
-@click.option("--backbone", default="pvt_v2_b5", show_default=True, help="Picture encoder: pvt_v2_b5, pvt_v2_b0, resnet50, resnet18, resnet10 (small, with --random-weights), or a folder or hub name of such a model.")
-@click.option("--random-weights", is_flag=True, help="Train the picture encoder from nothing; the query then counts in full from the first step.")
+@click.option(
+    "--toc",
+    default="stored",
+    show_default=True,
+    help="Channels of a query: none, stored (in the checkpoint), or how many, such as 128.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Directory of the segmenter; segment-a, segment-t, ... in the folder of checkpoints if not given.",
+)
+@click.option(
+    "--backbone",
+    default="pvt_v2_b5",
+    show_default=True,
+    help=(
+        "Picture encoder: pvt_v2_b5, pvt_v2_b0, resnet50, resnet18, resnet10 (small, with --random-weights), or "
+        "a folder or hub name of such a model."
+    ),
+)
+@click.option(
+    "--random-weights",
+    is_flag=True,
+    help="Train the picture encoder from nothing; the query then counts in full from the first step.",
+)
 @click.option("--freeze-backbone", is_flag=True, help="Leave the picture encoder as it is.")
 @click.option("--size", type=int, default=224, show_default=True, help="Pictures are SIZE x SIZE; a multiple of 32.")
 @click.option("--width", type=int, default=256, show_default=True, help="Channels of the decoder.")
-@click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True, help="Passes over the training clips.")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), default=15, show_default=True, help="Passes over the training clips."
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=4, show_default=True, help="Clips a step.")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True, help="Learning rate of Adam.")
-@click.option("--schedule", type=click.Choice(["constant", "cosine"]), default="constant", show_default=True, help="Learning rate over the epochs; cosine goes down to zero and suits training from nothing.")
-@click.option("--augment", is_flag=True, help="Mirror and crop the training pictures at random; small data sets need it.")
-@click.option("--precision", type=click.Choice(["float32", "bf16"]), default="float32", show_default=True, help="bf16 is mixed precision, for a GPU.")
-@click.option("--protocol", type=click.Choice(["heldout", "published"]), default="heldout", show_default=True, help="Choose the epoch on val by the queries learned from, or by those tested with.")
+@click.option(
+    "--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True, help="Learning rate of Adam."
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(["constant", "cosine"]),
+    default="constant",
+    show_default=True,
+    help="Learning rate over the epochs; cosine goes down to zero and suits training from nothing.",
+)
+@click.option(
+    "--augment", is_flag=True, help="Mirror and crop the training pictures at random; small data sets need it."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="bf16 is mixed precision, for a GPU.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["heldout", "published"]),
+    default="heldout",
+    show_default=True,
+    help="Choose the epoch on val by the queries learned from, or by those tested with.",
+)
 @click.option("--blind", is_flag=True, help="Baseline: the same query for every clip.")
-@click.option("--overlay", type=click.Path(file_okay=False, path_type=Path), help="Folder for one picture a test clip: frames, truth, and what was found.")
-@click.option("--save-every", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Minutes between two saves.")
+@click.option(
+    "--overlay",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for one picture a test clip: frames, truth, and what was found.",
+)
+@click.option(
+    "--save-every", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Minutes between two saves."
+)
 @click.option("--overwrite", is_flag=True, help="Train again where a segmenter is.")
 @options.seed_option
 @options.device_option
@@ -76,7 +132,27 @@ def command(context, train, test, **values):
     return _experiment(train, test, **values)
 
 
-def _experiment(train, test, features, data, checkpoints, checkpoint, toc, output, freeze_backbone, augment, epochs, batch_size, lr, schedule, precision, seed, save_every, as_json, **values):
+def _experiment(
+    train,
+    test,
+    features,
+    data,
+    checkpoints,
+    checkpoint,
+    toc,
+    output,
+    freeze_backbone,
+    augment,
+    epochs,
+    batch_size,
+    lr,
+    schedule,
+    precision,
+    seed,
+    save_every,
+    as_json,
+    **values,
+):
     from hdcid_cli.core.progress import warn
     from hdcid_cli.core.records import emit
     from hdcid_cli.models.checkpoint import open_checkpoint
@@ -109,11 +185,26 @@ def _experiment(train, test, features, data, checkpoints, checkpoint, toc, outpu
 @command.command("predict", cls=options.Command)
 @click.argument("video", type=click.Path(path_type=Path))
 @click.option("--query", required=True, help="What to look for: words, or a sound file.")
-@click.option("--segmenter", type=click.Path(path_type=Path), help="Directory of a trained segmenter; segment-a or segment-t in the folder of checkpoints if not given.")
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default="segments", show_default=True, help="Folder for the pictures.")
+@click.option(
+    "--segmenter",
+    type=click.Path(path_type=Path),
+    help="Directory of a trained segmenter; segment-a or segment-t in the folder of checkpoints if not given.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="segments",
+    show_default=True,
+    help="Folder for the pictures.",
+)
 @click.option("--weights", help="Weights of the backbone that makes the query's features (vggish), if not its own.")
 @options.checkpoints_option
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="The model that the segmenter was trained with; looked for in the folder of checkpoints if not given.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="The model that the segmenter was trained with; looked for in the folder of checkpoints if not given.",
+)
 @options.device_option
 @options.json_option
 def predict_command(video, query, segmenter, output, weights, checkpoints, checkpoint, device, as_json):
@@ -125,5 +216,7 @@ def predict_command(video, query, segmenter, output, weights, checkpoints, check
     from hdcid_cli.tasks.segmentation.predict import predict
     from hdcid_cli.tasks.segmentation.training import find_segmenter
 
-    found = predict(video, query, find_segmenter(segmenter, checkpoints), output, checkpoint, checkpoints, weights, device)
+    found = predict(
+        video, query, find_segmenter(segmenter, checkpoints), output, checkpoint, checkpoints, weights, device
+    )
     emit(found, as_json, ("second", "share", "overlay", "mask"))

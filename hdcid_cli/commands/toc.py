@@ -11,13 +11,48 @@ from hdcid_cli.commands import options
 @click.command(cls=options.Command)
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @options.checkpoints_option
-@click.option("--keep", type=click.IntRange(min=1), default=None, help="Channels to keep in each layer; half of them if not given.")
-@click.option("--criterion", type=click.Choice(["both", "similarity", "variance"]), default="both", show_default=True, help="What a channel is judged by (Table 5).")
-@click.option("--lambda", "lam", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Weight of similarity against variance (eq. 11).")
-@click.option("--mix", default="1:0", show_default=True, help="Shares of the best and the worst channels, as the released code can mix them: 1:0, 3:1, 1:1.")
-@click.option("--normalise/--raw", default=True, show_default=True, help="Codes of unit length first, as in the paper; the released code leaves them raw.")
-@click.option("--released", is_flag=True, help="Divide by L (L - 1) and use the unbiased variance, as the released code does.")
-@click.option("--plot", type=click.Path(path_type=Path), default=None, help="Draw the code-similarity heat maps before and after (Fig. 2) to this file.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Channels to keep in each layer; half of them if not given.",
+)
+@click.option(
+    "--criterion",
+    type=click.Choice(["both", "similarity", "variance"]),
+    default="both",
+    show_default=True,
+    help="What a channel is judged by (Table 5).",
+)
+@click.option(
+    "--lambda",
+    "lam",
+    type=click.FloatRange(0, 1),
+    default=0.7,
+    show_default=True,
+    help="Weight of similarity against variance (eq. 11).",
+)
+@click.option(
+    "--mix",
+    default="1:0",
+    show_default=True,
+    help="Shares of the best and the worst channels, as the released code can mix them: 1:0, 3:1, 1:1.",
+)
+@click.option(
+    "--normalise/--raw",
+    default=True,
+    show_default=True,
+    help="Codes of unit length first, as in the paper; the released code leaves them raw.",
+)
+@click.option(
+    "--released", is_flag=True, help="Divide by L (L - 1) and use the unbiased variance, as the released code does."
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Draw the code-similarity heat maps before and after (Fig. 2) to this file.",
+)
 @options.json_option
 @options.device_option
 def command(checkpoint, checkpoints, keep, criterion, lam, mix, normalise, released, plot, as_json, device):
@@ -32,7 +67,13 @@ def command(checkpoint, checkpoints, keep, criterion, lam, mix, normalise, relea
     from hdcid_cli.models.checkpoint import open_checkpoint
 
     opened = open_checkpoint(checkpoint, checkpoints, device)
-    settings = {"criterion": criterion, "lam": lam, "mix": toc.parse_mix(mix), "normalise": normalise, "released": released}
+    settings = {
+        "criterion": criterion,
+        "lam": lam,
+        "mix": toc.parse_mix(mix),
+        "normalise": normalise,
+        "released": released,
+    }
     selection = toc.select(opened.codebooks, keep or max(1, opened.codebooks[0].shape[1] // 2), **settings)
     stored = {"label": selection.label, **settings, "channels": [channels.tolist() for channels in selection.channels]}
     write_text(opened.path / "toc.json", json.dumps(stored) + "\n")
@@ -40,4 +81,8 @@ def command(checkpoint, checkpoints, keep, criterion, lam, mix, normalise, relea
         from hdcid_cli.models.toc_plot import plot_similarities
 
         plot_similarities(opened.codebooks, selection, plot)
-    emit(toc.describe(opened, selection), as_json, ("layer", "kept", "of", "similarity before", "similarity after", "checkpoint"))
+    emit(
+        toc.describe(opened, selection),
+        as_json,
+        ("layer", "kept", "of", "similarity before", "similarity after", "checkpoint"),
+    )

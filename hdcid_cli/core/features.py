@@ -62,7 +62,9 @@ class FeatureFile:
                 self.shape = tuple(file["features"].shape[1:])
                 self.dtype = file["features"].dtype
             elif attributes != self._attributes or tuple(file["features"].shape[1:]) != self.shape:
-                raise InputError(f"{path} and {self.paths[0]} are not shards of one extraction (other backbone or shape).")
+                raise InputError(
+                    f"{path} and {self.paths[0]} are not shards of one extraction (other backbone or shape)."
+                )
             features = file["features"]
             for row, (clip, valid) in enumerate(zip(file["ids"].asstr()[:], file["length"][:].tolist(), strict=True)):
                 if valid > 0:
@@ -109,7 +111,8 @@ class FeatureFile:
                 raise InputError(f"{self.name}: clip {self.ids[row]!r} cannot be read; extract it again.") from error
             if not np.isfinite(out[position]).all():
                 raise InputError(
-                    f"{self.name}: the features of clip {self.ids[row]!r} hold NaN or infinity; extract it again or leave it out."
+                    f"{self.name}: the features of clip {self.ids[row]!r} hold NaN or infinity; extract it again or "
+                    "leave it out."
                 )
         return out
 
@@ -221,7 +224,10 @@ def feature_paths(where: Path | str, modality: str) -> list[Path]:
     found = {number: path for of, number, path in shards if of == total}
     missing = [number for number in range(1, total + 1) if number not in found]
     if missing:
-        raise InputError(f"{where}: shard {missing[0]} of {total} of {modality} is missing; extract it with --shard {missing[0]}/{total}.")
+        raise InputError(
+            f"{where}: shard {missing[0]} of {total} of {modality} is missing; extract it with --shard "
+            f"{missing[0]}/{total}."
+        )
     return [found[number] for number in sorted(found)]
 
 
@@ -255,7 +261,15 @@ class FeatureWriter:
         InputError: the file was made in another way, or another process is writing it.
     """
 
-    def __init__(self, path: Path | str, ids: Sequence[str], shape: Sequence[int], attributes: dict, dtype="float16", overwrite=False):
+    def __init__(
+        self,
+        path: Path | str,
+        ids: Sequence[str],
+        shape: Sequence[int],
+        attributes: dict,
+        dtype="float16",
+        overwrite=False,
+    ):
         import h5py
 
         self.path = Path(path)
@@ -302,7 +316,9 @@ class FeatureWriter:
     def write(self, name: str, features: np.ndarray, length: int) -> None:
         """Write one clip: features [T, ...] with `length` valid segments (1..T)."""
         if features.shape != self.shape or not 1 <= length <= len(features):
-            raise ValueError(f"clip {name!r} has {length} segments in an array {features.shape}; the file takes {self.shape}")
+            raise ValueError(
+                f"clip {name!r} has {length} segments in an array {features.shape}; the file takes {self.shape}"
+            )
         with np.errstate(over="ignore"):
             features = np.ascontiguousarray(features, dtype=self._features.dtype)
         if not np.isfinite(features).all():
@@ -355,10 +371,14 @@ def _check_same(path: Path, file, attributes: dict, shape: tuple) -> None:
     for name in ATTRIBUTES:
         if str(file.attrs[name]) != str(attributes[name]):
             raise InputError(
-                f"{path} was made with {name} {file.attrs[name]!r}, not {attributes[name]!r}: choose another --output or use --overwrite."
+                f"{path} was made with {name} {file.attrs[name]!r}, not {attributes[name]!r}: choose another --output "
+                "or use --overwrite."
             )
     if tuple(file["features"].shape[1:]) != shape:
-        raise InputError(f"{path} holds {tuple(file['features'].shape[1:])} a clip, not {shape}: use --overwrite or another --output.")
+        raise InputError(
+            f"{path} holds {tuple(file['features'].shape[1:])} a clip, not {shape}: use --overwrite or "
+            "another --output."
+        )
     if "crc32" not in file:
         raise InputError(f"{path} was written by another program and cannot be extended: use another --output.")
 

@@ -85,11 +85,25 @@ def emit(records: Iterable[dict], as_json: bool, columns: tuple[str, ...] = ()) 
     click.echo(table(list(records), columns))
 
 
-TABLE_COLUMNS = ("task", "direction", "metric", "value", "interval", "chance", "n", "protocol", "method", "layers", "toc")
+TABLE_COLUMNS = (
+    "task",
+    "direction",
+    "metric",
+    "value",
+    "interval",
+    "chance",
+    "n",
+    "protocol",
+    "method",
+    "layers",
+    "toc",
+)
 
 
 def table(records: list[dict], columns: tuple[str, ...] = ()) -> str:
-    """Records as a plain table for a terminal; columns that no record fills are left out, seeds become mean ± deviation."""
+    """Records as a plain table for a terminal; columns that no record fills are left out, seeds become mean ±
+    deviation.
+    """
     from tabulate import tabulate
 
     columns = columns or TABLE_COLUMNS
@@ -109,7 +123,10 @@ def _fold_seeds(records: list[dict], columns: tuple[str, ...]) -> list[dict]:
     for group in groups.values():
         values = [record["value"] for record in group if record.get("value") is not None]
         if len({record.get("seed") for record in group}) == len(group) == len(values) > 1:
-            group = [group[0] | {"value": f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}", "interval": None}]
+            group = [
+                group[0]
+                | {"value": f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}", "interval": None}
+            ]
         folded += group
     return folded
 
@@ -187,7 +204,12 @@ def _check_timeline(record: dict) -> None:
         raise InputError("is a timeline without the name of its clip or its seconds.")
     for kind in ("true", "predicted"):
         for event in record.get(kind) or ():
-            whole = isinstance(event, dict) and isinstance(event.get("label"), str) and _is_number(event.get("start")) and _is_number(event.get("end"))
+            whole = (
+                isinstance(event, dict)
+                and isinstance(event.get("label"), str)
+                and _is_number(event.get("start"))
+                and _is_number(event.get("end"))
+            )
             if not whole or not 0 <= event["start"] <= event["end"] <= record["seconds"]:
                 raise InputError(f"has a {kind} event that is no label, start and end within the clip: {event!r}.")
 

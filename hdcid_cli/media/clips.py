@@ -11,7 +11,25 @@ from pathlib import Path
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.progress import say
 
-VIDEO = frozenset([".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"])
+VIDEO = frozenset(
+    [
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+    ]
+)
 AUDIO = frozenset([".aac", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"])
 SUFFIXES = {"video": VIDEO, "audio": VIDEO | AUDIO, "text": frozenset([".txt"])}
 
@@ -48,8 +66,14 @@ def find_clips(paths: Sequence[str], modality: str) -> list[Clip]:
     for clip in _clips(paths, modality):
         other = clips.setdefault(clip.id, clip)
         if other != clip:
-            remedy = "give each a name of its own" if modality == "text" else "name them in a CSV file with the columns id,path"
-            raise InputError(f"{_where(other, modality)} and {_where(clip, modality)} would both be clip {clip.id!r}: {remedy}.")
+            remedy = (
+                "give each a name of its own"
+                if modality == "text"
+                else "name them in a CSV file with the columns id,path"
+            )
+            raise InputError(
+                f"{_where(other, modality)} and {_where(clip, modality)} would both be clip {clip.id!r}: {remedy}."
+            )
     if not clips:
         raise InputError(f"{', '.join(paths)} names no clip.")
     return list(clips.values())
@@ -68,7 +92,10 @@ def _clips(paths: Iterable[str], modality: str) -> Iterator[Clip]:
             if not files:
                 raise InputError(f"{path} holds no {modality} files ({' '.join(sorted(SUFFIXES[modality]))}).")
             if others := sorted(set(found) - set(files)):
-                say(f"{path}: {len(others)} files left out whose names are not those of {modality} ({others[0].name}, ...)")
+                say(
+                    f"{path}: {len(others)} files left out whose names are not those of {modality} "
+                    f"({others[0].name}, ...)"
+                )
         else:
             files = [path]
         for file in files:
@@ -133,7 +160,9 @@ def _table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
 def _windows(file: Path) -> Iterator[Clip]:
     for line, row in _table(file):
         if not row.get("path"):
-            raise InputError(f"{file}, line {line} has no path: a list of media needs the columns id,path,start (or path alone).")
+            raise InputError(
+                f"{file}, line {line} has no path: a list of media needs the columns id,path,start (or path alone)."
+            )
         try:
             start = float(row.get("start") or 0)
         except ValueError:
@@ -149,7 +178,8 @@ def _captions(file: Path) -> Iterator[Clip]:
         text = next((row[column] for column in TEXT_COLUMNS if row.get(column)), None)
         if name is None or text is None:
             raise InputError(
-                f"{file}, line {line} has no {'name' if name is None else 'text'}: a table of texts needs one column of "
+                f"{file}, line {line} has no {'name' if name is None else 'text'}: a table of texts needs one "
+                "column of "
                 f"{', '.join(ID_COLUMNS)} and one of {', '.join(TEXT_COLUMNS)}."
             )
         yield Clip(name, text)

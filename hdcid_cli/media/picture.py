@@ -10,7 +10,9 @@ from hdcid_cli.core.files import atomic_path
 from hdcid_cli.media.stream import decode
 
 
-def read_picture(path: Path | str, layout: str = "rgb24", size: int | None = None, interpolation: str = "BILINEAR") -> np.ndarray:
+def read_picture(
+    path: Path | str, layout: str = "rgb24", size: int | None = None, interpolation: str = "BILINEAR"
+) -> np.ndarray:
     """Decode a picture; grey, palette, 16-bit and transparent ones become what `layout` asks for.
 
     Args:

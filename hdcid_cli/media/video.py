@@ -10,7 +10,9 @@ from hdcid_cli.media.clips import Clip
 from hdcid_cli.media.stream import decode
 
 
-def video_seconds(path: Path | str, seconds: int, fps: int = 16, size: int = 224, start: float = 0.0) -> Iterator[np.ndarray]:
+def video_seconds(
+    path: Path | str, seconds: int, fps: int = 16, size: int = 224, start: float = 0.0
+) -> Iterator[np.ndarray]:
     """Yield up to `seconds` arrays [fps, size, size, 3], uint8 RGB: one a second.
 
     Sample k shows what is on the screen at time (k + 1/2) / fps, whatever the file's own (or variable)
@@ -52,7 +54,9 @@ def _samples(path: Path | str, seconds: int, fps: int, size: int, start: float) 
 
 
 def _upright(reformatter, size: int, frame) -> np.ndarray:
-    """[size, size, 3] uint8. The reformatter keeps its tables from frame to frame; `rotation` counts as np.rot90 does."""
+    """[size, size, 3] uint8. The reformatter keeps its tables from frame to frame; `rotation` counts as
+    np.rot90 does.
+    """
     from av.video.reformatter import Interpolation
 
     # FULL_CHR_H_INT: swscale's shortcut without it makes every picture darker by 2 of 255.

@@ -68,7 +68,11 @@ def _read_in_workers(clips: Iterator[Clip], prepare: Prepare, workers: int) -> I
                 try:
                     part, ended, error = pipe.recv()
                 except (EOFError, OSError):
-                    part, ended, error = None, True, f"{clip.source} brought the decoder down (exit status {_status(process)})."
+                    part, ended, error = (
+                        None,
+                        True,
+                        f"{clip.source} brought the decoder down (exit status {_status(process)}).",
+                    )
                     del busy[pipe]
                     pipe.close()
                     pipe, process = _start(prepare)

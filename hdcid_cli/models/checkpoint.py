@@ -61,7 +61,9 @@ class Checkpoint:
         try:
             load_model(model, self.path / "model.safetensors")
         except (SafetensorError, RuntimeError, OSError) as error:
-            raise InputError(f"{self.path}: model.safetensors does not fit config.yaml ({str(error).splitlines()[0]}).") from error
+            raise InputError(
+                f"{self.path}: model.safetensors does not fit config.yaml ({str(error).splitlines()[0]})."
+            ) from error
         return model.to(resolve_device(self._device)).eval().requires_grad_(False)
 
     @cached_property
@@ -110,16 +112,23 @@ def find_checkpoint(where: Path | str | None, folder: Path | str) -> Path:
         if (path / "config.yaml").exists():
             return path.resolve()
     if where is None:
-        raise InputError(f"There is no checkpoint in {folder}/: make one with `hdcid pretrain`, or name one with --checkpoint.")
+        raise InputError(
+            f"There is no checkpoint in {folder}/: make one with `hdcid pretrain`, or name one with --checkpoint."
+        )
     raise InputError(f"{where} is not a checkpoint directory (it has no config.yaml): make one with `hdcid pretrain`.")
 
 
-def open_checkpoint(where: Path | str | None = None, checkpoints: Path | str = "checkpoints", device="auto") -> Checkpoint:
+def open_checkpoint(
+    where: Path | str | None = None, checkpoints: Path | str = "checkpoints", device="auto"
+) -> Checkpoint:
     """Open a checkpoint by path, by name, or the latest; anything else is an InputError."""
     path = find_checkpoint(where, checkpoints)
     config = read_checkpoint_config(path)
     if not (path / "model.safetensors").exists():
-        raise InputError(f"{path} holds no model yet: its training was stopped before the first save; run the same `hdcid pretrain` again.")
+        raise InputError(
+            f"{path} holds no model yet: its training was stopped before the first save; run the same `hdcid "
+            "pretrain` again."
+        )
     return Checkpoint(path, config, device)
 
 
@@ -132,9 +141,14 @@ def read_checkpoint_config(path: Path) -> dict:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path / 'config.yaml'} cannot be read ({str(error).splitlines()[0]}).") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("model"), dict):
-        raise InputError(f"{path} is not a checkpoint directory of this program: its config.yaml does not say format {FORMAT}.")
+        raise InputError(
+            f"{path} is not a checkpoint directory of this program: its config.yaml does not say format {FORMAT}."
+        )
     if config.get("version") != VERSION:
-        raise InputError(f"{path} is a checkpoint of version {config.get('version')}; this program reads {VERSION}: train it again, or convert the published file again.")
+        raise InputError(
+            f"{path} is a checkpoint of version {config.get('version')}; this program reads {VERSION}: train it "
+            "again, or convert the published file again."
+        )
     return config
 
 
@@ -142,7 +156,10 @@ def write_config(path: Path, config: dict) -> None:
     """Write `config.yaml` with format and version."""
     import yaml
 
-    write_text(path / "config.yaml", yaml.safe_dump({"format": FORMAT, "version": VERSION, **config}, sort_keys=False, allow_unicode=True))
+    write_text(
+        path / "config.yaml",
+        yaml.safe_dump({"format": FORMAT, "version": VERSION, **config}, sort_keys=False, allow_unicode=True),
+    )
 
 
 def save_model(path: Path, model) -> None:
@@ -163,7 +180,9 @@ def save_state(path: Path, state: dict) -> None:
 
 @contextlib.contextmanager
 def _replacing(file: Path):
-    """`atomic_path`, whose failures name the file and what to do (torch and safetensors each have their own for a full disk)."""
+    """`atomic_path`, whose failures name the file and what to do (torch and safetensors each have their own for a full
+    disk).
+    """
     from safetensors import SafetensorError
 
     try:

@@ -45,13 +45,20 @@ def check_features(checkpoint: Checkpoint, features: FeatureFile) -> None:
     """Raise InputError unless the model can read these features."""
     inputs = checkpoint.config["model"]["inputs"]
     if features.modality not in inputs:
-        raise InputError(f"{checkpoint.path} knows {', '.join(inputs)}, not {features.modality}: pretrain with --modalities that include it.")
+        raise InputError(
+            f"{checkpoint.path} knows {', '.join(inputs)}, not {features.modality}: pretrain with --modalities that "
+            "include it."
+        )
     expected = tuple(inputs[features.modality])
     if features.shape[1:] != expected:
-        raise InputError(f"{features.name} holds {features.shape[1:]} a segment, but {checkpoint.path} learned from {expected}.")
+        raise InputError(
+            f"{features.name} holds {features.shape[1:]} a segment, but {checkpoint.path} learned from {expected}."
+        )
     learned = checkpoint.config.get("features", {}).get(features.modality, {}).get("backbone")
     if learned and learned != features.backbone:
-        raise InputError(f"{features.name} was made by {features.backbone}, but {checkpoint.path} learned from {learned} features.")
+        raise InputError(
+            f"{features.name} was made by {features.backbone}, but {checkpoint.path} learned from {learned} features."
+        )
 
 
 def decode(checkpoint: Checkpoint, indices: np.ndarray) -> np.ndarray:
@@ -62,7 +69,9 @@ def decode(checkpoint: Checkpoint, indices: np.ndarray) -> np.ndarray:
     for number, layer in enumerate(checkpoint.model.layers):
         index = torch.from_numpy(indices[:, :, number].astype(np.int64))
         device = next(layer.parameters()).device
-        parts.append(torch.cat([layer.quantizer.decode(part.to(device)).float().cpu() for part in index.split(4096)]).numpy())
+        parts.append(
+            torch.cat([layer.quantizer.decode(part.to(device)).float().cpu() for part in index.split(4096)]).numpy()
+        )
     return np.stack(parts, axis=2)
 
 
@@ -72,7 +81,9 @@ def _indices(checkpoint: Checkpoint, features: FeatureFile, batch_size: int) -> 
     model = checkpoint.model
     parameter = next(model.parameters())
     parts = []
-    for start in progress(range(0, len(features), batch_size), description=f"encoding {features.modality}", unit="batch"):
+    for start in progress(
+        range(0, len(features), batch_size), description=f"encoding {features.modality}", unit="batch"
+    ):
         array = features.read(range(start, min(start + batch_size, len(features))))
         x = torch.from_numpy(array).to(parameter.device, parameter.dtype)
         lengths = torch.from_numpy(features.length[start : start + len(x)])

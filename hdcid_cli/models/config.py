@@ -11,7 +11,8 @@ class ModelConfig:
     """Architecture of an H-DCID model; the defaults give the published sizes on the published features.
 
     Args:
-        inputs: shape of one segment's features for each modality, {"video": (7, 7, 512), "audio": (128,), "text": (768,)}.
+        inputs: shape of one segment's features for each modality, {"video": (7, 7, 512), "audio": (128,), "text":
+            (768,)}.
             Three numbers are a map (channel gate, spatial pooling, convolutions), one is a vector.
         layers: disentangling layers: 0 general encoders and codebook alone, 1 DCID, 2 H-DCID, and more.
         dim: width D of codes and general features.
@@ -26,7 +27,8 @@ class ModelConfig:
         text_hidden: hidden size a direction of the text's LSTM; 0 leaves the LSTM out.
         shared_transformer: one transformer for all modalities (MST).
         standardize: bring every channel of the features to mean 0 and deviation 1 first (the published code does not).
-        padding: what becomes of a clip's segments after its last valid one: "repeat" takes them as they are (published),
+        padding: what becomes of a clip's segments after its last valid one: "repeat" takes them as they are
+            (published),
             "mask" keeps them out of everything.
     """
 
@@ -56,9 +58,14 @@ class ModelConfig:
             if name not in ORDER:
                 raise InputError(f"There is no modality {name!r}.")
             if len(shape) not in (1, 3):
-                raise InputError(f"The {name} features of a segment should be a vector [C] or a map [H, W, C], not {tuple(shape)}.")
+                raise InputError(
+                    f"The {name} features of a segment should be a vector [C] or a map [H, W, C], not {tuple(shape)}."
+                )
             if len(shape) == 3 and min(shape[:2]) < 5:
-                raise InputError(f"The {name} maps are {shape[0]} x {shape[1]}; the convolutions of the specific encoder need 5 x 5 or more.")
+                raise InputError(
+                    f"The {name} maps are {shape[0]} x {shape[1]}; the convolutions of the specific encoder need 5 "
+                    "x 5 or more."
+                )
         ordered = {name: tuple(int(n) for n in self.inputs[name]) for name in ORDER if name in self.inputs}
         object.__setattr__(self, "inputs", ordered)
         if self.layers < 0:
@@ -83,7 +90,9 @@ class ModelConfig:
     def map_widths(self, channels: int) -> tuple[int, int]:
         """Hidden and specific channels of the encoder and decoder of maps with `channels` channels."""
         many = channels >= 256
-        return self.map_hidden or (2 * channels if many else channels), self.map_specific or (4 * channels if many else channels)
+        return self.map_hidden or (2 * channels if many else channels), self.map_specific or (
+            4 * channels if many else channels
+        )
 
     def specific_width(self, modality: str) -> int:
         return self.specific[modality] if isinstance(self.specific, dict) else self.specific

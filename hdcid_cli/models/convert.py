@@ -50,13 +50,17 @@ def convert_checkpoint(file: Path, output: Path) -> HDCID:
 
 
 def read_published(file: Path) -> dict:
-    """The file's dictionary, read without unpickling anything but tensors and plain values; `module.` prefixes taken off."""
+    """The file's dictionary, read without unpickling anything but tensors and plain values; `module.` prefixes taken
+    off.
+    """
     try:
         parts = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{file} is not a published checkpoint, or holds more than tensors ({str(error).splitlines()[0]}).") from error
+        raise InputError(
+            f"{file} is not a published checkpoint, or holds more than tensors ({str(error).splitlines()[0]})."
+        ) from error
     if not isinstance(parts, dict) or not isinstance(parts.get("Encoder_parameters"), dict):
         raise InputError(f"{file} is not a published checkpoint: it has no Encoder_parameters.")
     if "Cross_quantizer.embedding" not in _without_prefix(parts["Encoder_parameters"]):
@@ -95,7 +99,10 @@ def model_config(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, fil
         text_hidden, inputs["text"] = first.shape[0] // 4, (first.shape[1],)
     maps = {}
     if "video" in inputs:
-        maps = {key: encoder[f"Video_encoder.conv_stack.{at}.weight"].shape[0] for key, at in (("map_hidden", 0), ("map_specific", 2))}
+        maps = {
+            key: encoder[f"Video_encoder.conv_stack.{at}.weight"].shape[0]
+            for key, at in (("map_hidden", 0), ("map_specific", 2))
+        }
     layer = f"{next(iter(inputs))}_self_att.encoder.layers."
     codebook = encoder["Cross_quantizer.embedding"]
     return ModelConfig(
@@ -114,7 +121,9 @@ def model_config(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, fil
 
 
 def fill(model: HDCID, state: dict[str, Tensor], file: Path) -> None:
-    """Load what the published file holds; the scores of the spatial attention, which a sum does not need, are dropped."""
+    """Load what the published file holds; the scores of the spatial attention, which a sum does not need,
+    are dropped.
+    """
     needless = ("pooling.video.mean.", "pooling.video.cell.", "pooling.video.score.")
     state = {name: value for name, value in state.items() if not any(part in name for part in needless)}
     try:
@@ -128,13 +137,19 @@ def fill(model: HDCID, state: dict[str, Tensor], file: Path) -> None:
 
 def _description(config: ModelConfig, model: HDCID, parts: dict, file: Path) -> dict:
     """What `config.yaml` says of a converted model. The released two-layer code leaves CMCM out."""
-    objective = ObjectiveConfig(align=("cpc", "cmcm") if config.layers == 1 else ("cpc",), club_gradient="both", cpc_steps="random")
+    objective = ObjectiveConfig(
+        align=("cpc", "cmcm") if config.layers == 1 else ("cpc",), club_gradient="both", cpc_steps="random"
+    )
     double = next(model.parameters()).dtype == torch.float64
     return {
         "model": config.to_dict(),
         "objective": objective.to_dict(),
         "train": {"precision": "float64" if double else "float32"},
         "features": {name: {"backbone": BACKBONES[name][0]} for name in config.inputs},
-        "converted": {"from": file.name, "digest": file_digest(file), **{key: parts[key] for key in ("epoch", "total_step") if isinstance(parts.get(key), int)}},
+        "converted": {
+            "from": file.name,
+            "digest": file_digest(file),
+            **{key: parts[key] for key in ("epoch", "total_step") if isinstance(parts.get(key), int)},
+        },
         "version_of_hdcid": __version__,
     }

@@ -26,7 +26,9 @@ def common_clips(features: dict[str, FeatureFile], chosen: set[str] | None = Non
     if not everywhere:
         names = ", ".join(file.name for file in files)
         example = ", ".join(f"{file.ids[0]!r}" for file in files)
-        raise InputError(f"{names} have no clip in common (their first ids: {example}): extract them from the same media.")
+        raise InputError(
+            f"{names} have no clip in common (their first ids: {example}): extract them from the same media."
+        )
     for file in files:
         alone = len(file) - len(everywhere)
         if alone:
@@ -85,7 +87,9 @@ def _check_room(size: int, device) -> None:
         return
     free = torch.cuda.mem_get_info(device)[0]
     if size > 0.8 * free:
-        raise InputError(f"The features take {size / 2**30:.1f} GiB, and {device} has {free / 2**30:.1f} GiB free: use --cache ram.")
+        raise InputError(
+            f"The features take {size / 2**30:.1f} GiB, and {device} has {free / 2**30:.1f} GiB free: use --cache ram."
+        )
 
 
 def prefetch(reader: ClipReader, batches: Iterable[np.ndarray], to_device, ahead: int = 3) -> Iterator:

@@ -67,7 +67,10 @@ class MapPooling(nn.Module):
         width = width or max(1, channels // 2)
         squeezed = max(1, channels // reduction)
         self.gate = nn.Sequential(
-            nn.Linear(channels, squeezed, bias=False), nn.ReLU(), nn.Linear(squeezed, channels, bias=False), nn.Sigmoid()
+            nn.Linear(channels, squeezed, bias=False),
+            nn.ReLU(),
+            nn.Linear(squeezed, channels, bias=False),
+            nn.Sigmoid(),
         )
         self.attention = attention
         if attention == "softmax":  # the sum needs no scores
@@ -87,7 +90,15 @@ class MapPooling(nn.Module):
 class GeneralEncoder(nn.Module):
     """Linear, then post-norm transformer layers without positions: [B, T, C] -> [B, T, D]."""
 
-    def __init__(self, input_dim: int, dim: int = 256, layers: int = 2, heads: int = 4, feedforward: int = 1024, dropout: float = 0.1):
+    def __init__(
+        self,
+        input_dim: int,
+        dim: int = 256,
+        layers: int = 2,
+        heads: int = 4,
+        feedforward: int = 1024,
+        dropout: float = 0.1,
+    ):
         super().__init__()
         self.input = nn.Linear(input_dim, dim)
         self.transformer = make_transformer(dim, layers, heads, feedforward, dropout)

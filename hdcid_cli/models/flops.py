@@ -50,7 +50,9 @@ class Speed:
     def step(self, epoch: int):
         """Around each step. FLOPs are counted once for every number of layers, as the counter costs some time."""
         active = self.trainer.active_layers(epoch)
-        if not self.count or active in self.flops or self.trainer.started < active:  # the step in which a layer starts is not like the others
+        if (
+            not self.count or active in self.flops or self.trainer.started < active
+        ):  # the step in which a layer starts is not like the others
             yield
         else:
             with FlopCounter() as counter:

@@ -63,7 +63,9 @@ class Layer(nn.Module):
         inputs: shape of one segment that each modality brings, a vector (C,) or a map (H, W, C).
     """
 
-    def __init__(self, config: ModelConfig, inputs: dict[str, tuple[int, ...]], specific: dict[str, int], first: bool = True):
+    def __init__(
+        self, config: ModelConfig, inputs: dict[str, tuple[int, ...]], specific: dict[str, int], first: bool = True
+    ):
         super().__init__()
         self.config = config
         self.standardize = nn.ModuleDict()
@@ -82,7 +84,9 @@ class Layer(nn.Module):
                 channels, config.dim, config.transformer_layers, config.heads, config.feedforward, config.dropout
             )
             if config.shared_transformer:  # one module under every modality's name
-                shared = shared or make_transformer(config.dim, config.transformer_layers, config.heads, config.feedforward, config.dropout)
+                shared = shared or make_transformer(
+                    config.dim, config.transformer_layers, config.heads, config.feedforward, config.dropout
+                )
                 self.general[name].transformer = shared
             if config.layers == 0:
                 continue
@@ -158,7 +162,8 @@ class HDCID(nn.Module):
         self.layers = nn.ModuleList()
         for number in range(config.levels):
             self.layers.append(Layer(config, shapes, widths, first=number == 0))
-            # The next layer reads vectors: a map's summary has its C channels, a vector's specific feature its own width.
+            # The next layer reads vectors: a map's summary has its C channels, a vector's specific feature its own
+            # width.
             shapes = {name: (shape[-1] if len(shape) == 3 else widths[name],) for name, shape in shapes.items()}
             widths = {name: shape[0] for name, shape in shapes.items()}
 

@@ -30,7 +30,8 @@ class Method:
     Args:
         make: (ObjectiveConfig, Layer) -> the module that learns along, or an empty one.
         loss: (module, LayerOutput of the global batch, Layer, CPU generator, ObjectiveConfig) -> loss and metrics.
-        observe: (module, LayerOutput of this process) -> what else the loss needs of every clip, {modality: [B, T, ...]}.
+        observe: (module, LayerOutput of this process) -> what else the loss needs of every clip, {modality: [B, T,
+            ...]}.
     """
 
     make: Callable
@@ -57,7 +58,8 @@ def _cpc(module: CrossModalCPC, out: LayerOutput, layer: Layer, generator: torch
 
 def _cmcm(module, out: LayerOutput, layer: Layer, generator, config) -> Result:
     distributions = {
-        name: code_distribution(layer.quantizer.distances(z), out.valid and out.valid[name]) for name, z in out.general.items()
+        name: code_distribution(layer.quantizer.distances(z), out.valid and out.valid[name])
+        for name, z in out.general.items()
     }
     return cmcm(distributions), {}
 
@@ -72,7 +74,9 @@ def _mst(module: SymmetricInfoNCE, out: LayerOutput, layer: Layer, generator, co
 
 
 def _make_codis(config, layer: Layer) -> nn.Module:
-    return nn.ModuleDict({"loss": PrototypeAlignment(layer.config.codebook, layer.config.dim), "teacher": Teacher(layer)})
+    return nn.ModuleDict(
+        {"loss": PrototypeAlignment(layer.config.codebook, layer.config.dim), "teacher": Teacher(layer)}
+    )
 
 
 def _ask_teacher(module: nn.ModuleDict, out: LayerOutput) -> dict[str, Tensor]:

@@ -78,7 +78,9 @@ class LayerObjective(nn.Module):
         self.club = nn.ModuleDict()
         if config.club != "none":
             summaries = {name: _summary_width(specific) for name, specific in layer.specific.items()}
-            self.club.update({name: Club(layer.config.dim, width, config.club_hidden) for name, width in summaries.items()})
+            self.club.update(
+                {name: Club(layer.config.dim, width, config.club_hidden) for name, width in summaries.items()}
+            )
         self.methods = nn.ModuleDict({name: METHODS[name].make(config, layer) for name in config.align})
 
     def club_likelihood(self, out: LayerOutput) -> Tensor:
@@ -88,7 +90,9 @@ class LayerObjective(nn.Module):
             for name, club in self.club.items()
         )
 
-    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(
+        self, out: LayerOutput, layer: Layer, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses but reconstruction, by name, and metrics, on the global batch.
 
         Args:
@@ -96,7 +100,9 @@ class LayerObjective(nn.Module):
         """
         losses, metrics = {}, {}
         if layer.quantizer.learns_by_ema:
-            losses["commitment"] = sum(commitment(out.general, out.codes, self.config.beta, out.valid, self.config.mm_ema).values())
+            losses["commitment"] = sum(
+                commitment(out.general, out.codes, self.config.beta, out.valid, self.config.mm_ema).values()
+            )
         if self.club:
             losses["club"] = self.config.club_weight * sum(self._club_bound(name, out, generator) for name in self.club)
         for name, module in self.methods.items():
@@ -120,7 +126,10 @@ class Objective(nn.Module):
         super().__init__()
         self.config = config
         if not model.config.layers and len(model.config.modalities) < 2:
-            raise InputError("--layers 0 learns what modalities have in common, and there is one alone: use --layers 1, or more modalities.")
+            raise InputError(
+                "--layers 0 learns what modalities have in common, and there is one alone: use --layers 1, "
+                "or more modalities."
+            )
         self.layers = nn.ModuleList(LayerObjective(config, layer) for layer in model.layers)
 
     def club_parameters(self):
@@ -149,7 +158,12 @@ class Objective(nn.Module):
         return sum(layer.club_likelihood(out) for layer, out in zip(self.layers, outputs))
 
     def forward(
-        self, model: HDCID, local: list[LayerOutput], outputs: list[LayerOutput], generator: torch.Generator, world: World
+        self,
+        model: HDCID,
+        local: list[LayerOutput],
+        outputs: list[LayerOutput],
+        generator: torch.Generator,
+        world: World,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss and every term by name (`loss/1/cpc`), layer by layer.
 
@@ -182,7 +196,9 @@ class Objective(nn.Module):
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The total of the terms `loss/K/NAME`."""
-        return sum(self.weight(int(name.split("/")[1])) * value for name, value in terms.items() if name.startswith("loss/"))
+        return sum(
+            self.weight(int(name.split("/")[1])) * value for name, value in terms.items() if name.startswith("loss/")
+        )
 
 
 def _summary_width(specific: nn.Module) -> int:

@@ -85,13 +85,21 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     ids = common_clips(files, run.clips)
     train = TrainConfig(**run.train)
     if world.size > 1 and min(train.batch_size, len(ids)) % world.size:
-        raise InputError(f"--batch-size {min(train.batch_size, len(ids))} should be divisible by the {world.size} processes of torchrun.")
+        raise InputError(
+            f"--batch-size {min(train.batch_size, len(ids))} should be divisible by the {world.size} processes "
+            "of torchrun."
+        )
     config = {
         "model": ModelConfig(inputs={name: file.shape[1:] for name, file in files.items()}, **run.model).to_dict(),
         "objective": ObjectiveConfig(**run.objective).to_dict(),
         "train": train.to_dict(),
         "features": {
-            name: {"backbone": file.backbone, "weights": file.weights, "segment_seconds": file.segment_seconds, "digest": file.digest}
+            name: {
+                "backbone": file.backbone,
+                "weights": file.weights,
+                "segment_seconds": file.segment_seconds,
+                "digest": file.digest,
+            }
             for name, file in files.items()
         },
         "clips": len(ids),
@@ -107,7 +115,9 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     total = train.epochs * steps_per_epoch
     resumed = _prepare(run, config, trainer, ids, world)
     if trainer.step_number >= total:
-        say(f"{run.output} has had its {train.epochs} epochs already; --epochs trains longer, --overwrite starts again.")
+        say(
+            f"{run.output} has had its {train.epochs} epochs already; --epochs trains longer, --overwrite starts again."
+        )
         return run.output
     if world.is_main and not resumed:
         size = sum(p.numel() for p in model.parameters())
@@ -140,7 +150,10 @@ def _prepare(run: Run, config: dict, trainer: Trainer, ids: list[str], world: Wo
         previous = checkpoints.read_checkpoint_config(path)
         changed = differences(previous, config)
         if changed:
-            raise InputError(f"{path} was trained with other settings ({'; '.join(changed[:3])}): choose another --output or use --overwrite.")
+            raise InputError(
+                f"{path} was trained with other settings ({'; '.join(changed[:3])}): choose another --output or use "
+                "--overwrite."
+            )
         state = checkpoints.load_state(path)
         if state is not None:
             trainer.load_state_dict(state)
@@ -170,7 +183,11 @@ def differences(previous: dict, config: dict) -> list[str]:
         before, now = previous.get(section) or {}, config[section]
         for key in {**before, **now}:
             if (section, key) != ("train", "epochs") and before.get(key) != now.get(key):
-                found.append(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" if section != "features" else f"other {key} features")
+                found.append(
+                    f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+                    if section != "features"
+                    else f"other {key} features"
+                )
     if previous.get("clips") != config["clips"]:
         found.append(f"{previous.get('clips')} clips then, {config['clips']} now")
     return found
@@ -188,11 +205,20 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
         board = _summary_writer()(run.output / "tensorboard", purge_step=trainer.step_number + 1)
     bar = progress(total=total, initial=trainer.step_number, description="pretrain", unit="step")
     # Before anything is begun: from here on an interruption saves.
-    with Interruption() as interruption, open(run.output / "metrics.jsonl" if world.is_main else os.devnull, "a", encoding="utf-8") as metrics, bar, board:
+    with (
+        Interruption() as interruption,
+        open(run.output / "metrics.jsonl" if world.is_main else os.devnull, "a", encoding="utf-8") as metrics,
+        bar,
+        board,
+    ):
         batches = _batches(len(reader.ids), config, trainer.step_number, total, per_epoch, world)
         masked = trainer.model.config.padding == "mask" and reader.padded
         for positions, features in prefetch(reader, batches, convert):
-            lengths = {name: torch.from_numpy(length[positions]) for name, length in reader.lengths.items()} if masked else None
+            lengths = (
+                {name: torch.from_numpy(length[positions]) for name, length in reader.lengths.items()}
+                if masked
+                else None
+            )
             epoch = trainer.step_number // per_epoch
             with speed.step(epoch):
                 meter.add(trainer.step(features, epoch, lengths))
@@ -207,7 +233,13 @@ def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: Wor
             if saving or step % run.log_every == 0:  # at every save too: what is not finite is never kept
                 record = meter.take()
                 check_finite(record, step)
-                record = {"step": step, "epoch": step / per_epoch, "lr": trainer.learning_rate(step - 1), **record, **speed.take()}
+                record = {
+                    "step": step,
+                    "epoch": step / per_epoch,
+                    "lr": trainer.learning_rate(step - 1),
+                    **record,
+                    **speed.take(),
+                }
                 metrics.write(json.dumps(_rounded(record)) + "\n")
                 metrics.flush()
                 if run.tensorboard and world.is_main:
@@ -282,7 +314,11 @@ def _summary(record: dict) -> str:
     used = "/".join(str(value) for name, value in record.items() if name.startswith("used/1/"))
     agreement = [value for name, value in record.items() if name.startswith("agreement/1/")]
     agree = f", {100 * sum(agreement) / len(agreement):.0f} % agree" if agreement else ""
-    rate = f", {record['flops_per_second'] / 1e9:.0f} GFLOP/s ({100 * record['share_of_peak']:.0f} % of peak)" if "share_of_peak" in record else ""
+    rate = (
+        f", {record['flops_per_second'] / 1e9:.0f} GFLOP/s ({100 * record['share_of_peak']:.0f} % of peak)"
+        if "share_of_peak" in record
+        else ""
+    )
     return f"loss {record['loss']:.2f}, {used} codes{agree}{rate}"
 
 
@@ -292,4 +328,7 @@ def _warn_of_collapse(record: dict, step: int, total: int) -> None:
         return
     few = [name.partition("/")[2] for name, value in record.items() if name.startswith("used/") and value < 4]
     if few:
-        warn(f"fewer than 4 codes are in use for {', '.join(few)}: the codebook has collapsed; try --codebook-start data or a smaller --lr.")
+        warn(
+            f"fewer than 4 codes are in use for {', '.join(few)}: the codebook has collapsed; try --codebook-start "
+            "data or a smaller --lr."
+        )

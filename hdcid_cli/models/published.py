@@ -92,7 +92,9 @@ def _rename(published: dict[str, Tensor], rules) -> dict[str, Tensor]:
             match = re.fullmatch(pattern, f"{module}.{rest}")
             if match:
                 kernel = tuple(value.shape[2:]) == (3, 3)
-                state[f"layers.{layer}." + match.expand(target).replace("{m}", match[1].lower())] = channels_last(value) if kernel else value
+                state[f"layers.{layer}." + match.expand(target).replace("{m}", match[1].lower())] = (
+                    channels_last(value) if kernel else value
+                )
                 break
         else:
             raise KeyError(name)

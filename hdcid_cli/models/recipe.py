@@ -36,7 +36,10 @@ def run_from_options(values: dict) -> Run:
     epochs = values["epochs"] or max(LEAST_EPOCHS, -(-LEAST_STEPS // steps))
     warmup = values["warmup"] if values["warmup"] is not None else max(1, epochs * 2 // 5)
     if values["layers"] > 1 and warmup * (values["layers"] - 1) >= epochs:
-        say(f"With --warmup {warmup} and --epochs {epochs} not every layer gets to learn; {warmup * (values['layers'] - 1) + 1} epochs would do.")
+        say(
+            f"With --warmup {warmup} and --epochs {epochs} not every layer gets to learn; "
+            f"{warmup * (values['layers'] - 1) + 1} epochs would do."
+        )
     return Run(
         modalities=names,
         features=values["features"],
@@ -95,7 +98,9 @@ def training_clips(split: Path | None, data: Path) -> frozenset[str] | None:
             reader = csv.DictReader(file)
             column = next((name for name in ("id", "video_id", "filename") if name in (reader.fieldnames or ())), None)
             if column is None or "split" not in reader.fieldnames:
-                raise InputError(f"{split} is not a split file: its header should name `id` (or `video_id`) and `split`.")
+                raise InputError(
+                    f"{split} is not a split file: its header should name `id` (or `video_id`) and `split`."
+                )
             clips = frozenset(row[column] for row in reader if row["split"] == "train")
     except OSError as error:
         raise InputError(f"The split file {split} cannot be read: {error.strerror}.") from error

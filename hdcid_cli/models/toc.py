@@ -23,7 +23,9 @@ def channel_variance(codebook: np.ndarray, normalise: bool = True, unbiased: boo
     return _rows(codebook, normalise).var(axis=0, ddof=int(unbiased))
 
 
-def channel_cost(codebook: np.ndarray, criterion: str = "both", lam: float = 0.7, normalise: bool = True, released: bool = False) -> np.ndarray:
+def channel_cost(
+    codebook: np.ndarray, criterion: str = "both", lam: float = 0.7, normalise: bool = True, released: bool = False
+) -> np.ndarray:
     """J_c = lam S_c - (1 - lam) V_c of eq. 11; small is good; [L, D] -> [D].
 
     Args:
@@ -133,7 +135,9 @@ def resolve_toc(text: str, checkpoint, task: str, train: str) -> Selection | Non
     try:
         numbers = [int(part) for part in text.split("/")]
     except ValueError:
-        raise InputError(f"--toc is none, stored, paper, a number of channels or two (224/196), not {text!r}.") from None
+        raise InputError(
+            f"--toc is none, stored, paper, a number of channels or two (224/196), not {text!r}."
+        ) from None
     if len(numbers) > 2:
         raise InputError(f"--toc takes one number of channels or two, not {len(numbers)}.")
     return select(checkpoint.codebooks, numbers[min(direction, len(numbers) - 1)])
@@ -143,7 +147,9 @@ def apply_toc(quantized: np.ndarray, selection: Selection | None) -> np.ndarray:
     """Quantized features [N, T, K, D] -> [N, T, C]: the selected channels of every layer, side by side."""
     if selection is None:
         return quantized.reshape(*quantized.shape[:2], -1)
-    return np.concatenate([quantized[:, :, layer, channels] for layer, channels in enumerate(selection.channels)], axis=-1)
+    return np.concatenate(
+        [quantized[:, :, layer, channels] for layer, channels in enumerate(selection.channels)], axis=-1
+    )
 
 
 def parse_mix(text: str) -> tuple[int, int]:

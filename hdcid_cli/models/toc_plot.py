@@ -23,8 +23,12 @@ def plot_similarities(codebooks: list[np.ndarray], selection: Selection, path: P
     for row, (codebook, channels) in enumerate(zip(codebooks, selection.channels, strict=True)):
         for axis, chosen, title in ((axes[row, 0], None, "all"), (axes[row, 1], channels, "TOC's")):
             kept = codebook.shape[1] if chosen is None else len(chosen)
-            image = axis.imshow(code_similarities(codebook, chosen), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
-            axis.set_title(f"layer {row + 1}, {title} {kept} channels: mean {mean_similarity(codebook, chosen):+.3f}", fontsize=10)
+            image = axis.imshow(
+                code_similarities(codebook, chosen), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest"
+            )
+            axis.set_title(
+                f"layer {row + 1}, {title} {kept} channels: mean {mean_similarity(codebook, chosen):+.3f}", fontsize=10
+            )
             axis.set_xlabel("code")
             axis.set_ylabel("code")
         figure.colorbar(image, ax=axes[row].tolist(), label="cosine similarity")
@@ -32,4 +36,6 @@ def plot_similarities(codebooks: list[np.ndarray], selection: Selection, path: P
         try:
             figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", dpi=120)
         except ValueError as error:
-            raise HdcidError(f"{path}: pictures can be png, pdf or svg ({str(error).split('(')[0].strip()}).") from error
+            raise HdcidError(
+                f"{path}: pictures can be png, pdf or svg ({str(error).split('(')[0].strip()})."
+            ) from error

@@ -32,13 +32,15 @@ class TrainConfig:
         epochs, batch_size, lr: as usual; the batch is the global one.
         warmup: layer k joins after (k - 1) * warmup epochs.
         schedule: "trapezoid" (constant, the last 30 % down to a hundredth, so that layers which join late learn at the
-            full rate too), "cosine" (to a hundredth), "constant", or "steps" (published: halved at `milestones`, in epochs).
+            full rate too), "cosine" (to a hundredth), "constant", or "steps" (published: halved at `milestones`, in
+            epochs).
         clip: largest norm of the gradient of each module.
         club_lr: of the CLUB networks.
         decay: of the codebooks' moving averages.
         codebook_updates: how often a step moves the codes: once, or up to six times as in the published loop.
         codebook_start: "data" (codes on features of the first batches) or "uniform" (published).
-        revival: "persistent" gives a replaced code its moving averages too, "published" does not, "none" replaces nothing.
+        revival: "persistent" gives a replaced code its moving averages too, "published" does not, "none" replaces
+            nothing.
         idle: updates after which an unused code is replaced.
         precision: float64, float32, tf32 or bf16 (the last two on a GPU).
     """
@@ -84,7 +86,15 @@ class Trainer:
         world: this process among those of `torchrun`.
     """
 
-    def __init__(self, model: HDCID, objective: Objective, config: TrainConfig, steps_per_epoch: int, device, world: World | None = None):
+    def __init__(
+        self,
+        model: HDCID,
+        objective: Objective,
+        config: TrainConfig,
+        steps_per_epoch: int,
+        device,
+        world: World | None = None,
+    ):
         self.model, self.objective, self.config = model, objective, config
         self.device, self.world = torch.device(device), world or World()
         self.steps_per_epoch = max(1, steps_per_epoch)
@@ -122,7 +132,9 @@ class Trainer:
             return config.lr * (0.01 + 0.99 * min(1.0, (1 - done) / 0.3))
         return config.lr
 
-    def step(self, features: dict[str, Tensor], epoch: int, lengths: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def step(
+        self, features: dict[str, Tensor], epoch: int, lengths: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """One training step on this rank's part of the batch; returns losses and metrics as tensors.
 
         Args:
@@ -155,7 +167,9 @@ class Trainer:
 
     @torch.no_grad()
     def start_layers(self, features: dict[str, Tensor], active: int, lengths: dict[str, Tensor] | None) -> None:
-        """Fit what layers that join now take from the batch: the scale of their inputs, and codes on features that they see."""
+        """Fit what layers that join now take from the batch: the scale of their inputs, and codes on features that they
+        see.
+        """
         for number in range(self.started, active):
             layer = self.model.layers[number]
             if layer.standardize:
@@ -212,7 +226,8 @@ class Trainer:
             parameter.requires_grad_(False)
 
     def _share(self, terms: dict[str, Tensor]) -> None:
-        """Sum over the ranks what each has for its own clips: the model's gradients, and the reconstruction to be logged.
+        """Sum over the ranks what each has for its own clips: the model's gradients, and the reconstruction to be
+        logged.
 
         The losses' own networks saw the global batch on every rank. Their gradients are equal but for
         the order in which a GPU may add; the mean keeps the ranks together.
@@ -237,7 +252,9 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
 
     def state_dict(self) -> dict:
-        """Everything that a resumed run needs to go on bit for bit (plain tensors, numbers and lists); all ranks call it together."""
+        """Everything that a resumed run needs to go on bit for bit (plain tensors, numbers and lists); all ranks call
+        it together.
+        """
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
@@ -259,7 +276,10 @@ class Trainer:
         self.step_number, self.started = state["step"], state["started"]
         self._freeze_unread_summaries()
         if len(state["random"]) != self.world.size:
-            warn(f"trained by {len(state['random'])} processes before, by {self.world.size} now: dropout goes on from other random numbers.")
+            warn(
+                f"trained by {len(state['random'])} processes before, by {self.world.size} now: dropout goes on from "
+                "other random numbers."
+            )
             torch.manual_seed(self.config.seed + 1000 * (self.world.rank + 1) + self.step_number)
             return
         random = state["random"][self.world.rank]
@@ -296,11 +316,15 @@ def _code_metrics(outputs: list[LayerOutput]) -> dict[str, Tensor]:
         first = {name: index[..., 0] for name, index in out.indices.items()}
         for name, index in first.items():
             # -1 for segments that do not count; the meter leaves them out.
-            metrics[f"codes/{number}/{name}"] = (index if out.valid is None else index.masked_fill(~out.valid[name], -1)).flatten()
+            metrics[f"codes/{number}/{name}"] = (
+                index if out.valid is None else index.masked_fill(~out.valid[name], -1)
+            ).flatten()
         for one, other in combinations(first, 2):
             steps = max(first[one].shape[1], first[other].shape[1])
             same = at_length(first[one], steps) == at_length(first[other], steps)
-            metrics[f"agreement/{number}/{one}-{other}"] = masked_mean(same.float(), valid_in(out.valid, steps, one, other))
+            metrics[f"agreement/{number}/{one}-{other}"] = masked_mean(
+                same.float(), valid_in(out.valid, steps, one, other)
+            )
     return metrics
 
 

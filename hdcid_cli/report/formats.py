@@ -14,7 +14,9 @@ GAP = "  "
 
 def terminal(tables: Sequence[Table]) -> str:
     """Aligned plain text; the headings' groups span their columns, so that eight columns of numbers stay narrow."""
-    return "\n\n".join("\n".join([table.title, "", *_aligned(table), *(f"* {note}" for note in table.notes)]) for table in tables)
+    return "\n\n".join(
+        "\n".join([table.title, "", *_aligned(table), *(f"* {note}" for note in table.notes)]) for table in tables
+    )
 
 
 def _aligned(table: Table) -> Iterator[str]:
@@ -32,7 +34,9 @@ def _aligned(table: Table) -> Iterator[str]:
             position += span
 
     def line(cells: Sequence[str]) -> str:
-        aligned = [cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths))]
+        aligned = [
+            cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths))
+        ]
         return GAP.join(aligned).rstrip()
 
     for level in levels[:-1]:
@@ -56,7 +60,9 @@ def heading_levels(table: Table) -> Iterator[list[tuple[str, int]]]:
     depth = max((len(column.path) for column in table.columns), default=1)
     paths = [("",) * (depth - len(column.path)) + column.path for column in table.columns]
     for level in range(depth - 1):
-        yield [(prefix[level], len(list(group))) for prefix, group in groupby(paths, key=lambda path: path[: level + 1])]
+        yield [
+            (prefix[level], len(list(group))) for prefix, group in groupby(paths, key=lambda path: path[: level + 1])
+        ]
     yield [(path[-1], 1) for path in paths]
 
 
@@ -72,7 +78,11 @@ def markdown(tables: Sequence[Table]) -> str:
     for table in tables:
         headings = [*table.label_names, *(" ".join(column.path) for column in table.columns)]
         rules = ["---"] * len(table.label_names) + ["---:"] * len(table.columns)
-        lines = [_markdown_row(headings), _markdown_row(rules, escape=False), *(_markdown_row(texts) for texts in _texts(table))]
+        lines = [
+            _markdown_row(headings),
+            _markdown_row(rules, escape=False),
+            *(_markdown_row(texts) for texts in _texts(table)),
+        ]
         notes = [f"\n{escape_markdown(note)}" for note in table.notes]
         parts.append("\n".join([f"**{escape_markdown(table.title)}**", "", *lines, *notes]))
     return "\n\n".join(parts)
@@ -156,7 +166,9 @@ def escape_latex(text: str) -> str:
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
-    """CSV for programs: numbers unrounded; deviations and runs in columns of their own; an empty line between tables."""
+    """CSV for programs: numbers unrounded; deviations and runs in columns of their own; an empty line
+    between tables.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     for number, table in enumerate(tables):
@@ -181,17 +193,26 @@ def _csv_cells(row: Row, deviations: bool) -> Iterator[float | str]:
 
 
 def as_json(tables: Sequence[Table]) -> str:
-    """{"schema": "hdcid.report/1", "tables": [{title, rows: [{labels, kind, values: [{column, mean, ...}]}], notes}]}."""
+    """{"schema": "hdcid.report/1", "tables": [{title, rows: [{labels, kind, values: [{column, mean,
+    ...}]}], notes}]}.
+    """
 
     def values(row: Row, columns: Sequence[Column]) -> list[dict]:
         filled = [(cell, column) for cell, column in zip(row.cells, columns) if cell is not None]
-        return [{"column": list(column.path), "mean": cell.mean, "deviation": cell.deviation, "runs": cell.runs} for cell, column in filled]
+        return [
+            {"column": list(column.path), "mean": cell.mean, "deviation": cell.deviation, "runs": cell.runs}
+            for cell, column in filled
+        ]
 
     content = [
         {
             "title": table.title,
             "rows": [
-                {"labels": dict(zip(table.label_names, row.labels)), "kind": row.kind, "values": values(row, table.columns)}
+                {
+                    "labels": dict(zip(table.label_names, row.labels)),
+                    "kind": row.kind,
+                    "values": values(row, table.columns),
+                }
                 for row in table.rows
             ],
             "notes": table.notes,
@@ -206,5 +227,6 @@ RENDERERS = {"terminal": terminal, "markdown": markdown, "latex": latex, "csv": 
 
 def _texts(table: Table, plus_minus: str = " ± ") -> list[list[str]]:
     return [
-        [*row.labels, *(cell_text(cell, column.digits, plus_minus) for cell, column in zip(row.cells, table.columns))] for row in table.rows
+        [*row.labels, *(cell_text(cell, column.digits, plus_minus) for cell, column in zip(row.cells, table.columns))]
+        for row in table.rows
     ]

@@ -69,12 +69,20 @@ def lay_out(name: str, records: Sequence[dict]) -> tuple[Table, int]:
         headings.append(Column(("Avg.",), digits=2))
     else:
         rows = [Row(row.labels, row.cells[:-1], row.kind) for row in rows]
-    table = Table(layout["title"], (*layout["labels"], "source"), headings, rows, [*notes, *layout.get("notes", ()), *notes_on(rows)])
+    table = Table(
+        layout["title"],
+        (*layout["labels"], "source"),
+        headings,
+        rows,
+        [*notes, *layout.get("notes", ()), *notes_on(rows)],
+    )
     return table, len(measured) - len({id(record) for record in placed})
 
 
 def _normal(record: dict, sizes: set[int]) -> dict:
-    """The record as rows and columns compare it, with its `quantity` and the `size` of the paper's pretraining data that it is of."""
+    """The record as rows and columns compare it, with its `quantity` and the `size` of the paper's pretraining data
+    that it is of.
+    """
     clips = record.get("pretrain_clips")
     # Give or take a tenth: videos vanish from the net.
     size = next((size for size in sizes if isinstance(clips, (int, float)) and abs(clips - size) <= size / 10), None)
@@ -104,7 +112,9 @@ def _matches(record: dict, spec: dict, columns: Sequence[dict]) -> bool:
 
 
 def _belongs(record: dict, column: dict, spec: dict) -> bool:
-    """Whether the record is the column's quantity (of the labelled modality in a grey row) on the column's size of data."""
+    """Whether the record is the column's quantity (of the labelled modality in a grey row) on the column's size of
+    data.
+    """
     task, train, test, metric = column["of"]
     quantity = (task, train, train if spec.get("labelled") else test, metric)
     return record["quantity"] == quantity and record["size"] == column.get("clips")
@@ -118,7 +128,9 @@ def _variants(records: Sequence[dict]) -> dict[str, str]:
     """
     choices = defaultdict(set)
     for record in records:
-        choices[key(record, ("layers", "layers_used", "toc_criterion", "size", *VARIANTS, *QUANTITY))].add(record["toc"])
+        choices[key(record, ("layers", "layers_used", "toc_criterion", "size", *VARIANTS, *QUANTITY))].add(
+            record["toc"]
+        )
     variants = dict(VARIANTS)
     if any(len(found - {"none"}) > 1 for found in choices.values()):
         variants["toc"] = "TOC {}"

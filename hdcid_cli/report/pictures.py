@@ -52,7 +52,12 @@ def training_curves(metrics: Path) -> dict[str, str]:
         # A colour a modality and a dash a layer; where there are no modalities, a colour a layer.
         colours = list(dict.fromkeys(of or layer for layer, of in named))
         series = [
-            Series(", ".join(filter(None, [f"layer {layer}", of])), _thinned(points), colours.index(of or layer), int(layer) - 1 if of else 0)
+            Series(
+                ", ".join(filter(None, [f"layer {layer}", of])),
+                _thinned(points),
+                colours.index(of or layer),
+                int(layer) - 1 if of else 0,
+            )
             for (layer, of), points in named.items()
         ]
         charts[title] = figure(line_chart(title, "step", series), title)
@@ -73,7 +78,9 @@ def _metrics(path: Path) -> list[dict]:
 
 
 def _chart_of(name: str) -> tuple[str, str, str] | None:
-    """(chart, layer, of what) of a metric, or None: `loss/1/cpc` -> ("Loss: cpc", "1", ""), `used/1/audio` -> (..., "1", "audio")."""
+    """(chart, layer, of what) of a metric, or None: `loss/1/cpc` -> ("Loss: cpc", "1", ""), `used/1/audio` -> (...,
+    "1", "audio").
+    """
     kind, layer, of = (name.split("/") + ["", ""])[:3]
     if kind == "loss":
         return (f"Loss: {of}", layer, "") if of else ("Loss", "1", "")
@@ -112,7 +119,8 @@ def similarity_png(similarities: np.ndarray) -> bytes:
 
 
 def codebook_curves(records: Sequence[dict], paper: dict) -> list[str]:
-    """Results over the size of the codebook, a chart a task and direction (paper, Fig. 5), where two sizes or more were measured.
+    """Results over the size of the codebook, a chart a task and direction (paper, Fig. 5), where two sizes or more were
+    measured.
 
     Args:
         paper: Table 1's layout; its numbers (400 codes) stand beside the curves as rings.
@@ -131,7 +139,9 @@ def codebook_curves(records: Sequence[dict], paper: dict) -> list[str]:
             for record in found:
                 sizes[record["codebook"]].append(record["value"])
             cells = [(size, Cell.of(values)) for size, values in sorted(sizes.items())]
-            series.append(Series(name, [(size, cell.mean, cell.deviation) for size, cell in cells], colour, marked=True))
+            series.append(
+                Series(name, [(size, cell.mean, cell.deviation) for size, cell in cells], colour, marked=True)
+            )
             value = _paper_value(paper, quantity, _model(found[0]))
             if value is not None:
                 rings.append(Series("the paper", [(400, value, None)], colour, hollow=True))
@@ -175,7 +185,12 @@ def count_layers(layers: int) -> str:
 
 
 def _paper_value(paper: dict, quantity: tuple, model: str) -> float | None:
-    labels = {"DCID": ["DCID", "1", "–"], "DCID + TOC": ["DCID", "1", "✓"], "H-DCID": ["H-DCID", "2", "–"], "H-DCID + TOC": ["H-DCID", "2", "✓"]}
+    labels = {
+        "DCID": ["DCID", "1", "–"],
+        "DCID + TOC": ["DCID", "1", "✓"],
+        "H-DCID": ["H-DCID", "2", "–"],
+        "H-DCID + TOC": ["H-DCID", "2", "✓"],
+    }
     columns = [tuple(column["of"]) for column in paper["columns"]]
     rows = [row["values"] for row in paper["rows"] if row["labels"] == labels.get(model)]
     return rows[0][columns.index(quantity)] if rows and quantity in columns else None

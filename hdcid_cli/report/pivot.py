@@ -54,7 +54,10 @@ def pivot(records: Sequence[dict], title: str = "Results") -> Table:
     settings.sort(key=lambda pair: _row_order(pair[0]))
     fields = (*SETTING, "checkpoint")
     shown = [name for name in fields if name in ALWAYS or len({setting[name] for setting, _ in settings}) > 1]
-    rows = [Row(tuple(label(name, setting[name]) for name in shown), cells_of(found, quantities), "measured") for setting, found in settings]
+    rows = [
+        Row(tuple(label(name, setting[name]) for name in shown), cells_of(found, quantities), "measured")
+        for setting, found in settings
+    ]
     for kind, name, protocol, cells in framing(records, quantities):
         labels = {"method": name, "protocol": protocol}
         rows.append(Row(tuple(labels.get(column, "") for column in shown), cells, kind))
@@ -85,7 +88,9 @@ def with_selections_together(records: Sequence[dict]) -> list[dict]:
         if all(len(found) == 1 for found in first.values()) and all(run == first for run in more):
             together[row] = SEVERAL.join(sorted(set.union(*first.values()), key=rank))
     return [
-        record | {"toc": together[key(record, others)]} if record["toc"] != "none" and key(record, others) in together else record
+        record | {"toc": together[key(record, others)]}
+        if record["toc"] != "none" and key(record, others) in together
+        else record
         for record in records
     ]
 
@@ -119,7 +124,9 @@ def cells_of(records: Sequence[dict], quantities: Sequence[tuple]) -> tuple[Cell
     return tuple(Cell.of(values[quantity]) if quantity in values else None for quantity in quantities)
 
 
-def framing(records: Sequence[dict], quantities: Sequence[tuple]) -> Iterator[tuple[str, str, str, tuple[Cell | None, ...]]]:
+def framing(
+    records: Sequence[dict], quantities: Sequence[tuple]
+) -> Iterator[tuple[str, str, str, tuple[Cell | None, ...]]]:
     """The ceiling and chance of each column: ("supervised" or "chance", name, protocol, cells).
 
     A column's ceiling is the supervised probe of the same task, metric and
@@ -164,7 +171,9 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
         count = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
         notes.append(f"Mean ± sample standard deviation over {count} runs with other seeds.")
     if any(row.kind == SUPERVISED for row in rows):
-        notes.append("supervised: a probe on the raw features of the modality that is tested, the ceiling of each column.")
+        notes.append(
+            "supervised: a probe on the raw features of the modality that is tested, the ceiling of each column."
+        )
     return notes
 
 

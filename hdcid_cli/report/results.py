@@ -31,7 +31,9 @@ Skip = Callable[[str], None]
 
 
 def key(record: dict, names: Sequence[str]) -> tuple:
-    """The record's values of `names`, None where it has none; lists as text, so that a key can be compared and hashed."""
+    """The record's values of `names`, None where it has none; lists as text, so that a key can be compared
+    and hashed.
+    """
     values = (record.get(name) for name in names)
     return tuple(json.dumps(value) if isinstance(value, (list, dict)) else value for value in values)
 
@@ -90,7 +92,9 @@ def _without_contradictions(placed: list[tuple[str, dict]], skip: Skip) -> list[
 
 
 def _canonical(record: dict) -> dict:
-    """The record with one spelling for what means the same: nothing where all layers were read, or by both of TOC's criteria."""
+    """The record with one spelling for what means the same: nothing where all layers were read, or by both of TOC's
+    criteria.
+    """
     toc = str(record.get("toc") or "none")
     criterion = record.get("toc_criterion")
     used = record.get("layers_used")
@@ -103,4 +107,7 @@ def _canonical(record: dict) -> dict:
 
 def name_of(record: dict) -> str:
     """A result in words: `ave v->a precision of cpc,cmcm, heldout, seed 0`."""
-    return f"{record['task']} {record['train']}->{record['test']} {record['metric']} of {record['method']}, {record['protocol']}, seed {record['seed']}"
+    return (
+        f"{record['task']} {record['train']}->{record['test']} {record['metric']} of {record['method']}, "
+        f"{record['protocol']}, seed {record['seed']}"
+    )

@@ -85,7 +85,9 @@ def _curve(series: Series, place) -> Iterable[str]:
 
 
 def _legend(series: Sequence[Series], left: float, top: float) -> tuple[list[str], float]:
-    """Names of the series in as many lines as they need, and where the drawing ends below them; rings of one name stand once."""
+    """Names of the series in as many lines as they need, and where the drawing ends below them; rings of one name stand
+    once.
+    """
     if len(series) == 1:
         return [], top
     parts, x, y = [], left, top
@@ -97,7 +99,10 @@ def _legend(series: Sequence[Series], left: float, top: float) -> tuple[list[str
             parts.append(f'<circle cx="{x + 8}" cy="{y - 4}" r="4.5" fill="none" stroke="#5c6675" stroke-width="1.8"/>')
         else:
             colour, dash = COLOURS[one.colour % len(COLOURS)], DASHES[one.dash % len(DASHES)]
-            parts.append(f'<line x1="{x}" y1="{y - 4}" x2="{x + 17}" y2="{y - 4}" stroke="{colour}" stroke-width="3" stroke-dasharray="{dash}"/>')
+            parts.append(
+                f'<line x1="{x}" y1="{y - 4}" x2="{x + 17}" y2="{y - 4}" stroke="{colour}" stroke-width="3" '
+                f'stroke-dasharray="{dash}"/>'
+            )
         parts.append(_text(x + 22, y, name))
         x += width
     return parts, y + 8
@@ -132,7 +137,10 @@ def timeline_chart(title: str, bars: Sequence[Bar], seconds: float) -> str:
         y = row_height * rows.index(bar.row) + (20 if bar.predicted else 8)
         width = round(across(bar.end) - across(bar.start), 1)
         style = "predicted" if bar.predicted else "true"
-        parts.append(f'<rect class="{style}" x="{across(bar.start)}" y="{y}" width="{width}" height="11" rx="2"><title>{escape(bar.row)}, {style}, {number(bar.start)} to {number(bar.end)} s</title></rect>')
+        parts.append(
+            f'<rect class="{style}" x="{across(bar.start)}" y="{y}" width="{width}" height="11" '
+            f'rx="2"><title>{escape(bar.row)}, {style}, {number(bar.start)} to {number(bar.end)} s</title></rect>'
+        )
     return _drawing(title, parts, bottom + 20)
 
 

@@ -1,15 +1,15 @@
 """The truth about a world in the formats of the data sets that people have on disk.
 
-    split.csv, captions.csv, prompts.csv
-                 category,video_id,split; video_id,caption; label,prompt
-    ave/         AVE: Category&VideoID&Quality&StartTime&EndTime, and a list a split
-    avvp/        LLP: tab-separated, ids with `_start_end`, one event a row
-    ave2avvp/    LLP's events of the classes that AVE shares with it (here the first
-                 half of the classes), all events of a clip in one row
-    ucf2vgg/     the clips shared out to two data sets that name the classes differently:
-                 category,video_id,split, and two lists that pair the names line by line
-    vggsound/    VGGSound-AVEL: category,video_id,split, with onset and offset beside them
-    avs_s4/      AVSBench-S4's table and prompts; the pictures are `make.write_scene`'s
+split.csv, captions.csv, prompts.csv
+             category,video_id,split; video_id,caption; label,prompt
+ave/         AVE: Category&VideoID&Quality&StartTime&EndTime, and a list a split
+avvp/        LLP: tab-separated, ids with `_start_end`, one event a row
+ave2avvp/    LLP's events of the classes that AVE shares with it (here the first
+             half of the classes), all events of a clip in one row
+ucf2vgg/     the clips shared out to two data sets that name the classes differently:
+             category,video_id,split, and two lists that pair the names line by line
+vggsound/    VGGSound-AVEL: category,video_id,split, with onset and offset beside them
+avs_s4/      AVSBench-S4's table and prompts; the pictures are `make.write_scene`'s
 """
 
 import csv
@@ -31,7 +31,9 @@ def files(world: World) -> dict[str, str]:
 
 def _common(world: World, clips: list[Clip]) -> dict[str, str]:
     return {
-        "split.csv": _table(("category", "video_id", "split"), ((_label(clip), clip.name, clip.split) for clip in clips)),
+        "split.csv": _table(
+            ("category", "video_id", "split"), ((_label(clip), clip.name, clip.split) for clip in clips)
+        ),
         "captions.csv": _table(("video_id", "caption"), ((clip.name, clip.caption) for clip in clips)),
         "prompts.csv": _prompts(world, str),
     }
@@ -45,7 +47,9 @@ def _ave(world: World, clips: list[Clip]) -> dict[str, str]:
     """AVE knows only the event that is seen and heard at once."""
 
     def lines(chosen: Iterable[Clip]) -> str:
-        return "".join(f"{_label(clip)}&{clip.name}&good&{clip.events[0].onset}&{clip.events[0].offset}\n" for clip in chosen)
+        return "".join(
+            f"{_label(clip)}&{clip.name}&good&{clip.events[0].onset}&{clip.events[0].offset}\n" for clip in chosen
+        )
 
     lists = {f"ave/{split}Set.txt": lines(clip for clip in clips if clip.split == split) for split in SPLITS}
     return {
@@ -59,7 +63,10 @@ def _avvp(world: World, clips: list[Clip]) -> dict[str, str]:
     """LLP: labels of the clip for all, and for each modality the events with their times."""
 
     def labels(chosen: Iterable[Clip]) -> str:
-        rows = ((_llp_name(clip), ",".join(dict.fromkeys(KINDS[event.kind].name for event in clip.events))) for clip in chosen)
+        rows = (
+            (_llp_name(clip), ",".join(dict.fromkeys(KINDS[event.kind].name for event in clip.events)))
+            for clip in chosen
+        )
         return _table(("filename", "event_labels"), rows, separator="\t")
 
     def events(sense: str) -> str:
@@ -106,7 +113,9 @@ def _ucf2vgg(world: World, clips: list[Clip]) -> dict[str, str]:
 
     def part(turn: int, rename: Callable[[str], str]) -> str:
         chosen = (clip for clip in clips if clip.index // world.classes % 2 == turn)
-        return _table(("category", "video_id", "split"), ((rename(_label(clip)), clip.name, clip.split) for clip in chosen))
+        return _table(
+            ("category", "video_id", "split"), ((rename(_label(clip)), clip.name, clip.split) for clip in chosen)
+        )
 
     return {
         "ucf2vgg/UCF101sameVGGSound.txt": _lines(map(_ucf_label, world.labels)),
@@ -117,7 +126,10 @@ def _ucf2vgg(world: World, clips: list[Clip]) -> dict[str, str]:
 
 
 def _vggsound(world: World, clips: list[Clip]) -> dict[str, str]:
-    rows = ((_vggsound_label(_label(clip)), clip.name, clip.split, clip.events[0].onset, clip.events[0].offset) for clip in clips)
+    rows = (
+        (_vggsound_label(_label(clip)), clip.name, clip.split, clip.events[0].onset, clip.events[0].offset)
+        for clip in clips
+    )
     return {
         "vggsound/VggsoundAVEL40kCategories.txt": _lines(map(_vggsound_label, world.labels)),
         "vggsound/vggsound-avel40k.csv": _table(("category", "video_id", "split", "onset", "offset"), rows),

@@ -48,7 +48,11 @@ def make(world: World, folder: Path, workers: int = 1, overwrite: bool = False) 
     """
     _claim(world, folder, overwrite)
     jobs = [(write_video, clip, folder) for clip in world.videos if not video_path(folder, clip).exists()]
-    jobs += [(write_scene, scene, folder) for scene in world.scenes if not all(path.exists() for path in scene_paths(folder, scene))]
+    jobs += [
+        (write_scene, scene, folder)
+        for scene in world.scenes
+        if not all(path.exists() for path in scene_paths(folder, scene))
+    ]
     for _ in progress(_run(jobs, workers), total=len(jobs), description="synth", unit="clip"):
         pass
     for name, text in annotations.files(world).items():
@@ -65,7 +69,10 @@ def scene_paths(folder: Path, scene: Clip) -> list[Path]:
     masks = 1 if scene.split == "train" else SCENE_SECONDS
     return [
         root / "audio_wav" / place / f"{scene.name}.wav",
-        *(root / "visual_frames" / place / scene.name / f"{scene.name}_{number + 1}.png" for number in range(SCENE_SECONDS)),
+        *(
+            root / "visual_frames" / place / scene.name / f"{scene.name}_{number + 1}.png"
+            for number in range(SCENE_SECONDS)
+        ),
         *(root / "gt_masks" / place / scene.name / f"{scene.name}_{number + 1}.png" for number in range(masks)),
     ]
 
@@ -103,10 +110,15 @@ def _claim(world: World, folder: Path, overwrite: bool) -> None:
         return
     if found and not overwrite:
         made = ", ".join(f"{name} {value}" for name, value in found.items())
-        raise InputError(f"{folder} holds another world ({made}): choose another folder, or replace it with --overwrite.")
+        raise InputError(
+            f"{folder} holds another world ({made}): choose another folder, or replace it with --overwrite."
+        )
     taken = [path for path in _paths(world, folder) if path.exists()]
     if taken and not overwrite:
-        raise InputError(f"{taken[0]} exists and was not made by `hdcid synth`: choose another folder, or replace it with --overwrite.")
+        raise InputError(
+            f"{taken[0]} exists and was not made by `hdcid synth`: choose another folder, or replace it with "
+            "--overwrite."
+        )
     if found:
         del found["version"]
         taken += _paths(World(**found), folder)
@@ -125,7 +137,11 @@ def _read_mark(mark: Path, expected: dict) -> dict:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError):
         found = None
-    if not isinstance(found, dict) or found.keys() != expected.keys() or not all(isinstance(value, int) for value in found.values()):
+    if (
+        not isinstance(found, dict)
+        or found.keys() != expected.keys()
+        or not all(isinstance(value, int) for value in found.values())
+    ):
         raise InputError(f"{mark} is damaged: remove it, or choose another folder.")
     return found
 
@@ -142,7 +158,9 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[None]:
             for done in as_completed([pool.submit(*job) for job in jobs]):
                 yield done.result()
         except BrokenProcessPool as error:
-            raise HdcidError("A worker process was killed (out of memory?): run the command again, perhaps with fewer --workers.") from error
+            raise HdcidError(
+                "A worker process was killed (out of memory?): run the command again, perhaps with fewer --workers."
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

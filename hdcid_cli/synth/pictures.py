@@ -77,7 +77,9 @@ def _bird(u, v, beat):
 def _engine(u, v, beat):
     radius = np.hypot(u, v)
     teeth = 0.72 + 0.16 * np.sign(np.cos(8 * np.arctan2(v, u)))
-    checks = _square(u * 1.6 + 0.25) * _square(v * 1.6 + 0.25) + (1 - _square(u * 1.6 + 0.25)) * (1 - _square(v * 1.6 + 0.25))
+    checks = _square(u * 1.6 + 0.25) * _square(v * 1.6 + 0.25) + (1 - _square(u * 1.6 + 0.25)) * (
+        1 - _square(v * 1.6 + 0.25)
+    )
     return teeth - radius, checks
 
 
@@ -131,7 +133,12 @@ def _pulse(beat):
 
 
 def _flutter(beat):
-    return 0.08 * np.sin(2 * np.pi * beat * 0.7), 0.1 * np.sin(2 * np.pi * beat * 1.3), 0.2 * np.sin(2 * np.pi * beat * 0.4), 0
+    return (
+        0.08 * np.sin(2 * np.pi * beat * 0.7),
+        0.1 * np.sin(2 * np.pi * beat * 1.3),
+        0.2 * np.sin(2 * np.pi * beat * 0.4),
+        0,
+    )
 
 
 def _shake(beat):
@@ -139,7 +146,12 @@ def _shake(beat):
 
 
 def _glide(beat):
-    return 0.2 * np.sin(2 * np.pi * beat * 0.3), 0.05 * np.sin(2 * np.pi * beat * 0.5), 0.15 * np.sin(2 * np.pi * beat * 0.5), 0
+    return (
+        0.2 * np.sin(2 * np.pi * beat * 0.3),
+        0.05 * np.sin(2 * np.pi * beat * 0.5),
+        0.15 * np.sin(2 * np.pi * beat * 0.5),
+        0,
+    )
 
 
 def _jitter(beat):
@@ -199,7 +211,12 @@ def _background(random, times: Array, size: int) -> Array:
     x, y = _axes(size)
     light = np.zeros((len(times), size, size), np.float32)
     for _ in range(4):
-        fx, fy, drift, phase = random.normal(0, 1.5), random.normal(0, 1.5), random.uniform(-0.4, 0.4), random.uniform(0, 6.3)
+        fx, fy, drift, phase = (
+            random.normal(0, 1.5),
+            random.normal(0, 1.5),
+            random.uniform(-0.4, 0.4),
+            random.uniform(0, 6.3),
+        )
         light += random.uniform(*WAVES) * np.sin(fx * x + fy * y + (drift * times + phase))
     pictures = light[..., None] + base.astype(np.float32)
     for _ in range(random.integers(*CLUTTER, endpoint=True)):
@@ -234,11 +251,17 @@ def _axes(size: int) -> tuple[Array, Array]:
     return axis[None, None, :], axis[None, :, None]
 
 
-def _own_coordinates(size: int, cx: Array, cy: Array, angle: Array, scale, extent: float) -> tuple[slice, slice, Array, Array]:
+def _own_coordinates(
+    size: int, cx: Array, cy: Array, angle: Array, scale, extent: float
+) -> tuple[slice, slice, Array, Array]:
     """The window of the picture that a thing may reach (`extent` from its middle), and u, v in it."""
     x, y = _axes(size)
     columns, rows = (
-        slice(*np.clip([(middle.min() - extent + 1) / 2 * size, (middle.max() + extent + 1) / 2 * size + 1], 0, size).astype(int))
+        slice(
+            *np.clip(
+                [(middle.min() - extent + 1) / 2 * size, (middle.max() + extent + 1) / 2 * size + 1], 0, size
+            ).astype(int)
+        )
         for middle in (cx, cy)
     )
     x, y = x[:, :, columns] - cx, y[:, rows] - cy

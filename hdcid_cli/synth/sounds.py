@@ -91,7 +91,9 @@ def _rain(random, time, beat):
 def _flute(random, time, beat):
     steps = random.choice([0, 2, 4, 7, 9], size=64)
     note = random.uniform(500, 750) * 2 ** (steps[np.floor(beat).astype(int) % 64] / 12)
-    return _buzz(note * (1 + 0.012 * np.sin(2 * np.pi * 5.5 * time)), time, 3, 2.2) + 0.06 * _noise(random, len(time), 800, 4000)
+    return _buzz(note * (1 + 0.012 * np.sin(2 * np.pi * 5.5 * time)), time, 3, 2.2) + 0.06 * _noise(
+        random, len(time), 800, 4000
+    )
 
 
 def _clock(random, time, beat):
@@ -164,7 +166,11 @@ def _add_blips(random, wave: Array) -> None:
         count = int(random.uniform(0.1, 0.6) * SAMPLE_RATE)
         start = int(random.integers(0, len(wave) - count))
         pitch = float(np.exp(random.uniform(np.log(150), np.log(5000))))
-        blip = _sine(pitch, np.arange(count) / SAMPLE_RATE) if random.random() < 0.5 else _noise(random, count, pitch, 1.5 * pitch)
+        blip = (
+            _sine(pitch, np.arange(count) / SAMPLE_RATE)
+            if random.random() < 0.5
+            else _noise(random, count, pitch, 1.5 * pitch)
+        )
         wave[start : start + count] += _level(random, BLIP_LEVEL) * _unit(blip * np.hanning(count))
 
 

@@ -94,7 +94,8 @@ class World:
             raise InputError(f"--classes {self.classes}: there are 2 to {len(KINDS)} kinds of event to choose from.")
         if self.clips < self.classes * MIN_CLIPS_PER_CLASS:
             raise InputError(
-                f"--clips {self.clips} is too few for {self.classes} classes: take at least {self.classes * MIN_CLIPS_PER_CLASS}, or fewer --classes."
+                f"--clips {self.clips} is too few for {self.classes} classes: take at least "
+                f"{self.classes * MIN_CLIPS_PER_CLASS}, or fewer --classes."
             )
 
     @property
@@ -134,7 +135,9 @@ def _video(world: World, index: int, split: str) -> Clip:
         seen, heard = ((True, False), (False, True), (True, True))[random.integers(3)]
         place = _about(random, *random.choice([-0.6, 0.6], 2))  # in a corner
         size = ASIDE * random.uniform(*SIZES)
-        events.append(Event(_other(random, world.classes, {first}), onset, offset, seen, heard, place, size, ASIDE, _rate(random)))
+        events.append(
+            Event(_other(random, world.classes, {first}), onset, offset, seen, heard, place, size, ASIDE, _rate(random))
+        )
     return Clip(f"syn{index:08d}", index, world.seed, split, SECONDS, _caption(random, events), tuple(events))
 
 
@@ -149,7 +152,17 @@ def _scene(world: World, index: int, split: str) -> Clip:
     columns = (random.permutation(count) + 0.5) / count * 1.8 - 0.9
     size = {2: 0.8, 3: 0.55}[count]
     events = [
-        Event(kind, 0, SCENE_SECONDS, True, kind == kinds[0], _about(random, x, 0), size * random.uniform(*SIZES), 1.0, _rate(random))
+        Event(
+            kind,
+            0,
+            SCENE_SECONDS,
+            True,
+            kind == kinds[0],
+            _about(random, x, 0),
+            size * random.uniform(*SIZES),
+            1.0,
+            _rate(random),
+        )
         for kind, x in zip(kinds, columns, strict=False)
     ]
     return Clip(f"avs{index:08d}", index, world.seed, split, SCENE_SECONDS, _caption(random, events[:1]), tuple(events))

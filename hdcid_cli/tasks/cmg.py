@@ -81,8 +81,18 @@ def _localisation(name: str, metric: str, choice: str, read, published=("train",
 # Precision alone likes answers that are few: the held-out protocol chooses by F1 where several events may be right.
 TASKS: dict[str, tuple[Task, ...]] = {
     "ave": (_classification("ave", _twice(ave.read), ("train", "train")),),
-    "avvp": (_localisation("avvp", "accuracy", "f1", lambda data, train, test: (llp.read(data, train), llp.read(data, test)), (None, None)),),
-    "ave2avvp": (_localisation("ave2avvp", "f1", "f1", lambda data, train, test: ave2avvp.read(data, test), (None, None)),),
+    "avvp": (
+        _localisation(
+            "avvp",
+            "accuracy",
+            "f1",
+            lambda data, train, test: (llp.read(data, train), llp.read(data, test)),
+            (None, None),
+        ),
+    ),
+    "ave2avvp": (
+        _localisation("ave2avvp", "f1", "f1", lambda data, train, test: ave2avvp.read(data, test), (None, None)),
+    ),
     "ucf2vgg": (_classification("ucf2vgg", _ucf2vgg, (None, None)),),
     "vggsound": (
         _classification("vggsound", _twice(vggsound.read)),
@@ -129,7 +139,10 @@ def split_clips(task: Task, protocol: str, source: Annotations, target: Annotati
 
 def _some(clips: list[Clip], annotations: Annotations, purpose: str) -> list[Clip]:
     if not clips:
-        raise InputError(f"{annotations.source} leaves no clips to {purpose}: say which clips are train, val and test, there or in split.csv beside it.")
+        raise InputError(
+            f"{annotations.source} leaves no clips to {purpose}: say which clips are train, val and test, there or in "
+            "split.csv beside it."
+        )
     return clips
 
 
@@ -163,7 +176,9 @@ def schedule_for(task: Task, settings: Settings, clips: int):
     return Schedule(epochs, settings.batch_size, lr, tuple(round(epochs * part) for part in (0.2, 0.4, 0.6)))
 
 
-def make_samples(task: Task, clips: Sequence[Clip], inputs: Inputs, classes: Sequence[str], masked: bool, missing: list[str]):
+def make_samples(
+    task: Task, clips: Sequence[Clip], inputs: Inputs, classes: Sequence[str], masked: bool, missing: list[str]
+):
     """Gather inputs and labels of the clips that have features.
 
     Args:
@@ -178,7 +193,10 @@ def make_samples(task: Task, clips: Sequence[Clip], inputs: Inputs, classes: Seq
     missing += [name for name in absent if name not in missing]
     if not found:
         names = ", ".join(clip.id for clip in clips[:3])
-        raise InputError(f"{inputs.source} has none of the {len(clips)} clips that {task.name} needs (such as {names}): extract their features.")
+        raise InputError(
+            f"{inputs.source} has none of the {len(clips)} clips that {task.name} needs (such as {names}): extract "
+            "their features."
+        )
     steps = inputs.shape[0]
     length = inputs.length[rows] if masked else np.full(len(rows), steps)
     valid = np.arange(steps) < length[:, None]
@@ -203,10 +221,14 @@ def probe_once(task: Task, settings: Settings, classes: Sequence[str], fit, choo
 
     schedule = schedule_for(task, settings, len(fit))
     width = fit.inputs.shape[-1]
-    probe, loss = probes.new_probe(task.kind, width, SUPERVISED_HIDDEN if settings.supervised else width, len(classes), seed)
+    probe, loss = probes.new_probe(
+        task.kind, width, SUPERVISED_HIDDEN if settings.supervised else width, len(classes), seed
+    )
     if settings.supervised:
         probes.standardise(probe, fit)
-    judged, metric, batch = (choose, task.choice, None) if choose is not None else (test, task.metric, settings.batch_size)
+    judged, metric, batch = (
+        (choose, task.choice, None) if choose is not None else (test, task.metric, settings.batch_size)
+    )
     truth, valid = judged.labels.cpu().numpy(), judged.valid.cpu().numpy()
 
     def judge(candidate) -> float:
@@ -244,7 +266,9 @@ def blind_logits(task: Task, fit, test) -> np.ndarray:
     valid = fit.valid.cpu().numpy()
     rates = labels[valid].mean(0)
     thresholds = np.unique(rates)[::-1]
-    margins = [rates - (np.append(thresholds, thresholds[-1] - 1)[[at, at + 1]]).mean() for at in range(len(thresholds))]
+    margins = [
+        rates - (np.append(thresholds, thresholds[-1] - 1)[[at, at + 1]]).mean() for at in range(len(thresholds))
+    ]
     best = max(margins, key=lambda margin: headline(task.metric, np.broadcast_to(margin, labels.shape), labels, valid))
     return np.tile(best, (*test.labels.shape[:2], 1))
 
@@ -306,12 +330,16 @@ def evaluate(
     choose = None if parts.choose is None else samples(parts.choose, train)
     if fit.inputs.shape[-1] != tested.inputs.shape[-1]:
         raise InputError(
-            f"{train.source} and {test.source} have {fit.inputs.shape[-1]} and {tested.inputs.shape[-1]} numbers a segment: "
+            f"{train.source} and {test.source} have {fit.inputs.shape[-1]} and {tested.inputs.shape[-1]} numbers "
+            "a segment: "
             "features of one backbone are needed to learn and to test on."
         )
     for name, absent in missing.items():
         if absent:
-            warn(f"{name} has no features of {len(absent)} annotated clips, which are left out: {', '.join(absent[:5])}{', ...' * (len(absent) > 5)}.")
+            warn(
+                f"{name} has no features of {len(absent)} annotated clips, which are left out: "
+                f"{', '.join(absent[:5])}{', ...' * (len(absent) > 5)}."
+            )
     chances = {each.name: each.value for each in score(task, settings, blind_logits(task, fit, tested), tested)}
     for seed in seeds:
         probe, epoch = probe_once(task, settings, source.classes, fit, choose, tested, seed)

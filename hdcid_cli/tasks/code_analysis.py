@@ -78,7 +78,8 @@ def shared_codes(first: np.ndarray, second: np.ndarray, least: float = 2.0) -> l
     same = there & (first.argmax(1) == second.argmax(1))
     together = (first + second).sum(1)
     return [
-        sorted(np.flatnonzero(same & (first.argmax(1) == label)).tolist(), key=lambda code: -together[code]) for label in range(first.shape[1])
+        sorted(np.flatnonzero(same & (first.argmax(1) == label)).tolist(), key=lambda code: -together[code])
+        for label in range(first.shape[1])
     ]
 
 

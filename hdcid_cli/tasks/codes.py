@@ -50,32 +50,63 @@ def analyse(
         annotations = _of_split(_annotations(task, data, name), split)
         file = open_features(features, name)
         codes = encode(opened, file)
-        inputs = Inputs(file.name, name, codes.ids, codes.length, file.segment_seconds, codes.indices.shape[1:3], codes.indices.__getitem__)
+        inputs = Inputs(
+            file.name,
+            name,
+            codes.ids,
+            codes.length,
+            file.segment_seconds,
+            codes.indices.shape[1:3],
+            codes.indices.__getitem__,
+        )
         found, rows, _ = inputs.match(annotations.clips, annotations.classes)
         if not found:
-            raise InputError(f"{file.name} has none of the {len(annotations.clips)} clips of {annotations.source} in split {split}.")
+            raise InputError(
+                f"{file.name} has none of the {len(annotations.clips)} clips of {annotations.source} in split {split}."
+            )
         labels, clips[name] = (*annotations.classes, "background"), len(found)
         truth = segment_labels(found, len(annotations.classes), codes.indices.shape[1], file.segment_seconds)
         valid = np.arange(codes.indices.shape[1]) < codes.length[rows][:, None]
         counts += [
-            analysis.Counts(layer + 1, name, analysis.count(codes.indices[rows, :, layer, 0], truth, valid, len(codebook)))
+            analysis.Counts(
+                layer + 1, name, analysis.count(codes.indices[rows, :, layer, 0], truth, valid, len(codebook))
+            )
             for layer, codebook in enumerate(opened.codebooks)
         ]
     if output:
         _write_table(output, list(analysis.rows_of(counts, labels)))
     common = {"task": "codes", "annotations": task, "protocol": split, "seed": 0, **opened.describe()}
     for each in counts:
-        fields = common | {"train": letter(each.modality), "test": letter(each.modality), "layer": each.layer, "n": clips[each.modality]}
+        fields = common | {
+            "train": letter(each.modality),
+            "test": letter(each.modality),
+            "layer": each.layer,
+            "n": clips[each.modality],
+        }
         chance = 100 * float(each.table.sum(0).max() / each.table.sum())
-        yield result(**fields, metric=f"layer {each.layer} purity", value=100 * analysis.purity(each.table), chance=chance)
-        yield result(**fields, metric=f"layer {each.layer} nmi", value=100 * analysis.normalised_mutual_information(each.table), chance=0.0)
+        yield result(
+            **fields, metric=f"layer {each.layer} purity", value=100 * analysis.purity(each.table), chance=chance
+        )
+        yield result(
+            **fields,
+            metric=f"layer {each.layer} nmi",
+            value=100 * analysis.normalised_mutual_information(each.table),
+            chance=0.0,
+        )
         yield result(**fields, metric=f"layer {each.layer} used", value=float(each.used))
     for first, second in combinations(counts, 2):
         if first.layer == second.layer:
             shared = analysis.shared_codes(first.table, second.table)
-            fields = common | {"train": letter(first.modality), "test": letter(second.modality), "layer": first.layer, "n": clips[second.modality]}
+            fields = common | {
+                "train": letter(first.modality),
+                "test": letter(second.modality),
+                "layer": first.layer,
+                "n": clips[second.modality],
+            }
             by_label = {label: codes for label, codes in zip(labels, shared) if codes}
-            yield result(**fields, metric=f"layer {first.layer} shared", value=float(sum(map(len, shared))), shared=by_label)
+            yield result(
+                **fields, metric=f"layer {first.layer} shared", value=float(sum(map(len, shared))), shared=by_label
+            )
 
 
 def locate(
@@ -88,7 +119,9 @@ def locate(
     checkpoints: Path = Path("checkpoints"),
     device: str = "auto",
 ) -> Iterator[dict]:
-    """Where in a clip `target` uses the codes that `query` uses: yield one row a segment of `target`; draw the map to `plot`."""
+    """Where in a clip `target` uses the codes that `query` uses: yield one row a segment of `target`; draw the map to
+    `plot`.
+    """
     from hdcid_cli.models.checkpoint import open_checkpoint
     from hdcid_cli.models.codes import encode
 
@@ -126,7 +159,9 @@ def draw_map(agreement: np.ndarray, clip: str, names: tuple[str, str], seconds: 
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     height, width = agreement.shape[0] * seconds[0], agreement.shape[1] * seconds[1]
-    image = axis.imshow(agreement, vmin=0, vmax=1, cmap="viridis", interpolation="nearest", extent=(0, width, height, 0), aspect="auto")
+    image = axis.imshow(
+        agreement, vmin=0, vmax=1, cmap="viridis", interpolation="nearest", extent=(0, width, height, 0), aspect="auto"
+    )
     axis.set_title(f"{clip}: where {names[1]} uses the codes of {names[0]}", fontsize=10)
     axis.set_xlabel(f"{names[1]} (s)")
     axis.set_ylabel(f"{names[0]} (s)")
@@ -135,7 +170,9 @@ def draw_map(agreement: np.ndarray, clip: str, names: tuple[str, str], seconds: 
         try:
             figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", dpi=120)
         except ValueError as error:
-            raise HdcidError(f"{path}: pictures can be png, pdf or svg ({str(error).split('(')[0].strip()}).") from error
+            raise HdcidError(
+                f"{path}: pictures can be png, pdf or svg ({str(error).split('(')[0].strip()})."
+            ) from error
 
 
 def _annotations(task: str, data: Path, modality: str) -> Annotations:
@@ -144,7 +181,9 @@ def _annotations(task: str, data: Path, modality: str) -> Annotations:
         annotations = each.read(data, modality, modality)[1].timed
         if annotations.clips and (each.kind == LOCALISATION or any(clip.events for clip in annotations.clips)):
             return annotations
-    raise InputError(f"The annotations of {task} give no times of events, so that it is not known what a code occurs with.")
+    raise InputError(
+        f"The annotations of {task} give no times of events, so that it is not known what a code occurs with."
+    )
 
 
 def _of_split(annotations: Annotations, split: str) -> Annotations:

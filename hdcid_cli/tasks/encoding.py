@@ -67,7 +67,9 @@ def encode_files(
         }
 
 
-def write_codes(path: Path, ids: Sequence[str], length: np.ndarray, indices: np.ndarray, values: np.ndarray, attributes: dict) -> None:
+def write_codes(
+    path: Path, ids: Sequence[str], length: np.ndarray, indices: np.ndarray, values: np.ndarray, attributes: dict
+) -> None:
     """Write a feature file with `indices`, atomically.
 
     Args:
@@ -87,7 +89,14 @@ def write_codes(path: Path, ids: Sequence[str], length: np.ndarray, indices: np.
 
 def _of_model(checkpoint, features: Path) -> Iterator[FeatureFile]:
     """The feature files of the model's modalities that are there; none -> InputError."""
-    names = [name for name in checkpoint.config["model"]["inputs"] if all(path.exists() for path in feature_paths(features, name))]
+    names = [
+        name
+        for name in checkpoint.config["model"]["inputs"]
+        if all(path.exists() for path in feature_paths(features, name))
+    ]
     if not names:
-        raise InputError(f"{features} holds no features of {', '.join(checkpoint.config['model']['inputs'])}: make them with `hdcid extract`.")
+        raise InputError(
+            f"{features} holds no features of {', '.join(checkpoint.config['model']['inputs'])}: make them with "
+            "`hdcid extract`."
+        )
     return (open_features(features, name) for name in names)

@@ -65,7 +65,9 @@ def feature_inputs(features: FeatureFile) -> Inputs:
     def read(rows: Sequence[int]) -> np.ndarray:
         return features.read(rows).reshape(len(rows), steps, width)
 
-    return Inputs(features.name, features.modality, features.ids, features.length, features.segment_seconds, (steps, width), read)
+    return Inputs(
+        features.name, features.modality, features.ids, features.length, features.segment_seconds, (steps, width), read
+    )
 
 
 def code_inputs(checkpoint, features: FeatureFile, selection, layers: int | None = None) -> Inputs:
@@ -83,4 +85,12 @@ def code_inputs(checkpoint, features: FeatureFile, selection, layers: int | None
     if selection is not None:
         selection = replace(selection, channels=selection.channels[:layers])
     values = apply_toc(codes.quantized[:, :, :layers], selection)
-    return Inputs(features.name, features.modality, codes.ids, codes.length, features.segment_seconds, values.shape[1:], values.__getitem__)
+    return Inputs(
+        features.name,
+        features.modality,
+        codes.ids,
+        codes.length,
+        features.segment_seconds,
+        values.shape[1:],
+        values.__getitem__,
+    )

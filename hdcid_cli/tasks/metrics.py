@@ -79,16 +79,25 @@ def localisation_scores(
     counts = _counts(said, actual)
     events = _counts(said[..., :-1], actual[..., :-1])
     precision, recall, f1 = per_class_scores(counts.sum(0))
-    pooled = [bootstrapped(name, _pooled(counts), value, seed) for name, value in zip(("accuracy", "recall", "f1"), _POOLED)]
+    pooled = [
+        bootstrapped(name, _pooled(counts), value, seed) for name, value in zip(("accuracy", "recall", "f1"), _POOLED)
+    ]
     if batch is not None:
         pooled = [
-            Score(score.name, value, score.interval) for score, value in zip(pooled, batched_scores(said, actual, batch))
+            Score(score.name, value, score.interval)
+            for score, value in zip(pooled, batched_scores(said, actual, batch))
         ]
-    pooled = [Score(score.name, score.value, score.interval, 100 * each) for score, each in zip(pooled, (precision, recall, f1))]
+    pooled = [
+        Score(score.name, score.value, score.interval, 100 * each)
+        for score, each in zip(pooled, (precision, recall, f1))
+    ]
     right = (logits.argmax(-1) == labels.argmax(-1)) & valid
     return [
         *pooled,
-        *(bootstrapped(f"foreground_{name}", _pooled(events), value, seed) for name, value in zip(("precision", "recall", "f1"), _POOLED)),
+        *(
+            bootstrapped(f"foreground_{name}", _pooled(events), value, seed)
+            for name, value in zip(("precision", "recall", "f1"), _POOLED)
+        ),
         map_score("segment_map", logits[valid][:, :-1], labels[valid][:, :-1] > 0, np.nonzero(valid)[0], seed),
         bootstrapped("segment_accuracy", np.stack([right.sum(1), valid.sum(1)], 1), _ratio, seed),
         mean_score("segment_f1", segment_f1(said[..., :-1], actual[..., :-1]), seed),
@@ -100,7 +109,8 @@ def headline(metric: str, logits: np.ndarray, labels: np.ndarray, valid: np.ndar
     """One of the papers' metrics alone, without interval: what an epoch is chosen by.
 
     Args:
-        metric: `precision` (logits [N, C], labels [N]); `accuracy`, `recall`, `f1` or `segment_accuracy` (both [N, T, C + 1]).
+        metric: `precision` (logits [N, C], labels [N]); `accuracy`, `recall`, `f1` or `segment_accuracy` (both [N, T, C
+            + 1]).
     """
     if metric == "precision":
         return 100 * float((logits.argmax(-1) == labels).mean())
@@ -119,7 +129,8 @@ def batched_scores(said: np.ndarray, actual: np.ndarray, batch: int) -> tuple[fl
     starts = range(0, len(said), batch)
     clips = np.array([len(said[start : start + batch]) for start in starts])
     hit, said_sum, actual_sum = (
-        np.array([float(part[start : start + batch].sum()) for start in starts]) for part in (said & actual, said, actual)
+        np.array([float(part[start : start + batch].sum()) for start in starts])
+        for part in (said & actual, said, actual)
     )
     answered = said_sum > 0
     precision = np.average(np.where(answered, hit / np.maximum(said_sum, 1), 0), weights=clips)

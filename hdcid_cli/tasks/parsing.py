@@ -1,4 +1,6 @@
-"""LLP's official scores of audio-visual video parsing, from one probe that answers both modalities of the test clips."""
+"""LLP's official scores of audio-visual video parsing, from one probe that answers both modalities of the
+test clips.
+"""
 
 from hdcid_cli.tasks.annotations.clips import Annotations, Clip
 from hdcid_cli.tasks.cmg import Outcome, Settings, Task, make_samples, split_clips
@@ -10,7 +12,8 @@ from hdcid_cli.tasks.metrics import Score, mean_score
 def parsing(
     task: Task, settings: Settings, outcome: Outcome, annotations: dict[str, Annotations], inputs: dict[str, Inputs]
 ) -> tuple[list[Score], int]:
-    """`segment_a`, `segment_v`, `segment_av`, `segment_type`, `segment_event` and the same of events, and the number of clips.
+    """`segment_a`, `segment_v`, `segment_av`, `segment_type`, `segment_event` and the same of events, and the number of
+    clips.
 
     As in the official code a clip that only one of the two files names has no event in the
     other modality. Nothing is returned if no clip has the features of both modalities.
@@ -21,10 +24,16 @@ def parsing(
     from hdcid_cli.tasks.probe import predict
 
     device = outcome.tested.inputs.device
-    tested = {name: {clip.id: clip for clip in split_clips(task, settings.protocol, each, each).test} for name, each in annotations.items()}
+    tested = {
+        name: {clip.id: clip for clip in split_clips(task, settings.protocol, each, each).test}
+        for name, each in annotations.items()
+    }
     ids = list(dict.fromkeys([*tested["audio"], *tested["video"]]))
     classes = annotations["audio"].classes
-    known = {name: {clip.id for clip in each.match([Clip(name) for name in ids], classes)[0]} for name, each in inputs.items()}
+    known = {
+        name: {clip.id for clip in each.match([Clip(name) for name in ids], classes)[0]}
+        for name, each in inputs.items()
+    }
     ids = [name for name in ids if name in known["audio"] and name in known["video"]]
     if not ids:
         return [], 0

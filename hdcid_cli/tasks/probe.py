@@ -61,7 +61,10 @@ def standardise(probe: nn.Module, samples: "Samples") -> None:
     weight = samples.valid[..., None]
     total = sum((part.float() * each).sum((0, 1)) for part, each in zip(samples.inputs.split(256), weight.split(256)))
     mean = total / count
-    square = sum((((part.float() - mean) ** 2) * each).sum((0, 1)) for part, each in zip(samples.inputs.split(256), weight.split(256)))
+    square = sum(
+        (((part.float() - mean) ** 2) * each).sum((0, 1))
+        for part, each in zip(samples.inputs.split(256), weight.split(256))
+    )
     deviation = (square / count).sqrt()
     deviation[deviation < 1e-6] = 1.0  # a channel that never changes says nothing
     probe.linear = nn.Sequential(Standardise(mean, deviation), probe.linear)
@@ -185,6 +188,7 @@ def fit(
 def predict(probe: nn.Module, samples: Samples, batch_size: int = 1024) -> np.ndarray:
     """Logits of all clips, [N, classes] or [N, T, classes + 1]."""
     parts = [
-        probe(inputs.float(), valid) for inputs, valid in zip(samples.inputs.split(batch_size), samples.valid.split(batch_size), strict=True)
+        probe(inputs.float(), valid)
+        for inputs, valid in zip(samples.inputs.split(batch_size), samples.valid.split(batch_size), strict=True)
     ]
     return torch.cat(parts).cpu().numpy()

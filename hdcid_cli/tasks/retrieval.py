@@ -1,4 +1,5 @@
-"""Cross-modal retrieval (Liu et al. 2021, https://arxiv.org/abs/2106.05438): rank the clips of one modality for a query in another.
+"""Cross-modal retrieval (Liu et al. 2021, https://arxiv.org/abs/2106.05438): rank the clips of one modality for a query
+in another.
 
 A clip is described by its summary vector (mean over time of its quantized features, compared
 by cosine) or by its histogram of codes (compared as in cross-modal code matching); `both`
@@ -111,7 +112,9 @@ def summary_vectors(query: tuple[np.ndarray, np.ndarray], gallery: tuple[np.ndar
     return Vectors(unit(*query), unit(*gallery))
 
 
-def code_vectors(query: tuple[np.ndarray, np.ndarray], gallery: tuple[np.ndarray, np.ndarray], codebooks: list[np.ndarray]) -> Vectors:
+def code_vectors(
+    query: tuple[np.ndarray, np.ndarray], gallery: tuple[np.ndarray, np.ndarray], codebooks: list[np.ndarray]
+) -> Vectors:
     """Cross-modal code matching, p . log q + q . log p, summed over layers.
 
     Args:
@@ -128,7 +131,9 @@ def code_vectors(query: tuple[np.ndarray, np.ndarray], gallery: tuple[np.ndarray
 
 
 def soft_codes(codebook: np.ndarray) -> np.ndarray:
-    """What each code says of all codes, softmax over -distance (eq. 14's p of a quantized feature): [L, D] -> float32 [L, L]."""
+    """What each code says of all codes, softmax over -distance (eq. 14's p of a quantized feature): [L, D] -> float32
+    [L, L].
+    """
     codebook = np.asarray(codebook, np.float64)
     squares = (codebook**2).sum(1)
     distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * codebook @ codebook.T, 0))
@@ -140,7 +145,9 @@ def soft_codes(codebook: np.ndarray) -> np.ndarray:
 def both_vectors(summary: Vectors, codes: Vectors) -> Vectors:
     """The two similarities added, each in units of its deviation over pairs."""
     parts = [vectors.scaled(1 / max(_deviation(vectors), 1e-12)) for vectors in (summary, codes)]
-    return Vectors(np.concatenate([part.query for part in parts], 1), np.concatenate([part.gallery for part in parts], 1))
+    return Vectors(
+        np.concatenate([part.query for part in parts], 1), np.concatenate([part.gallery for part in parts], 1)
+    )
 
 
 def retrieval_scores(vectors: Vectors, ranks: tuple[int, ...] = RANKS) -> list[tuple[Score, float]]:

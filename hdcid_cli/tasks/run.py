@@ -50,7 +50,10 @@ def run_task(
     """
     settings = Settings(protocol, epochs, batch_size, lr, supervised)
     if supervised and train != test:
-        raise InputError(f"A supervised probe reads raw features, so it is tested on what it learns on: --train {letter(test)} --test {letter(test)}.")
+        raise InputError(
+            f"A supervised probe reads raw features, so it is tested on what it learns on: --train {letter(test)} "
+            f"--test {letter(test)}."
+        )
     complain = _error if strict else warn
     drawn = []
     for task in TASKS[name]:
@@ -62,21 +65,51 @@ def run_task(
         if task.kind == LOCALISATION:
             source, target = source.timed, target.timed
             if not source.clips or not target.clips:
-                say(f"{name}: there are no times of events (labels/ID.zip or columns onset, offset), so clips are classified and events not localised.")
+                say(
+                    f"{name}: there are no times of events (labels/ID.zip or columns onset, offset), so clips are "
+                    "classified and events not localised."
+                )
                 continue
         _tell_problems(source, target, complain)
-        inputs, model, pretrained = _open_inputs(task, train, test, features, test_features or features, checkpoint, checkpoints, device, toc, layers_used, supervised)
+        inputs, model, pretrained = _open_inputs(
+            task,
+            train,
+            test,
+            features,
+            test_features or features,
+            checkpoint,
+            checkpoints,
+            device,
+            toc,
+            layers_used,
+            supervised,
+        )
         for outcome in evaluate(task, settings, source, target, *inputs, range(seed, seed + seeds), device, complain):
-            fields = _fields(task, settings, train, test, outcome) | model | {"n_pretrained": _seen(outcome, pretrained)}
+            fields = (
+                _fields(task, settings, train, test, outcome) | model | {"n_pretrained": _seen(outcome, pretrained)}
+            )
             if protocol == "heldout" and fields["n_pretrained"] and outcome.seed == seed:
-                say(f"{fields['n_pretrained']} of the {fields['n']} tested clips were among those that the model was pretrained on, without labels.")
+                say(
+                    f"{fields['n_pretrained']} of the {fields['n']} tested clips were among those that the model was "
+                    "pretrained on, without labels."
+                )
             for each in outcome.scores:
-                record = result(**fields, metric=each.name, value=each.value, interval=each.interval, chance=outcome.chances[each.name])
+                record = result(
+                    **fields,
+                    metric=each.name,
+                    value=each.value,
+                    interval=each.interval,
+                    chance=outcome.chances[each.name],
+                )
                 if per_class and each.per_class is not None:
-                    record["per_class"] = {label: _finite(value) for label, value in zip((*source.classes, "background"), each.per_class)}
+                    record["per_class"] = {
+                        label: _finite(value) for label, value in zip((*source.classes, "background"), each.per_class)
+                    }
                 yield record
             if name == "avvp" and {train, test} == {"audio", "video"}:
-                scores, clips = parsing(task, settings, outcome, {train: source, test: target}, dict(zip((train, test), inputs)))
+                scores, clips = parsing(
+                    task, settings, outcome, {train: source, test: target}, dict(zip((train, test), inputs))
+                )
                 for each in scores:
                     yield result(**fields | {"n": clips}, metric=each.name, value=each.value, interval=each.interval)
             if timelines and task.kind == LOCALISATION and outcome.seed == seed:
@@ -102,15 +135,36 @@ def _fields(task: Task, settings: Settings, train: str, test: str, outcome: Outc
     }
 
 
-def _open_inputs(task: Task, train: str, test: str, features, test_features, checkpoint, checkpoints, device, toc, layers_used, supervised):
-    """(what is learned on and what is tested on), the fields of a record that say of which model it is, the clips that it was pretrained on."""
+def _open_inputs(
+    task: Task,
+    train: str,
+    test: str,
+    features,
+    test_features,
+    checkpoint,
+    checkpoints,
+    device,
+    toc,
+    layers_used,
+    supervised,
+):
+    """(what is learned on and what is tested on), the fields of a record that say of which model it is, the clips that
+    it was pretrained on.
+    """
     files = {train: open_features(features, train)}
     same = train == test and test_features == features
     second = files[train] if same else open_features(test_features, test)
     backbone = {"backbone": second.backbone}
     if supervised:
         first = feature_inputs(files[train])
-        model = {"method": "supervised", "layers": None, "quantizer": None, "codebook": None, "toc": None, "checkpoint": None}
+        model = {
+            "method": "supervised",
+            "layers": None,
+            "quantizer": None,
+            "codebook": None,
+            "toc": None,
+            "checkpoint": None,
+        }
         return (first, first if same else feature_inputs(second)), model | backbone, set()
     from hdcid_cli.models.checkpoint import open_checkpoint
     from hdcid_cli.models.toc import resolve_toc

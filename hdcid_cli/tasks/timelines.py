@@ -20,7 +20,9 @@ def timelines(outcome: Outcome, classes: Sequence[str], seconds: float, fields: 
     labels, valid = outcome.tested.labels.cpu().numpy() > 0, outcome.tested.valid.cpu().numpy()
     for row, name in enumerate(outcome.tested.ids):
         steps = int(valid[row].sum())
-        true, predicted = (_events(active[row, :steps, :-1], classes, seconds) for active in (labels, outcome.logits > 0))
+        true, predicted = (
+            _events(active[row, :steps, :-1], classes, seconds) for active in (labels, outcome.logits > 0)
+        )
         yield timeline(name, steps * seconds, true, predicted, **fields)
 
 

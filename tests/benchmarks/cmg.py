@@ -28,7 +28,12 @@ CLIPS, VALIDATION, STEPS, CODES, DIM, LAYERS, CLASSES = 3339, 402, 10, 400, 256,
 def samples(clips: int, codebooks: list[torch.Tensor]) -> Samples:
     indices = torch.randint(0, CODES, (clips, STEPS, LAYERS))
     inputs = torch.cat([codebook[indices[..., layer]] for layer, codebook in enumerate(codebooks)], -1)
-    return Samples([str(row) for row in range(clips)], inputs, torch.randint(0, CLASSES, (clips,)), torch.ones(clips, STEPS, dtype=torch.bool))
+    return Samples(
+        [str(row) for row in range(clips)],
+        inputs,
+        torch.randint(0, CLASSES, (clips,)),
+        torch.ones(clips, STEPS, dtype=torch.bool),
+    )
 
 
 def probe_seconds(epochs: int, device) -> float:
@@ -37,7 +42,14 @@ def probe_seconds(epochs: int, device) -> float:
     truth = chosen.labels.cpu().numpy()
     probe, loss = new_probe("classification", LAYERS * DIM, LAYERS * DIM, CLASSES, seed=0)
     start = time.perf_counter()
-    fit(probe, loss, learned, Schedule(epochs=epochs), 0, lambda each: headline("precision", predict(each, chosen), truth, None))
+    fit(
+        probe,
+        loss,
+        learned,
+        Schedule(epochs=epochs),
+        0,
+        lambda each: headline("precision", predict(each, chosen), truth, None),
+    )
     return time.perf_counter() - start
 
 
@@ -60,11 +72,15 @@ def retrieval_seconds(clips: int) -> float:
     sides = []
     for _ in range(2):
         indices = random.integers(0, CODES, (clips, STEPS, LAYERS))
-        quantized = np.concatenate([codebook.astype(np.float32)[indices[:, :, layer]] for layer, codebook in enumerate(codebooks)], -1)
+        quantized = np.concatenate(
+            [codebook.astype(np.float32)[indices[:, :, layer]] for layer, codebook in enumerate(codebooks)], -1
+        )
         sides.append((quantized, indices, np.full(clips, STEPS)))
     start = time.perf_counter()
     summary = summary_vectors(*((quantized, length) for quantized, _, length in sides))
-    retrieval_scores(both_vectors(summary, code_vectors(*((indices, length) for _, indices, length in sides), codebooks)))
+    retrieval_scores(
+        both_vectors(summary, code_vectors(*((indices, length) for _, indices, length in sides), codebooks))
+    )
     return time.perf_counter() - start
 
 
@@ -81,7 +97,10 @@ def main() -> None:
     encoding = encoding_seconds(arguments.full, device)
     print(f"device {device}, {torch.get_num_threads()} threads")
     print(f"probe, {arguments.epochs} epochs of {CLIPS} clips: {probe:.1f} s")
-    print(f"encoding the {'video' if arguments.full else 'audio'} once: {encoding:.1f} s; every epoch again: {encoding * arguments.epochs:.0f} s")
+    print(
+        f"encoding the {'video' if arguments.full else 'audio'} once: {encoding:.1f} s; every epoch again: "
+        f"{encoding * arguments.epochs:.0f} s"
+    )
     print(f"ratio: {(encoding * arguments.epochs + probe) / (encoding + probe):.1f}")
     print(f"retrieval, {arguments.clips} x {arguments.clips}: {retrieval_seconds(arguments.clips):.1f} s")
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")

@@ -33,7 +33,12 @@ def film(path: Path, seconds: float, height: int, width: int, fps: int) -> Path:
     """A film of coarse noise that moves, so that it is about as hard to decode as a real one."""
     noise = np.random.default_rng(0).integers(0, 255, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
     picture = noise.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
-    return write_media(path, [np.roll(picture, 3 * number, axis=1) for number in range(int(seconds * fps))], fps=fps, sound=tone(440, seconds))
+    return write_media(
+        path,
+        [np.roll(picture, 3 * number, axis=1) for number in range(int(seconds * fps))],
+        fps=fps,
+        sound=tone(440, seconds),
+    )
 
 
 def network(arguments, folder: Path) -> None:
@@ -45,7 +50,12 @@ def network(arguments, folder: Path) -> None:
     torch.save(VGG19().state_dict(), folder / "vgg19.pth")
     path = film(folder / "film.mp4", arguments.seconds, 360, 640, 25)
     clips = [Clip(str(number), str(path)) for number in range(arguments.clips)]
-    options = Options(seconds=arguments.seconds, weights=str(folder / "vgg19.pth"), device=arguments.device, precision=arguments.precision)
+    options = Options(
+        seconds=arguments.seconds,
+        weights=str(folder / "vgg19.pth"),
+        device=arguments.device,
+        precision=arguments.precision,
+    )
     backbone = load_backbone("video", "vgg19", options)
 
     with Stopwatch() as decoding:
@@ -70,13 +80,25 @@ def network(arguments, folder: Path) -> None:
         writer.finish()
 
     seconds = arguments.clips * arguments.seconds
-    print(f"device {backbone.network.device}, {arguments.workers} workers, {arguments.clips} clips of {arguments.seconds} s, batches of {backbone.batch_size} s")
-    print(f"whole pipeline: {arguments.clips / whole.wall:.3g} clips/s; wall time is what counts on an idle machine, processor time on a busy one")
+    print(
+        f"device {backbone.network.device}, {arguments.workers} workers, {arguments.clips} clips of "
+        f"{arguments.seconds} s, batches of {backbone.batch_size} s"
+    )
+    print(
+        f"whole pipeline: {arguments.clips / whole.wall:.3g} clips/s; wall time is what counts on an idle machine, "
+        "processor time on a busy one"
+    )
     for name in ("wall", "processor"):
         spent, network = getattr(whole, name) / seconds, getattr(bare, name) / (batches * backbone.batch_size)
         rest = getattr(decoding, name) / arguments.seconds + getattr(writing, name) / seconds
-        print(f"{name + ' time':14}  a second of video takes {spent:.3f} s, bare network on ready tensors {network:.3f} s, decoding and writing {rest:.3f} s")
-        print(f"{'':14}  pipeline / bare network {network / spent:.1%} (at least 80 %); decoding and writing {rest / spent:.1%} (under 15 %)")
+        print(
+            f"{name + ' time':14}  a second of video takes {spent:.3f} s, bare network on ready tensors {network:.3f} "
+            f"s, decoding and writing {rest:.3f} s"
+        )
+        print(
+            f"{'':14}  pipeline / bare network {network / spent:.1%} (at least 80 %); decoding and writing "
+            f"{rest / spent:.1%} (under 15 %)"
+        )
 
 
 class Stopwatch:
@@ -97,12 +119,30 @@ class Stopwatch:
 
 
 def scale(arguments, folder: Path) -> None:
-    sources = [write_media(folder / f"source{n}.mp4", np.full((8, 32, 32, 3), 20 * n, np.uint8), fps=8, sound=tone(300 + 50 * n, 1)) for n in range(10)]
+    sources = [
+        write_media(
+            folder / f"source{n}.mp4", np.full((8, 32, 32, 3), 20 * n, np.uint8), fps=8, sound=tone(300 + 50 * n, 1)
+        )
+        for n in range(10)
+    ]
     (folder / "videos").mkdir()
     for number in range(arguments.clips):
         os.link(sources[number % 10], folder / "videos" / f"clip{number:06d}.mp4")
-    command = [sys.executable, "-m", "hdcid_cli", "extract", "--modality", "audio", "--backbone", "logmel", "--workers", str(arguments.workers)]
-    process = subprocess.Popen([*command, "-o", "audio.h5", "videos"], cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "hdcid_cli",
+        "extract",
+        "--modality",
+        "audio",
+        "--backbone",
+        "logmel",
+        "--workers",
+        str(arguments.workers),
+    ]
+    process = subprocess.Popen(
+        [*command, "-o", "audio.h5", "videos"], cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     points = []  # (time, clips done, MiB)
     while process.poll() is None:
         time.sleep(0.5)

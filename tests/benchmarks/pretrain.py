@@ -66,7 +66,9 @@ def loader_rates(folder: Path, size: int, steps: int, precision: str, device) ->
     for cache in ("none", "ram", "device"):
         with tempfile.TemporaryDirectory() as output:
             train = {"batch_size": size, "precision": precision, "epochs": steps}
-            run = Run(tuple(SHAPES), folder, Path(output) / "run", train=train, device=str(device), cache=cache, log_every=5)
+            run = Run(
+                tuple(SHAPES), folder, Path(output) / "run", train=train, device=str(device), cache=cache, log_every=5
+            )
             pretrain(run)
             records = [json.loads(line) for line in open(run.output / "metrics.jsonl")]
         print(f"from files, --cache {cache}: {max(record['samples_per_second'] for record in records):.1f} samples/s")
@@ -77,7 +79,9 @@ def measure_ours(arguments, device: torch.device) -> float:
     size = arguments.batch_size
     rate = matrix_rate(device, arguments.precision, repeats=10)
     model, objective = build()
-    trainer = Trainer(model, objective, TrainConfig(warmup=0, batch_size=size, precision=arguments.precision), 100, device)
+    trainer = Trainer(
+        model, objective, TrainConfig(warmup=0, batch_size=size, precision=arguments.precision), 100, device
+    )
     features = batch(size, device, torch.float32)
     trainer.step(features, 0)
     with FlopCounter() as counter:
@@ -87,7 +91,10 @@ def measure_ours(arguments, device: torch.device) -> float:
         model.compile()
     ours = seconds(lambda: trainer.step(features, 0), device, arguments.steps)
     print(f"ours: {ours:.3f} s a step, {size / ours:.1f} samples/s, {flops / 1e9:.0f} GFLOP a step")
-    print(f"rate: {flops / ours / 1e9:.1f} GFLOP/s, {100 * flops / ours / rate:.0f} % of a matrix product's {rate / 1e9:.1f}")
+    print(
+        f"rate: {flops / ours / 1e9:.1f} GFLOP/s, {100 * flops / ours / rate:.0f} % of a matrix product's "
+        f"{rate / 1e9:.1f}"
+    )
     if arguments.profile:
         with torch.profiler.profile() as profile:
             trainer.step(features, 0)
@@ -100,7 +107,9 @@ def measure_published(arguments, device: torch.device) -> float:
     """Seconds of a step of the published loop."""
     library_convolutions()
     model, objective = build(align=("cpc",), club_weight=1.0, club_gradient="both", cpc_steps="random")
-    loop = PublishedLoop(model.double().to(device).train(), objective.double().to(device), torch.Generator().manual_seed(0))
+    loop = PublishedLoop(
+        model.double().to(device).train(), objective.double().to(device), torch.Generator().manual_seed(0)
+    )
     features = batch(arguments.batch_size, device, torch.float64)
     return seconds(lambda: loop.step(features), device, arguments.published_steps)
 

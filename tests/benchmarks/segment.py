@@ -1,4 +1,5 @@
-"""What a training step of `segment` takes: python tests/benchmarks/segment.py [--batch-size 4] [--size 224] [--backbone pvt_v2_b5]
+"""What a training step of `segment` takes: python tests/benchmarks/segment.py [--batch-size 4] [--size 224] [--backbone
+pvt_v2_b5]
 
 The true sizes by default, random weights, ready tensors; seconds a step (the best of --steps after one to
 warm up) and the largest memory, each measured in a process of its own. The peer has the published model's
@@ -52,7 +53,9 @@ def measure(kind: str, arguments: argparse.Namespace, answers) -> None:
     torch.manual_seed(0)
     backbone = load_backbone(arguments.backbone, random_weights=True)
     model = Segmenter(SegmenterConfig(layout_of(backbone), QUERY, arguments.width, arguments.size), backbone)
-    settings = TrainConfig(batch_size=arguments.batch_size, precision="float32" if kind == "published" else arguments.precision)
+    settings = TrainConfig(
+        batch_size=arguments.batch_size, precision="float32" if kind == "published" else arguments.precision
+    )
     if kind == "published":
         TPAVI.forward = all_pairs
     trainer = (Peer if kind == "published" else Trainer)(model, settings, device)
@@ -69,8 +72,14 @@ def measure(kind: str, arguments: argparse.Namespace, answers) -> None:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    used = torch.cuda.max_memory_allocated() if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    answers.put((min(seconds[1:] or seconds), used / 2**30, sum(parameter.numel() for parameter in model.parameters()) / 1e6))
+    used = (
+        torch.cuda.max_memory_allocated()
+        if device.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    answers.put(
+        (min(seconds[1:] or seconds), used / 2**30, sum(parameter.numel() for parameter in model.parameters()) / 1e6)
+    )
 
 
 def main() -> None:
@@ -82,7 +91,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32", choices=["float32", "bf16"])
-    parser.add_argument("--no-peer", action="store_true", help="leave the peer out: its maps take 8 GB a clip at the true sizes")
+    parser.add_argument(
+        "--no-peer", action="store_true", help="leave the peer out: its maps take 8 GB a clip at the true sizes"
+    )
     arguments = parser.parse_args()
     context, found = multiprocessing.get_context("spawn"), {}
     for kind in ["ours"] if arguments.no_peer else ["ours", "published"]:
@@ -95,9 +106,16 @@ def main() -> None:
             continue
         found[kind] = answers.get()
         seconds, memory, millions = found[kind]
-        print(f"{kind:10} {seconds:8.2f} s a step of {arguments.batch_size} clips, at most {memory:6.2f} GB, {millions:.1f} million parameters", flush=True)
+        print(
+            f"{kind:10} {seconds:8.2f} s a step of {arguments.batch_size} clips, at most {memory:6.2f} GB, "
+            f"{millions:.1f} million parameters",
+            flush=True,
+        )
     if len(found) == 2:
-        print(f"ours is {found['published'][0] / found['ours'][0]:.1f} times as fast and takes {found['ours'][1] / found['published'][1]:.2f} of the memory")
+        print(
+            f"ours is {found['published'][0] / found['ours'][0]:.1f} times as fast and takes "
+            f"{found['ours'][1] / found['published'][1]:.2f} of the memory"
+        )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ class Club(nn.Module):
         return self.mu(x), self.logvar(x).tanh()
 
     def log_likelihood(self, x: Tensor, y: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Mean over samples of 0.5 sum_d(-(mu - y)^2 / exp(logvar) - logvar); `valid` [B, T] says which segments are samples."""
+        """Mean over samples of 0.5 sum_d(-(mu - y)^2 / exp(logvar) - logvar); `valid` [B, T] says which segments are
+        samples.
+        """
         mu, logvar = self(x)
         return masked_mean(0.5 * (-((mu - y) ** 2) / logvar.exp() - logvar).sum(dim=-1), valid)
 

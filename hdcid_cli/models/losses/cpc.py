@@ -19,16 +19,30 @@ class CrossModalCPC(nn.Module):
         own_weight: weight of the pairs m = n (0.1); pairs m != n weigh 1.
     """
 
-    def __init__(self, modalities, dim: int = 256, context: int = 256, context_layers: int = 2, horizon: int = 1, own_weight: float = 0.1):
+    def __init__(
+        self,
+        modalities,
+        dim: int = 256,
+        context: int = 256,
+        context_layers: int = 2,
+        horizon: int = 1,
+        own_weight: float = 0.1,
+    ):
         super().__init__()
         self.horizon = horizon
         self.own_weight = own_weight
         self.context = nn.ModuleDict({m: nn.LSTM(dim, context, context_layers, batch_first=True) for m in modalities})
-        self.predictors = nn.ModuleDict({m: nn.ModuleList(nn.Linear(context, dim) for _ in range(horizon)) for m in modalities})
+        self.predictors = nn.ModuleDict(
+            {m: nn.ModuleList(nn.Linear(context, dim) for _ in range(horizon)) for m in modalities}
+        )
 
     def steps(self, time: int) -> range:
         """The steps t that may be drawn: [1, T - R); the last usable one where T is too short for that."""
-        return range(1, time - self.horizon) if time - self.horizon > 1 else range(max(0, time - 1 - self.horizon), max(1, time - self.horizon))
+        return (
+            range(1, time - self.horizon)
+            if time - self.horizon > 1
+            else range(max(0, time - 1 - self.horizon), max(1, time - self.horizon))
+        )
 
     def forward(self, general: dict[str, Tensor], steps: list[int], valid: Valid = None) -> tuple[Tensor, Tensor]:
         """Loss and accuracy of the given steps t.

@@ -23,7 +23,9 @@ class SymmetricInfoNCE(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
 
     def forward(self, embeddings: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Clip embeddings [B, D] of each modality -> sum over unordered pairs, and the share of clips that were told right."""
+        """Clip embeddings [B, D] of each modality -> sum over unordered pairs, and the share of clips that were told
+        right.
+        """
         embeddings = {name: normalize(x, dim=-1) for name, x in embeddings.items()}
         scale = self.log_scale.exp().clamp_max(100)
         loss, right, pairs = scale.new_zeros(()), scale.new_zeros(()), 0

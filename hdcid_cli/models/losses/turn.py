@@ -25,7 +25,10 @@ class SelfCrossReconstruction(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(prototypes, dim) / math.sqrt(dim))
         self.query = nn.Linear(dim, dim)
         self.decoder = nn.ModuleDict(
-            {name: nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, width)) for name, width in targets.items()}
+            {
+                name: nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, width))
+                for name, width in targets.items()
+            }
         )
 
     def express(self, z: Tensor) -> Tensor:

@@ -31,10 +31,14 @@ class FiniteScalarQuantizer(nn.Module):
         self.project_out = nn.Linear(len(levels), dim)
         sizes = torch.tensor(self.levels)
         self.register_buffer("sizes", sizes, persistent=False)
-        self.register_buffer("basis", torch.cumprod(torch.cat([torch.ones(1, dtype=torch.long), sizes[:-1]]), 0), persistent=False)
+        self.register_buffer(
+            "basis", torch.cumprod(torch.cat([torch.ones(1, dtype=torch.long), sizes[:-1]]), 0), persistent=False
+        )
         # Digits of every code, the first channel running fastest.
         digits = torch.tensor(list(product(*(range(n) for n in reversed(self.levels))))).flip(-1)
-        self.register_buffer("grid", (digits - sizes // 2).to(torch.get_default_dtype()) / (sizes // 2), persistent=False)
+        self.register_buffer(
+            "grid", (digits - sizes // 2).to(torch.get_default_dtype()) / (sizes // 2), persistent=False
+        )
 
     @property
     def codes(self) -> int:

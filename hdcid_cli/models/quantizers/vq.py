@@ -28,7 +28,16 @@ class VectorQuantizer(nn.Module):
 
     learns_by_ema = True
 
-    def __init__(self, codes: int, dim: int, stages: int = 1, decay: float = 0.99, epsilon: float = 1e-5, idle: int = 300, recent: int = 100):
+    def __init__(
+        self,
+        codes: int,
+        dim: int,
+        stages: int = 1,
+        decay: float = 0.99,
+        epsilon: float = 1e-5,
+        idle: int = 300,
+        recent: int = 100,
+    ):
         super().__init__()
         if codes < 2 or stages < 1:
             raise ValueError("a codebook needs two codes or more, and one stage or more")
@@ -79,7 +88,9 @@ class VectorQuantizer(nn.Module):
             self._update_stage(stage, residual, chosen, valid, cross)
             residual = {m: x - embedding(chosen[m], codebook) for m, x in residual.items()}
 
-    def _update_stage(self, stage: int, z: dict[str, Tensor], chosen: dict[str, Tensor], valid: Valid, cross: bool) -> None:
+    def _update_stage(
+        self, stage: int, z: dict[str, Tensor], chosen: dict[str, Tensor], valid: Valid, cross: bool
+    ) -> None:
         codes, dim = self.codebook.shape[1:]
         for m, index in chosen.items():
             steps = index.shape[1]
@@ -105,7 +116,9 @@ class VectorQuantizer(nn.Module):
         return x if valid is None else torch.where(valid_in(valid, steps, n).unsqueeze(-1), x, z[m])
 
     @torch.no_grad()
-    def revive(self, indices: dict[str, Tensor], generator: torch.Generator, persist: bool = True, valid: Valid = None) -> None:
+    def revive(
+        self, indices: dict[str, Tensor], generator: torch.Generator, persist: bool = True, valid: Valid = None
+    ) -> None:
         """Replace codes that no modality used for more than `idle` updates by a recently used one plus noise.
 
         The published code writes the new vector into the codebook alone; the next update
@@ -118,7 +131,9 @@ class VectorQuantizer(nn.Module):
         stages, codes, dim = self.codebook.shape
         for stage in range(stages):
             # Segments that are not valid use a code after the last one, which nobody looks at.
-            used = torch.cat([_where_valid(index[..., stage], valid and valid[m], codes).flatten() for m, index in indices.items()])
+            used = torch.cat(
+                [_where_valid(index[..., stage], valid and valid[m], codes).flatten() for m, index in indices.items()]
+            )
             unused = torch.cat([self.unused[stage] + 1, self.unused.new_zeros(1)])
             unused = unused.index_fill(0, used, 0)[:codes]
             dead = unused > self.idle
@@ -139,7 +154,8 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def start_from(self, z: Tensor, generator: torch.Generator) -> None:
-        """Put the codes on features drawn at random from z [N, D], so that all of them are in reach from the first step.
+        """Put the codes on features drawn at random from z [N, D], so that all of them are in reach from the first
+        step.
 
         With the published start (count 0) a code that the first batch does not choose gets
         weight / count with a count of about epsilon: it is thrown hundreds of units away.

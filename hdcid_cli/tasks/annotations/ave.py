@@ -20,7 +20,9 @@ def read(data: Path) -> Annotations:
     places = tables.folders(data, "ave")
     path = tables.require(data, places, "Annotations.txt", what="the annotation of AVE")
     rows = _rows(path)
-    classes = tuple(dict.fromkeys(category for _, category, *_ in rows))  # in order of appearance, as in the published labels
+    classes = tuple(
+        dict.fromkeys(category for _, category, *_ in rows)
+    )  # in order of appearance, as in the published labels
     problems, clips = [], []
     for line, category, video, onset, offset in rows:
         events = EventList()
@@ -31,7 +33,9 @@ def read(data: Path) -> Annotations:
     keys = [(category, video) for _, category, video, *_ in rows]
     for (category, video), first in repeated(keys).items():
         last = len(keys) - 1 - keys[::-1].index((category, video))
-        problems.append(f"{path}, line {rows[last][0]}: clip {video} was listed as {category} on line {rows[first][0]} already")
+        problems.append(
+            f"{path}, line {rows[last][0]}: clip {video} was listed as {category} on line {rows[first][0]} already"
+        )
     _read_splits(places, clips, keys, problems)
     return Annotations(path, classes, clips, problems)
 
@@ -71,14 +75,21 @@ def _read_splits(places: list[Path], clips: list[Clip], keys: list[tuple[str, st
     elif path := tables.find(places, "split.csv"):
         splits = read_split_table(path)
         known = {clip.id for clip in clips}
-        problems += [f"{path}, line {line}: clip {video} is not in Annotations.txt" for video, (_, line) in splits.items() if video not in known]
+        problems += [
+            f"{path}, line {line}: clip {video} is not in Annotations.txt"
+            for video, (_, line) in splits.items()
+            if video not in known
+        ]
         for clip in clips:
             clip.split = splits[clip.id][0] if clip.id in splits else None
 
 
 def read_split_table(path: Path) -> dict[str, tuple[str, int]]:
     """`category,video_id,split` -> {video: (split, line)}."""
-    return {row["video_id"]: (tables.split_name(row["split"], path, row.line), row.line) for row in tables.table(path, "video_id", "split")}
+    return {
+        row["video_id"]: (tables.split_name(row["split"], path, row.line), row.line)
+        for row in tables.table(path, "video_id", "split")
+    }
 
 
 def _order(path: Path, rows: int) -> np.ndarray:

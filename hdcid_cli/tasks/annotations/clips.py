@@ -74,7 +74,9 @@ class Annotations:
         number = {own: classes.index(names[name]) for own, name in enumerate(self.classes) if name in names}
         clips = []
         for clip in self.clips:
-            events = [Event(number[event.label], event.onset, event.offset) for event in clip.events if event.label in number]
+            events = [
+                Event(number[event.label], event.onset, event.offset) for event in clip.events if event.label in number
+            ]
             label = number.get(clip.label)
             if events or label is not None:
                 clips.append(Clip(clip.id, clip.split, label, events, clip.group, clip.line))
@@ -126,7 +128,9 @@ class EventList:
             return f"the interval of {name} is reversed ({onset:g} to {offset:g} s); it is left out"
         if offset == onset:
             return f"the interval of {name} is empty (at {onset:g} s); it is left out"
-        overlapping = any(other.label == label and other.onset < offset and onset < other.offset for other in self.events)
+        overlapping = any(
+            other.label == label and other.onset < offset and onset < other.offset for other in self.events
+        )
         self.events.append(Event(label, onset, offset))
         if onset < 0:
             return f"{name} begins before the clip ({onset:g} s)"

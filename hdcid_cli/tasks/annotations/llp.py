@@ -37,7 +37,9 @@ def read(data: Path, modality: str) -> Annotations:
     annotations = read_events(path, classes)
     if mark_splits(annotations, places):
         unlisted = [clip for clip in annotations.clips if clip.split is None]
-        annotations.problems += [f"{path}, line {clip.line}: clip {clip.id} is in none of the lists of splits" for clip in unlisted]
+        annotations.problems += [
+            f"{path}, line {clip.line}: clip {clip.id} is in none of the lists of splits" for clip in unlisted
+        ]
     return annotations
 
 
@@ -59,18 +61,25 @@ def read_events(path: Path, classes: Sequence[str]) -> Annotations:
     for row in tables.table(path, *COLUMNS):
         onsets, offsets, labels = (row[column].split(",") for column in COLUMNS[1:])
         if not len(onsets) == len(offsets) == len(labels):
-            raise InputError(f"{path}, line {row.line}: {len(onsets)} onsets, {len(offsets)} offsets and {len(labels)} events.")
+            raise InputError(
+                f"{path}, line {row.line}: {len(onsets)} onsets, {len(offsets)} offsets and {len(labels)} events."
+            )
         combined = combined or len(labels) > 1
         name = row["filename"]
         if combined and name in events:
-            problems.append(f"{path}, line {row.line}: clip {name} was listed on line {lines[name]} already; its events are put together")
+            problems.append(
+                f"{path}, line {row.line}: clip {name} was listed on line {lines[name]} already; its events are "
+                "put together"
+            )
         clip = events.setdefault(name, EventList())
         lines.setdefault(name, row.line)
         for onset, offset, label in zip(onsets, offsets, labels):
             if label not in numbers:
                 problems.append(f"{path}, line {row.line}: there is no class {label!r}; the event is left out")
                 continue
-            problem = clip.add(numbers[label], tables.number(onset, path, row.line), tables.number(offset, path, row.line), label)
+            problem = clip.add(
+                numbers[label], tables.number(onset, path, row.line), tables.number(offset, path, row.line), label
+            )
             if problem:
                 problems.append(f"{path}, line {row.line}: clip {name}: {problem}")
     if not events:

@@ -21,7 +21,9 @@ def find_table(data: Path, task: str) -> Path:
             return found[0]
         if found:
             raise InputError(f"{place} has {len(found)} CSV files: name the one with the labels by --data FILE.csv.")
-    raise InputError(f"There is no table of labels in {data / task}: give one by --data FILE.csv with the columns id,split,label.")
+    raise InputError(
+        f"There is no table of labels in {data / task}: give one by --data FILE.csv with the columns id,split,label."
+    )
 
 
 def read(data: Path, task: str) -> Annotations:
@@ -44,9 +46,14 @@ def read(data: Path, task: str) -> Annotations:
             events[name] = EventList()
             first[name] = row.line
         elif clips[name].split != split:
-            raise InputError(f"{path}, line {row.line}: clip {name} is in split {split} here and in {clips[name].split} on line {first[name]}.")
+            raise InputError(
+                f"{path}, line {row.line}: clip {name} is in split {split} here and in {clips[name].split} on line "
+                f"{first[name]}."
+            )
         elif task == "classify":
-            problems.append(f"{path}, line {row.line}: clip {name} was listed on line {first[name]} already; this line is left out")
+            problems.append(
+                f"{path}, line {row.line}: clip {name} was listed on line {first[name]} already; this line is left out"
+            )
         if task == "classify" and number is None:
             raise InputError(f"{path}, line {row.line}: clip {name} has no label.")
         if task == "localise" and number is not None:

@@ -92,7 +92,9 @@ def number(text: str, path: Path, line: int) -> float:
 
 def split_name(text: str, path: Path, line: int) -> str:
     """train, val or test (validation, valid, eval are other names of val)."""
-    name = {"training": "train", "validation": "val", "valid": "val", "eval": "val", "testing": "test"}.get(text.lower(), text.lower())
+    name = {"training": "train", "validation": "val", "valid": "val", "eval": "val", "testing": "test"}.get(
+        text.lower(), text.lower()
+    )
     if name not in ("train", "val", "test"):
         raise InputError(f"{path}, line {line}: there is no split {text!r}; write train, val or test.")
     return name

@@ -34,9 +34,15 @@ def read_vggsound(data: Path) -> Annotations:
 def _read(data: Path, clips: str, classes: str) -> Annotations:
     places = tables.folders(data, *FOLDERS)
     what = "the annotation of UCF to VGGSound"
-    pair = [tables.names(tables.require(data, places, name, what=what)) for name in ("UCF101sameVGGSound.txt", "VGGSoundsameUCF101.txt")]
+    pair = [
+        tables.names(tables.require(data, places, name, what=what))
+        for name in ("UCF101sameVGGSound.txt", "VGGSoundsameUCF101.txt")
+    ]
     if len(pair[0]) != len(pair[1]):
-        raise InputError(f"{places[0]}: the two lists of classes have {len(pair[0])} and {len(pair[1])} lines, so they cannot be paired.")
+        raise InputError(
+            f"{places[0]}: the two lists of classes have {len(pair[0])} and {len(pair[1])} lines, so they cannot "
+            "be paired."
+        )
     own = pair[0] if classes.startswith("UCF") else pair[1]
     annotations = read_categories(tables.require(data, places, clips, what=what), own)
     annotations.classes = pair[1]  # one name for both

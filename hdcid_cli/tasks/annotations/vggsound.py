@@ -16,7 +16,13 @@ from hdcid_cli.tasks.annotations import tables
 from hdcid_cli.tasks.annotations.clips import Annotations, Clip, Event, EventList
 
 FOLDERS = ("vggsound", "vggsound_avel")
-TABLES = ("vggsound-avel40k.csv", "vggsound-avel90k-new.csv", "vggsound-avel90k.csv", "vggsound-avel100k-new.csv", "split.csv")
+TABLES = (
+    "vggsound-avel40k.csv",
+    "vggsound-avel90k-new.csv",
+    "vggsound-avel90k.csv",
+    "vggsound-avel100k-new.csv",
+    "split.csv",
+)
 CATEGORIES = ("VggsoundAVEL40kCategories.txt", "VggsoundAVELCategories.txt", "Categories.txt")
 
 
@@ -44,7 +50,10 @@ def read_categories(path: Path, classes: Sequence[str]) -> Annotations:
             problems.append(f"{path}, line {row.line}: there is no class {category!r}; clip {video} is left out")
             continue
         if video in first:
-            problems.append(f"{path}, line {row.line}: clip {video} was listed on line {first[video]} already; this line is left out")
+            problems.append(
+                f"{path}, line {row.line}: clip {video} was listed on line {first[video]} already; this line is "
+                "left out"
+            )
             continue
         first[video] = row.line
         split = tables.split_name(row["split"], path, row.line) if row.get("split") else None
@@ -66,7 +75,9 @@ def _read_segments(folder: Path, annotations: Annotations) -> None:
     for clip in annotations.clips:
         path = folder / f"{clip.id}.zip"
         if not path.exists():
-            annotations.problems.append(f"{annotations.source}, line {clip.line}: {path} is missing, so clip {clip.id} is not localised")
+            annotations.problems.append(
+                f"{annotations.source}, line {clip.line}: {path} is missing, so clip {clip.id} is not localised"
+            )
             continue
         active = np.asarray(read_zipped_array(path))
         if active.dtype.kind not in "biuf":

@@ -1,9 +1,9 @@
 """AVSBench-S4 as it lies on disk: which clips there are, their frames, masks and prompts.
 
-    s4_meta_data.csv                                        name, ..., category, split
-    s4_data/visual_frames/SPLIT/CATEGORY/NAME/NAME_1.png    ... NAME_5.png, one a second
-    s4_data/gt_masks/SPLIT/CATEGORY/NAME/NAME_1.png         train: the first frame alone; val, test: all five
-    AVSBenchCategories2Prompts.csv                          label, prompt
+s4_meta_data.csv                                        name, ..., category, split
+s4_data/visual_frames/SPLIT/CATEGORY/NAME/NAME_1.png    ... NAME_5.png, one a second
+s4_data/gt_masks/SPLIT/CATEGORY/NAME/NAME_1.png         train: the first frame alone; val, test: all five
+AVSBenchCategories2Prompts.csv                          label, prompt
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,9 @@ class Clip:
 
 
 def read_meta(data: Path) -> list[Clip]:
-    """All clips of the data set, in the order of its table; an unknown split or a clip listed twice is an InputError."""
+    """All clips of the data set, in the order of its table; an unknown split or a clip listed twice is an
+    InputError.
+    """
     places = tables.folders(data, "avs_s4", "Single-source")
     path = tables.require(data, places, META, what=WHAT)
     root = path.parent / "s4_data"

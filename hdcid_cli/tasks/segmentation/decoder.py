@@ -1,8 +1,8 @@
 """From four stages of picture features and a query to one mask a frame (AVSBench's decoder).
 
-    stage k --> sum of dilated convolutions --> TPAVI with the query --+
-                                                                       v
-    stage k+1, fused ------------------------------------> fusion, twice the size --> ... --> head
+stage k --> sum of dilated convolutions --> TPAVI with the query --+
+                                                                   v
+stage k+1, fused ------------------------------------> fusion, twice the size --> ... --> head
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,9 @@ class DilatedSum(nn.Module):
 
     def __init__(self, channels: int, width: int):
         super().__init__()
-        self.convolutions = nn.ModuleList(nn.Conv2d(channels, width, 3, padding=step, dilation=step) for step in DILATIONS)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels, width, 3, padding=step, dilation=step) for step in DILATIONS
+        )
         for convolution in self.convolutions:
             nn.init.normal_(convolution.weight, std=0.01)
 
@@ -29,7 +31,9 @@ class DilatedSum(nn.Module):
 
 
 def _dilated(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 3x3 convolution that spares the taps which never meet the map: at a dilation of its side or more all but the middle."""
+    """A 3x3 convolution that spares the taps which never meet the map: at a dilation of its side or more all but the
+    middle.
+    """
     if convolution.dilation[0] < max(x.shape[2:]):
         return convolution(x)
     return conv2d(x, convolution.weight[:, :, 1:2, 1:2], convolution.bias)
@@ -110,7 +114,9 @@ class Decoder(nn.Module):
         """
         clips, frames = query.shape[:2]
         fused = None
-        for reduce, tpavi, fusion, stage in reversed(list(zip(self.reduce, self.tpavi, self.fusion, stages, strict=True))):
+        for reduce, tpavi, fusion, stage in reversed(
+            list(zip(self.reduce, self.tpavi, self.fusion, stages, strict=True))
+        ):
             x = reduce(stage).unflatten(0, (clips, frames)).transpose(1, 2)  # [B, C, T, H, W]
             x = tpavi(x, query)[:, :, :wanted].transpose(1, 2).flatten(0, 1)
             fused = fusion(x, fused)

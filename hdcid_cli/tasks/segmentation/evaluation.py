@@ -80,7 +80,8 @@ def evaluate(
     """Scores for the queries of every modality that the reader has; the pictures are encoded once for all of them.
 
     Args:
-        keep: each is called with every clip, its pictures [5, S, S, 3], true masks [5, S, S] and {modality: probabilities [5, S, S]}.
+        keep: each is called with every clip, its pictures [5, S, S, 3], true masks [5, S, S] and {modality:
+            probabilities [5, S, S]}.
         stop: asked between batches; once it says yes KeyboardInterrupt is raised.
     """
     scores = {name: ClipScores() for name in reader.queries}

@@ -81,7 +81,9 @@ def run(experiment: Experiment, left_out: dict[str, str]) -> Iterator[dict]:
     overlays = [Overlays(experiment.overlay, read_prompts(experiment.data))] if experiment.overlay else []
     queries, made_by = {}, {}
     for name in dict.fromkeys((experiment.train, *experiment.test)):
-        queries[name], made_by[name] = read_queries(experiment.checkpoint, experiment.features, name, experiment.selection)
+        queries[name], made_by[name] = read_queries(
+            experiment.checkpoint, experiment.features, name, experiment.selection
+        )
     if experiment.blind:
         queries = {name: {id: np.zeros_like(query) for id, query in known.items()} for name, known in queries.items()}
     readers = _readers(experiment, queries, left_out)
@@ -107,7 +109,9 @@ def run(experiment: Experiment, left_out: dict[str, str]) -> Iterator[dict]:
         left_out.update(reader.unreadable)
 
 
-def _readers(experiment: Experiment, queries: dict[str, dict[str, np.ndarray]], left_out: dict[str, str]) -> dict[str, Reader]:
+def _readers(
+    experiment: Experiment, queries: dict[str, dict[str, np.ndarray]], left_out: dict[str, str]
+) -> dict[str, Reader]:
     """One reader a split, with the queries that the split is read with."""
     clips, prompts = read_meta(experiment.data), read_prompts(experiment.data)
     readers = {}

@@ -55,10 +55,17 @@ def predict(
             found = model(torch.from_numpy(filled)[None].to(device), vector[None])[0].cpu().numpy() > 0
         for picture, mask in zip(pictures, found):
             second += 1
-            files = {"overlay": output / f"{video.stem}_{second}.png", "mask": output / f"{video.stem}_{second}_mask.png"}
+            files = {
+                "overlay": output / f"{video.stem}_{second}.png",
+                "mask": output / f"{video.stem}_{second}_mask.png",
+            }
             write_picture(files["overlay"], tint(picture, mask))
             write_picture(files["mask"], mask.astype(np.uint8) * 255)
-            yield {"second": second, "share": round(100 * float(mask.mean()), 2), **{name: str(file) for name, file in files.items()}}
+            yield {
+                "second": second,
+                "share": round(100 * float(mask.mean()), 2),
+                **{name: str(file) for name, file in files.items()},
+            }
 
 
 def _windows(video: Path, size: int) -> Iterator[np.ndarray]:
@@ -78,13 +85,18 @@ def _find_model(digest: str, where: Path | None, folder: Path, device) -> Checkp
     if where is not None:
         checkpoint = open_checkpoint(where, folder, device)
         if checkpoint.digest != digest:
-            raise InputError(f"{checkpoint.path} is not the model that the segmenter was trained with (its digest is not {digest[:19]}...).")
+            raise InputError(
+                f"{checkpoint.path} is not the model that the segmenter was trained with (its digest is not "
+                f"{digest[:19]}...)."
+            )
         return checkpoint
     for path in sorted(folder.glob("*/model.safetensors")):
         checkpoint = open_checkpoint(path.parent, folder, device)
         if checkpoint.digest == digest:
             return checkpoint
-    raise InputError(f"The model that the segmenter was trained with is not in {folder}/: name its directory with --checkpoint.")
+    raise InputError(
+        f"The model that the segmenter was trained with is not in {folder}/: name its directory with --checkpoint."
+    )
 
 
 def _query(query: str, trained: dict, checkpoint: Checkpoint, weights: str | None, device) -> np.ndarray:
@@ -95,16 +107,25 @@ def _query(query: str, trained: dict, checkpoint: Checkpoint, weights: str | Non
     modality = "audio" if is_file else "text"
     learned = checkpoint.config.get("features", {}).get(modality)
     if learned is None:
-        raise InputError(f"{checkpoint.path} was pretrained without {modality}, so it cannot be asked with {'a sound' if is_file else 'words'}.")
+        raise InputError(
+            f"{checkpoint.path} was pretrained without {modality}, so it cannot be asked with "
+            f"{'a sound' if is_file else 'words'}."
+        )
     name, _, text_encoder = learned["backbone"].partition(":")
     segments = trained["made_by"]["segments"]
     wanted = {"model": text_encoder} if text_encoder else {}
     backbone = load_backbone(modality, name, Options(seconds=segments, weights=weights, device=str(device), **wanted))
     if backbone.weights != learned.get("weights", backbone.weights):
-        raise InputError(f"{checkpoint.path} learned from {name} features of other weights: give the same ones with --weights.")
+        raise InputError(
+            f"{checkpoint.path} learned from {name} features of other weights: give the same ones with --weights."
+        )
     parts = list(backbone.prepare(Clip("query", query)))
     if backbone.network:
-        parts = [part for start in range(0, len(parts), backbone.batch_size) for part in backbone.network(parts[start : start + backbone.batch_size])]
+        parts = [
+            part
+            for start in range(0, len(parts), backbone.batch_size)
+            for part in backbone.network(parts[start : start + backbone.batch_size])
+        ]
     features, length = pad(np.concatenate(parts)[:segments].astype(np.float32), segments, zeros=modality == "text")
     parameter = next(checkpoint.model.parameters())
     with torch.inference_mode():

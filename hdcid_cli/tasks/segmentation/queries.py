@@ -34,7 +34,9 @@ def to_frames(steps: np.ndarray, length: np.ndarray, frames: int = FRAMES) -> np
     return mapped
 
 
-def read_queries(checkpoint: Checkpoint, features: Path, modality: str, selection: Selection | None) -> tuple[dict[str, np.ndarray], dict]:
+def read_queries(
+    checkpoint: Checkpoint, features: Path, modality: str, selection: Selection | None
+) -> tuple[dict[str, np.ndarray], dict]:
     """Queries of all that a feature file holds: ({id: float32 [5, Q]}, what the features are).
 
     A query has the channels that TOC selected in every layer, side by side. The second value
@@ -73,7 +75,9 @@ def match(
         else:
             kept.append(clip)
     vectors = {
-        modality: np.stack([known[query_name(clip, modality, known)] for clip in kept]) if kept else np.zeros((0, FRAMES, 0), np.float32)
+        modality: np.stack([known[query_name(clip, modality, known)] for clip in kept])
+        if kept
+        else np.zeros((0, FRAMES, 0), np.float32)
         for modality, known in queries.items()
     }
     return kept, vectors, left_out
@@ -98,4 +102,6 @@ def require_some(kept: Sequence[Clip], left_out: dict[str, str], split: str) -> 
     if not left_out:
         raise InputError(f"The data set has no clips in its {split} split.")
     name, reason = next(iter(left_out.items()))
-    raise InputError(f"None of the {len(left_out)} clips of the {split} split can be used; the first, {name}: {reason}.")
+    raise InputError(
+        f"None of the {len(left_out)} clips of the {split} split can be used; the first, {name}: {reason}."
+    )

@@ -62,7 +62,10 @@ def write_config(path: Path, config: dict) -> None:
     """Write `config.yaml` of a segmenter's directory."""
     import yaml
 
-    write_text(path / "config.yaml", yaml.safe_dump({"format": FORMAT, "version": VERSION, **config}, sort_keys=False, allow_unicode=True))
+    write_text(
+        path / "config.yaml",
+        yaml.safe_dump({"format": FORMAT, "version": VERSION, **config}, sort_keys=False, allow_unicode=True),
+    )
 
 
 def read_config(path: Path) -> dict:
@@ -72,9 +75,13 @@ def read_config(path: Path) -> dict:
     try:
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"There is no trained segmenter in {path}: make one with `hdcid segment --train a`.") from error
+        raise InputError(
+            f"There is no trained segmenter in {path}: make one with `hdcid segment --train a`."
+        ) from error
     if not isinstance(config, dict) or config.get("format") != FORMAT or config.get("version") != VERSION:
-        raise InputError(f"{path} is not a segmenter's directory (its config.yaml does not say format {FORMAT}, version {VERSION}).")
+        raise InputError(
+            f"{path} is not a segmenter's directory (its config.yaml does not say format {FORMAT}, version {VERSION})."
+        )
     return config
 
 
@@ -84,7 +91,10 @@ def find_segmenter(where: Path | None, folder: Path) -> Path:
         return where if (where / "config.yaml").exists() else folder / where
     found = [path for path in folder.glob("segment-[at]") if any(path.glob("best-*.safetensors"))]
     if not found:
-        raise InputError(f"There is no trained segmenter in {folder}/: make one with `hdcid segment --train a --test a`, or name one with --segmenter.")
+        raise InputError(
+            f"There is no trained segmenter in {folder}/: make one with `hdcid segment --train a --test a`, or name "
+            "one with --segmenter."
+        )
     return max(found, key=lambda path: (path / "state.pt").stat().st_mtime)
 
 
@@ -139,7 +149,9 @@ class Trainer:
         return total / max(steps, 1)
 
     def train_step(self, batch: dict, modality: str) -> None:
-        """One step on a batch of `Reader.read`; the loss is the mean binary cross-entropy of the frames that have a mask."""
+        """One step on a batch of `Reader.read`; the loss is the mean binary cross-entropy of the frames that have a
+        mask.
+        """
         pictures, masks = batch["pictures"], batch["masks"]
         self.model.train()
         if self.config.freeze_backbone:
@@ -215,7 +227,10 @@ def train(
         say(f"{path}: going on from step {trainer.step}.")
     else:
         size = sum(parameter.numel() for parameter in trainer.model.parameters())
-        say(f"{path}: {len(train)} clips, {settings.epochs * per_epoch} steps, {size / 1e6:.1f} million parameters, on {device}.")
+        say(
+            f"{path}: {len(train)} clips, {settings.epochs * per_epoch} steps, {size / 1e6:.1f} million parameters, "
+            f"on {device}."
+        )
     with Interruption() as interruption:
         for epoch in range(trainer.validated, settings.epochs):
             _epoch(path, trainer, train, modality, epoch, per_epoch, save_seconds, interruption)
@@ -227,7 +242,10 @@ def _prepare(path: Path, config: dict, overwrite: bool) -> dict | None:
     if (path / "config.yaml").exists() and not overwrite:
         changed = differences(read_config(path), config)
         if changed:
-            raise InputError(f"{path} was trained with other settings ({'; '.join(changed[:3])}): choose another --output or use --overwrite.")
+            raise InputError(
+                f"{path} was trained with other settings ({'; '.join(changed[:3])}): choose another --output or use "
+                "--overwrite."
+            )
         write_config(path, config)
         return load_state(path)
     if path.exists() and (not path.is_dir() or (not (path / "config.yaml").exists() and any(path.iterdir()))):
@@ -257,7 +275,9 @@ def differences(previous: dict, config: dict) -> list[str]:
     return found
 
 
-def _epoch(path, trainer: Trainer, reader: Reader, modality: str, epoch: int, per_epoch: int, save_seconds: float, interruption) -> None:
+def _epoch(
+    path, trainer: Trainer, reader: Reader, modality: str, epoch: int, per_epoch: int, save_seconds: float, interruption
+) -> None:
     """The rest of an epoch."""
     settings = trainer.config
     done = trainer.step - epoch * per_epoch
@@ -265,7 +285,9 @@ def _epoch(path, trainer: Trainer, reader: Reader, modality: str, epoch: int, pe
     saved = time.monotonic()
     if done == 0:
         trainer.loss.zero_()
-    with progress(total=per_epoch, initial=done, description=f"epoch {epoch + 1}/{settings.epochs}", unit="step") as bar:
+    with progress(
+        total=per_epoch, initial=done, description=f"epoch {epoch + 1}/{settings.epochs}", unit="step"
+    ) as bar:
         for _, batch in prefetch(reader, batches, lambda batch: to_device(batch, trainer.device)):
             if batch["clips"]:
                 trainer.train_step(batch, modality)
@@ -287,7 +309,13 @@ def _validate(path: Path, trainer: Trainer, reader: Reader, epoch: int, interrup
     _check_finite(path, trainer)
     try:
         scores = evaluate(
-            trainer.model, reader, settings.batch_size, trainer.device, settings.precision, description="validation", stop=lambda: interruption.asked
+            trainer.model,
+            reader,
+            settings.batch_size,
+            trainer.device,
+            settings.precision,
+            description="validation",
+            stop=lambda: interruption.asked,
         )
     except KeyboardInterrupt:
         _save(path, trainer)
@@ -298,11 +326,19 @@ def _validate(path: Path, trainer: Trainer, reader: Reader, epoch: int, interrup
             trainer.best[name] = {"epoch": epoch + 1, "miou": miou}
             _save_weights(path / f"best-{name}.safetensors", trainer.model)
     trainer.validated = epoch + 1
-    record = {"epoch": epoch + 1, "step": trainer.step, "loss": round(trainer.mean_loss(), 6), **{f"miou/{name}": miou for name, miou in found.items()}}
+    record = {
+        "epoch": epoch + 1,
+        "step": trainer.step,
+        "loss": round(trainer.mean_loss(), 6),
+        **{f"miou/{name}": miou for name, miou in found.items()},
+    }
     with open(path / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     _save(path, trainer)
-    say(f"epoch {epoch + 1}: loss {record['loss']:.4f}, mIoU on val " + ", ".join(f"{miou:.1f} ({name})" for name, miou in found.items()))
+    say(
+        f"epoch {epoch + 1}: loss {record['loss']:.4f}, mIoU on val "
+        + ", ".join(f"{miou:.1f} ({name})" for name, miou in found.items())
+    )
 
 
 def _save(path: Path, trainer: Trainer) -> None:
@@ -312,7 +348,10 @@ def _save(path: Path, trainer: Trainer) -> None:
 
 def _check_finite(path: Path, trainer: Trainer) -> None:
     if not np.isfinite(trainer.mean_loss()):
-        raise HdcidError(f"At step {trainer.step} the loss is not finite; {path} keeps its last good state: try a smaller --lr or --precision float32.")
+        raise HdcidError(
+            f"At step {trainer.step} the loss is not finite; {path} keeps its last good state: try a smaller --lr or "
+            "--precision float32."
+        )
 
 
 def _save_weights(file: Path, model: Segmenter) -> None:
