@@ -9,7 +9,7 @@ from itertools import permutations
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
-from hdcid_cli.models.losses.commitment import commitment
+from hdcid_cli.training.losses.commitment import commitment
 
 CLUB_STEPS = 5
 

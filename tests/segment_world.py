@@ -69,7 +69,7 @@ def write_checkpoint(path: Path, width: int = 12) -> None:
     """A model with random weights that encodes sound and text alike; each colour has a code on its place."""
     import torch
 
-    from hdcid_cli.models import checkpoint
+    from hdcid_cli.codes import checkpoint
     from hdcid_cli.models.config import ModelConfig
     from hdcid_cli.models.hdcid import HDCID
 

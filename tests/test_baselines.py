@@ -9,13 +9,13 @@ import torch
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.models.losses.codis import PrototypeAlignment, sinkhorn
-from hdcid_cli.models.losses.mst import SymmetricInfoNCE
-from hdcid_cli.models.losses.smit import masked_margin_softmax, smit
-from hdcid_cli.models.losses.turn import SelfCrossReconstruction
-from hdcid_cli.models.objective import Objective, ObjectiveConfig
-from hdcid_cli.models.teacher import Teacher
-from hdcid_cli.models.train import TrainConfig, Trainer
+from hdcid_cli.training.losses.codis import PrototypeAlignment, sinkhorn
+from hdcid_cli.training.losses.mst import SymmetricInfoNCE
+from hdcid_cli.training.losses.smit import masked_margin_softmax, smit
+from hdcid_cli.training.losses.teacher import Teacher
+from hdcid_cli.training.losses.turn import SelfCrossReconstruction
+from hdcid_cli.training.objective import Objective, ObjectiveConfig
+from hdcid_cli.training.trainer import TrainConfig, Trainer
 
 INPUTS = {"audio": (12,), "video": (5, 5, 8), "text": (10,)}
 

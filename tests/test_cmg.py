@@ -9,12 +9,12 @@ import torch
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.records import result, table
-from hdcid_cli.tasks import cmg
 from hdcid_cli.tasks.annotations.clips import Annotations, Clip, Event
-from hdcid_cli.tasks.inputs import Inputs
-from hdcid_cli.tasks.parsing import parsing
-from hdcid_cli.tasks.probe import new_probe
-from hdcid_cli.tasks.run import run_task
+from hdcid_cli.tasks.cmg import tasks as cmg
+from hdcid_cli.tasks.cmg.inputs import Inputs
+from hdcid_cli.tasks.cmg.parsing import parsing
+from hdcid_cli.tasks.cmg.probe import new_probe
+from hdcid_cli.tasks.cmg.run import run_task
 
 CLASSES = ("dog", "cat", "bell")
 

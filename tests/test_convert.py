@@ -7,10 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
-from hdcid_cli.backbones.published import ZippedPickles
 from hdcid_cli.commands.convert import command
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
+from hdcid_cli.published.features import ZippedPickles
 
 
 def run(*arguments) -> int:
@@ -112,7 +112,7 @@ def test_broken_zips_are_named(tmp_path):
 
 
 def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("hdcid_cli.backbones.published.MAX_CLIP_BYTES", 1000)
+    monkeypatch.setattr("hdcid_cli.published.features.MAX_CLIP_BYTES", 1000)
     zipped(tmp_path / "a.zip", b"0" * 10_000)
     with pytest.raises(InputError, match="unpacks to 10000 bytes, over the limit"):
         ZippedPickles(tmp_path).read("a")

@@ -8,10 +8,10 @@ import pytest
 import torch
 import yaml
 
+from hdcid_cli.codes.checkpoint import open_checkpoint
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureWriter
-from hdcid_cli.models.checkpoint import open_checkpoint
-from hdcid_cli.models.convert import convert_checkpoint
+from hdcid_cli.published.checkpoint import convert_checkpoint
 
 SHORT = {"audio": "a", "video": "v", "text": "t"}
 KINDS = [("hdcid_avt", "avt", 2), ("dcid_avt", "avt", 1), ("dcid_av", "av", 1)]

@@ -5,9 +5,9 @@ import json
 import h5py
 import numpy as np
 
+from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.codes.encode import encode
 from hdcid_cli.core.features import FeatureFile
-from hdcid_cli.models.checkpoint import open_checkpoint
-from hdcid_cli.models.codes import encode
 
 
 def test_encoded_files_hold_codes_and_their_vectors(hdcid, tmp_path):

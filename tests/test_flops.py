@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hdcid_cli.models.flops import FlopCounter, matrix_rate
+from hdcid_cli.training.speed import FlopCounter, matrix_rate
 
 
 def count(function) -> int:

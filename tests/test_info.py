@@ -90,7 +90,7 @@ def test_what_is_neither_is_refused(tmp_path, capsys):
 
 
 def test_a_checkpoint_is_described_and_loaded(tmp_path, capsys):
-    from hdcid_cli.models.checkpoint import mark_latest, save_model, write_config
+    from hdcid_cli.codes.checkpoint import mark_latest, save_model, write_config
     from hdcid_cli.models.config import ModelConfig
     from hdcid_cli.models.hdcid import HDCID
 

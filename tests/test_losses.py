@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.models.alignment import at_length
-from hdcid_cli.models.losses.club import Club
-from hdcid_cli.models.losses.cmcm import cmcm, code_distribution
-from hdcid_cli.models.losses.commitment import commitment
-from hdcid_cli.models.losses.cpc import CrossModalCPC
 from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.models.quantizers.fsq import FiniteScalarQuantizer, default_levels
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest
+from hdcid_cli.models.segments import at_length
+from hdcid_cli.training.losses.club import Club
+from hdcid_cli.training.losses.cmcm import cmcm, code_distribution
+from hdcid_cli.training.losses.commitment import commitment
+from hdcid_cli.training.losses.cpc import CrossModalCPC
 
 NAMES = ("audio", "video", "text")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hdcid_cli.tasks.llp_scores import event_f1, parsing_scores, segment_f1
+from hdcid_cli.tasks.cmg.llp_scores import event_f1, parsing_scores, segment_f1
 from hdcid_cli.tasks.metrics import (
     average_precision,
     batched_scores,

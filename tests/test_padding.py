@@ -7,18 +7,18 @@ import pytest
 import torch
 from worlds import SHAPES
 
+from hdcid_cli.codes.encode import encode
 from hdcid_cli.core.features import FeatureWriter, open_features
-from hdcid_cli.models.alignment import masked_mean, time_mean
-from hdcid_cli.models.codes import encode
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.models.losses.club import Club
-from hdcid_cli.models.losses.commitment import commitment
-from hdcid_cli.models.losses.cpc import CrossModalCPC
-from hdcid_cli.models.objective import Objective, ObjectiveConfig
-from hdcid_cli.models.pretrain import Run, pretrain
 from hdcid_cli.models.quantizers.vq import VectorQuantizer
-from hdcid_cli.models.train import TrainConfig, Trainer
+from hdcid_cli.models.segments import masked_mean, time_mean
+from hdcid_cli.training.losses.club import Club
+from hdcid_cli.training.losses.commitment import commitment
+from hdcid_cli.training.losses.cpc import CrossModalCPC
+from hdcid_cli.training.objective import Objective, ObjectiveConfig
+from hdcid_cli.training.pretrain import Run, pretrain
+from hdcid_cli.training.trainer import TrainConfig, Trainer
 
 STEPS = 5
 
@@ -171,7 +171,7 @@ def write(folder, fill):
 
 @pytest.mark.parametrize("padding,equal", [("mask", True), ("repeat", False)])
 def test_a_whole_run_from_files_to_codes_sees_no_padding(tmp_path, padding, equal):
-    from hdcid_cli.models.checkpoint import open_checkpoint
+    from hdcid_cli.codes.checkpoint import open_checkpoint
 
     torch.set_default_dtype(torch.float32)
     found = []

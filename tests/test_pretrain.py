@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 from worlds import SHAPES, write_features
 
+from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.codes.encode import encode
 from hdcid_cli.core.features import FeatureWriter, open_features
 from hdcid_cli.main import run
-from hdcid_cli.models.checkpoint import open_checkpoint
-from hdcid_cli.models.codes import encode
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.models.objective import Objective, ObjectiveConfig
-from hdcid_cli.models.train import TrainConfig, Trainer
+from hdcid_cli.training.objective import Objective, ObjectiveConfig
+from hdcid_cli.training.trainer import TrainConfig, Trainer
 
 SMALL = ["--dim", "16", "--codebook", "12", "--batch-size", "8", "--epochs", "2", "--warmup", "1"]
 

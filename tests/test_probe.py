@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hdcid_cli.tasks.probe import Samples, Schedule, fit, new_probe, predict, standardise
+from hdcid_cli.tasks.cmg.probe import Samples, Schedule, fit, new_probe, predict, standardise
 
 
 def clips(count=40, steps=6, width=5, classes=3, seed=0):

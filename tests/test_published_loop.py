@@ -11,9 +11,9 @@ from published_loop import PublishedLoop
 
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.models.objective import Objective, ObjectiveConfig
-from hdcid_cli.models.recipe import MODEL, OBJECTIVE, TRAIN
-from hdcid_cli.models.train import TrainConfig, Trainer
+from hdcid_cli.training.objective import Objective, ObjectiveConfig
+from hdcid_cli.training.recipe import MODEL, OBJECTIVE, TRAIN
+from hdcid_cli.training.trainer import TrainConfig, Trainer
 
 INPUTS = {"audio": (12,), "video": (5, 5, 8), "text": (10,)}
 IDLE = 8  # so that codes die within the test

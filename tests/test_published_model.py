@@ -6,11 +6,11 @@ import torch
 
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.models.losses.club import Club
-from hdcid_cli.models.losses.cmcm import cmcm, code_distribution
-from hdcid_cli.models.losses.commitment import commitment
-from hdcid_cli.models.losses.cpc import CrossModalCPC
-from hdcid_cli.models.published import club_state, cpc_state, decoder_state, encoder_state, text_state
+from hdcid_cli.published.names import club_state, cpc_state, decoder_state, encoder_state, text_state
+from hdcid_cli.training.losses.club import Club
+from hdcid_cli.training.losses.cmcm import cmcm, code_distribution
+from hdcid_cli.training.losses.commitment import commitment
+from hdcid_cli.training.losses.cpc import CrossModalCPC
 
 SHORT = {"audio": "a", "video": "v", "text": "t"}
 

@@ -8,8 +8,8 @@ import torch
 import yaml
 from worlds import write_features
 
+from hdcid_cli.codes.checkpoint import open_checkpoint
 from hdcid_cli.main import run
-from hdcid_cli.models.checkpoint import open_checkpoint
 
 RECIPES = sorted((Path(__file__).parents[1] / "examples" / "recipes").glob("*.yaml"))
 # What makes a recipe's run small; everything else is the recipe's own.

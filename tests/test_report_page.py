@@ -52,7 +52,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     """Records of several codebook sizes, a checkpoint of two layers with TOC, timelines and overlay pictures."""
-    from hdcid_cli.models.checkpoint import save_model, write_config
+    from hdcid_cli.codes.checkpoint import save_model, write_config
     from hdcid_cli.models.config import ModelConfig
     from hdcid_cli.models.hdcid import HDCID
 

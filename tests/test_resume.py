@@ -14,7 +14,7 @@ from worlds import write_features
 
 # Real processes that can be killed, forked from a server that has imported torch once.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["torch", "hdcid_cli.models.pretrain", "hdcid_cli.commands.pretrain"])
+processes.set_forkserver_preload(["torch", "hdcid_cli.training.pretrain", "hdcid_cli.commands.pretrain"])
 
 # 42 steps; layer 2 joins half-way; codes are revived; dropout, CPC's step and CLUB's permutations are random.
 SETTINGS = [
@@ -131,7 +131,7 @@ def test_a_full_disk_ends_it_in_a_sentence_and_the_same_command_goes_on(undistur
 
 
 def test_killed_between_the_last_model_and_its_state_the_model_is_made_again(undisturbed, tmp_path, monkeypatch):
-    from hdcid_cli.models import checkpoint
+    from hdcid_cli.codes import checkpoint
 
     folder, expected = undisturbed
     output = tmp_path / "almost"

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from hdcid_cli.models.losses.cmcm import code_distribution, code_similarity
 from hdcid_cli.tasks import retrieval
 from hdcid_cli.tasks.retrieval import (
     Vectors,
@@ -17,6 +16,7 @@ from hdcid_cli.tasks.retrieval import (
     soft_codes,
     summary_vectors,
 )
+from hdcid_cli.training.losses.cmcm import code_distribution, code_similarity
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import torch
 from segment_world import write_checkpoint, write_features, write_squares
 
 from hdcid_cli import main
+from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.codes.toc import select
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.media.picture import read_picture, write_picture
-from hdcid_cli.models.checkpoint import open_checkpoint
-from hdcid_cli.models.toc import select
 from hdcid_cli.synth.classes import KINDS
 from hdcid_cli.synth.world import World
 from hdcid_cli.tasks.segmentation import training

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from hdcid_cli.codes import toc
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.models import toc
 
 codebooks = arrays(np.float64, st.tuples(st.integers(2, 12), st.integers(1, 9)), elements=st.floats(-3, 3, width=32))
 

@@ -95,6 +95,6 @@ def command(task, as_json, **settings):
     localise  your own table: id,split,label,onset,offset
     """
     from hdcid_cli.core.records import emit
-    from hdcid_cli.tasks.run import run_task
+    from hdcid_cli.tasks.cmg.run import run_task
 
     emit(run_task(task, **settings), as_json)

@@ -69,7 +69,7 @@ def command(
     modalities use for the same label. With --clip no annotation is needed.
     """
     from hdcid_cli.core.records import emit
-    from hdcid_cli.tasks.codes import analyse, locate
+    from hdcid_cli.tasks.code_events import analyse, locate
 
     if (task is None) == (clip is None):
         raise InputError(

@@ -39,9 +39,9 @@ def features(path, modality, annotations, backbone, seconds, features, output, o
     folder of ID.zip with one pickled array in each, as VGGSound's, LLP's and
     UCF's features come. Pickles that hold anything but an array are refused.
     """
-    from hdcid_cli.backbones.published import convert, open_published, segment_shape
     from hdcid_cli.core.features import FeatureWriter
     from hdcid_cli.core.progress import progress, say, warn
+    from hdcid_cli.published.features import convert, open_published, segment_shape
 
     source = open_published(path, annotations)
     output = output or features / f"{modality}.h5"
@@ -88,7 +88,7 @@ def checkpoint(file, checkpoints, output, overwrite):
     from hdcid_cli.core.errors import InputError
     from hdcid_cli.core.modalities import letter
     from hdcid_cli.core.progress import say
-    from hdcid_cli.models.convert import convert_checkpoint
+    from hdcid_cli.published.checkpoint import convert_checkpoint
 
     output = output or checkpoints / file.stem
     if output.exists() and any(output.iterdir()) and not overwrite:

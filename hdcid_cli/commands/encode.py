@@ -31,8 +31,8 @@ def command(files, output, toc, features, checkpoint, checkpoints, device, as_js
     segment: the selected channels of all layers), with `indices` [N, T, layers,
     codes] beside it, so that every other tool and `hdcid info` can read it.
     """
+    from hdcid_cli.codes.files import encode_files
     from hdcid_cli.core.records import emit
-    from hdcid_cli.tasks.encoding import encode_files
 
     emit(
         encode_files(list(files), output, toc, features, checkpoint, checkpoints, device),

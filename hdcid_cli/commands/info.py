@@ -73,7 +73,7 @@ def _features(path: Path, modality: str | None) -> dict:
 
 
 def _checkpoint(path: Path) -> dict:
-    from hdcid_cli.models.checkpoint import open_checkpoint
+    from hdcid_cli.codes.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(path, device="cpu")
     parameters = sum(

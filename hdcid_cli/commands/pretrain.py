@@ -240,8 +240,8 @@ def command(**values):
     """
     from hdcid_cli.core.distributed import in_main_process
     from hdcid_cli.core.progress import silence
-    from hdcid_cli.models.pretrain import pretrain
-    from hdcid_cli.models.recipe import run_from_options
+    from hdcid_cli.training.pretrain import pretrain
+    from hdcid_cli.training.recipe import run_from_options
 
     if not in_main_process():
         silence()

@@ -153,10 +153,10 @@ def _experiment(
     as_json,
     **values,
 ):
+    from hdcid_cli.codes.checkpoint import open_checkpoint
+    from hdcid_cli.codes.toc import resolve_toc
     from hdcid_cli.core.progress import warn
     from hdcid_cli.core.records import emit
-    from hdcid_cli.models.checkpoint import open_checkpoint
-    from hdcid_cli.models.toc import resolve_toc
     from hdcid_cli.tasks.segmentation.experiment import Experiment, run
     from hdcid_cli.tasks.segmentation.training import TrainConfig
 

@@ -61,10 +61,10 @@ def command(checkpoint, checkpoints, keep, criterion, lam, mix, normalise, relea
     CHECKPOINT is the latest one if not given. The selection is stored in it, and
     `cmg`, `segment` and `encode` use it unless --toc says otherwise.
     """
+    from hdcid_cli.codes import toc
+    from hdcid_cli.codes.checkpoint import open_checkpoint
     from hdcid_cli.core.files import write_text
     from hdcid_cli.core.records import emit
-    from hdcid_cli.models import toc
-    from hdcid_cli.models.checkpoint import open_checkpoint
 
     opened = open_checkpoint(checkpoint, checkpoints, device)
     settings = {
@@ -78,7 +78,7 @@ def command(checkpoint, checkpoints, keep, criterion, lam, mix, normalise, relea
     stored = {"label": selection.label, **settings, "channels": [channels.tolist() for channels in selection.channels]}
     write_text(opened.path / "toc.json", json.dumps(stored) + "\n")
     if plot:
-        from hdcid_cli.models.toc_plot import plot_similarities
+        from hdcid_cli.codes.toc_plot import plot_similarities
 
         plot_similarities(opened.codebooks, selection, plot)
     emit(

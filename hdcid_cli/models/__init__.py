@@ -1,1 +1,1 @@
-"""Encoders, quantizers, losses, and the model that puts them together."""
+"""Quantizers, encoders and decoders, and the model that puts them together."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.models.alignment import Valid
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
 from hdcid_cli.models.encoders import (
@@ -28,6 +27,7 @@ from hdcid_cli.models.encoders import (
 )
 from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.models.quantizers.vq import straight_through
+from hdcid_cli.models.segments import Valid
 
 
 @dataclass

@@ -80,7 +80,7 @@ def _grid(figures: Sequence[str]) -> list[str]:
 
 
 def _add_checkpoint(path: Path, training: Section, codebooks: Section) -> None:
-    from hdcid_cli.models.checkpoint import open_checkpoint
+    from hdcid_cli.codes.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(path, device="cpu")
     model = checkpoint.describe()

@@ -95,7 +95,7 @@ def _thinned(points: Sequence[tuple]) -> list[tuple]:
 
 def heat_maps(codebook: np.ndarray, channels: np.ndarray | None) -> list[str]:
     """Cosine similarities of all pairs of codes, on all channels and on those that TOC kept (paper, Fig. 2); [L, D]."""
-    from hdcid_cli.models.toc import code_similarities, mean_similarity
+    from hdcid_cli.codes.toc import code_similarities, mean_similarity
 
     chosen = [(None, f"all {codebook.shape[1]} channels")]
     if channels is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hdcid_cli.tasks.llp_scores import event_f1, segment_f1
+from hdcid_cli.tasks.cmg.llp_scores import event_f1, segment_f1
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,9 @@ def retrieve(
     device: str = "auto",
 ) -> Iterator[dict]:
     """Yield the records of one pair of modalities; args are those of `hdcid retrieve`."""
-    from hdcid_cli.models.checkpoint import open_checkpoint
-    from hdcid_cli.models.codes import encode
-    from hdcid_cli.models.toc import apply_toc, resolve_toc
+    from hdcid_cli.codes.checkpoint import open_checkpoint
+    from hdcid_cli.codes.encode import encode
+    from hdcid_cli.codes.toc import apply_toc, resolve_toc
 
     opened = open_checkpoint(checkpoint, checkpoints, device)
     selection = resolve_toc(toc, opened, "retrieve", query)

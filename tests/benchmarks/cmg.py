@@ -18,8 +18,8 @@ import torch
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.tasks.cmg.probe import Samples, Schedule, fit, new_probe, predict
 from hdcid_cli.tasks.metrics import headline
-from hdcid_cli.tasks.probe import Samples, Schedule, fit, new_probe, predict
 from hdcid_cli.tasks.retrieval import both_vectors, code_vectors, retrieval_scores, summary_vectors
 
 CLIPS, VALIDATION, STEPS, CODES, DIM, LAYERS, CLASSES = 3339, 402, 10, 400, 256, 2, 28

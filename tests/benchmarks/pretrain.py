@@ -24,11 +24,11 @@ from published_loop import PublishedLoop
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.convolution import Conv3x3, ConvTranspose3x3
-from hdcid_cli.models.flops import FlopCounter, matrix_rate
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.models.objective import Objective, ObjectiveConfig
-from hdcid_cli.models.pretrain import Run, pretrain
-from hdcid_cli.models.train import TrainConfig, Trainer
+from hdcid_cli.training.objective import Objective, ObjectiveConfig
+from hdcid_cli.training.pretrain import Run, pretrain
+from hdcid_cli.training.speed import FlopCounter, matrix_rate
+from hdcid_cli.training.trainer import TrainConfig, Trainer
 
 SEGMENTS, SHAPES = 10, {"audio": (128,), "video": (7, 7, 512), "text": (768,)}
 

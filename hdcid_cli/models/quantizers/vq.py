@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, one_hot
 
-from hdcid_cli.models.alignment import Valid, at_length, valid_in
+from hdcid_cli.models.segments import Valid, at_length, valid_in
 
 
 class VectorQuantizer(nn.Module):

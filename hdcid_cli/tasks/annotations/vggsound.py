@@ -70,7 +70,7 @@ def read_categories(path: Path, classes: Sequence[str]) -> Annotations:
 
 def _read_segments(folder: Path, annotations: Annotations) -> None:
     """Add the events of `labels/ID.zip`: runs of ones, a second each."""
-    from hdcid_cli.backbones.published import read_zipped_array
+    from hdcid_cli.published.features import read_zipped_array
 
     for clip in annotations.clips:
         path = folder / f"{clip.id}.zip"

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from hdcid_cli.core.progress import progress
-from hdcid_cli.models.data import prefetch
 from hdcid_cli.tasks.metrics import Score, bootstrapped
 from hdcid_cli.tasks.segmentation.avsbench import Clip, Reader
 from hdcid_cli.tasks.segmentation.metrics import THRESHOLDS, f_curve, f_score, iou
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter
+from hdcid_cli.training.data import prefetch
 
 
 @dataclass

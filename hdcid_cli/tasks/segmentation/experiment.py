@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hdcid_cli.codes.checkpoint import Checkpoint
+from hdcid_cli.codes.toc import Selection
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.records import result
-from hdcid_cli.models.checkpoint import Checkpoint
-from hdcid_cli.models.toc import Selection
 from hdcid_cli.tasks.segmentation.avsbench import Reader, read_meta, read_prompts
 from hdcid_cli.tasks.segmentation.backbones import layout_of, load_backbone
 from hdcid_cli.tasks.segmentation.evaluation import ClipScores, Guess, evaluate

@@ -8,13 +8,13 @@ import torch
 
 from hdcid_cli.backbones import Options, load_backbone
 from hdcid_cli.backbones.extraction import pad
+from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
+from hdcid_cli.codes.toc import Selection, apply_toc
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.media.clips import AUDIO, VIDEO, Clip
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.media.video import video_seconds
-from hdcid_cli.models.checkpoint import Checkpoint, open_checkpoint
-from hdcid_cli.models.toc import Selection, apply_toc
 from hdcid_cli.tasks.segmentation.avsbench import FRAMES
 from hdcid_cli.tasks.segmentation.overlay import tint
 from hdcid_cli.tasks.segmentation.queries import to_frames

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.codes.checkpoint import Checkpoint
+from hdcid_cli.codes.encode import encode
+from hdcid_cli.codes.toc import Selection, apply_toc
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import open_features
-from hdcid_cli.models.checkpoint import Checkpoint
-from hdcid_cli.models.codes import encode
-from hdcid_cli.models.toc import Selection, apply_toc
 from hdcid_cli.tasks.segmentation.avsbench import FRAMES, Clip
 
 

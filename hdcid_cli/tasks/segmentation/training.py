@@ -19,16 +19,16 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils import get_total_norm
 
+from hdcid_cli.codes.checkpoint import load_state, save_state
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.files import atomic_path, write_text
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say
-from hdcid_cli.models.checkpoint import load_state, save_state
-from hdcid_cli.models.data import epoch_batches, prefetch
 from hdcid_cli.tasks.segmentation.augment import augment
 from hdcid_cli.tasks.segmentation.avsbench import Reader
 from hdcid_cli.tasks.segmentation.evaluation import autocast, evaluate, to_device
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
+from hdcid_cli.training.data import epoch_batches, prefetch
 
 FORMAT = "hdcid-segmenter"
 VERSION = 2

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.codes.checkpoint import Checkpoint
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.files import atomic_path
 from hdcid_cli.core.progress import progress
-from hdcid_cli.models.checkpoint import Checkpoint
 
 
 @dataclass

@@ -7,7 +7,7 @@ the bound that it gives is then minimised by the encoders that made x and y.
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.models.alignment import masked_mean, time_mean
+from hdcid_cli.models.segments import masked_mean, time_mean
 
 
 class Club(nn.Module):

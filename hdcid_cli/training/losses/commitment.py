@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from hdcid_cli.models.alignment import Valid, at_length, masked_mean, valid_in
+from hdcid_cli.models.segments import Valid, at_length, masked_mean, valid_in
 
 
 def commitment(

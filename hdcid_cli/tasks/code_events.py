@@ -15,8 +15,8 @@ from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.records import result
 from hdcid_cli.tasks import code_analysis as analysis
 from hdcid_cli.tasks.annotations.clips import Annotations, segment_labels
-from hdcid_cli.tasks.cmg import LOCALISATION, TASKS
-from hdcid_cli.tasks.inputs import Inputs
+from hdcid_cli.tasks.cmg.inputs import Inputs
+from hdcid_cli.tasks.cmg.tasks import LOCALISATION, TASKS
 
 
 def analyse(
@@ -38,8 +38,8 @@ def analyse(
         split: train, val, test or all.
         output: write P(label | code) there as CSV.
     """
-    from hdcid_cli.models.checkpoint import open_checkpoint
-    from hdcid_cli.models.codes import encode
+    from hdcid_cli.codes.checkpoint import open_checkpoint
+    from hdcid_cli.codes.encode import encode
 
     opened = open_checkpoint(checkpoint, checkpoints, device)
     wanted = [name for name in modalities or opened.config["model"]["inputs"] if name != "text"]
@@ -122,8 +122,8 @@ def locate(
     """Where in a clip `target` uses the codes that `query` uses: yield one row a segment of `target`; draw the map to
     `plot`.
     """
-    from hdcid_cli.models.checkpoint import open_checkpoint
-    from hdcid_cli.models.codes import encode
+    from hdcid_cli.codes.checkpoint import open_checkpoint
+    from hdcid_cli.codes.encode import encode
 
     opened = open_checkpoint(checkpoint, checkpoints, device)
     sides, seconds = [], []

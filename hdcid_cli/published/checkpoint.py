@@ -13,14 +13,14 @@ from torch import Tensor
 
 from hdcid_cli import __version__
 from hdcid_cli.backbones import BACKBONES
+from hdcid_cli.codes import checkpoint as checkpoints
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest
 from hdcid_cli.core.progress import warn
-from hdcid_cli.models import checkpoint as checkpoints
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.models.objective import ObjectiveConfig
-from hdcid_cli.models.published import LETTER, decoder_state, encoder_state, text_state
+from hdcid_cli.published.names import LETTER, decoder_state, encoder_state, text_state
+from hdcid_cli.training.objective import ObjectiveConfig
 
 MAP_CELLS = (7, 7)  # VGG19's last pooling layer; no tensor tells
 

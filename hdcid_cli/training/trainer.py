@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.progress import warn
-from hdcid_cli.models.alignment import at_length, masked_mean, valid_in
 from hdcid_cli.models.hdcid import HDCID, LayerOutput
-from hdcid_cli.models.objective import Objective, gather_output
+from hdcid_cli.models.segments import at_length, masked_mean, valid_in
+from hdcid_cli.training.objective import Objective, gather_output
 
 PRECISIONS = ("float64", "float32", "tf32", "bf16")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hdcid_cli.core.records import timeline
-from hdcid_cli.tasks.cmg import Outcome
-from hdcid_cli.tasks.llp_scores import runs
+from hdcid_cli.tasks.cmg.llp_scores import runs
+from hdcid_cli.tasks.cmg.tasks import Outcome
 
 
 def timelines(outcome: Outcome, classes: Sequence[str], seconds: float, fields: dict) -> Iterator[dict]:

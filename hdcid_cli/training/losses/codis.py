@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from hdcid_cli.models.losses.mst import SymmetricInfoNCE
+from hdcid_cli.training.losses.mst import SymmetricInfoNCE
 
 
 @torch.no_grad()

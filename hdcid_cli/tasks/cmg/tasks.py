@@ -19,7 +19,7 @@ import numpy as np
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, own, ucf2vgg, vggsound
 from hdcid_cli.tasks.annotations.clips import Annotations, Clip, divide, segment_labels
-from hdcid_cli.tasks.inputs import Inputs
+from hdcid_cli.tasks.cmg.inputs import Inputs
 
 CLASSIFICATION, LOCALISATION = "classification", "localisation"
 PROTOCOLS = ("heldout", "published")
@@ -166,7 +166,7 @@ class Settings:
 
 def schedule_for(task: Task, settings: Settings, clips: int):
     """The probe's schedule; held out, the rate is halved after 20, 40 and 60 % of the epochs (10, 20, 30 of 50)."""
-    from hdcid_cli.tasks.probe import Schedule
+    from hdcid_cli.tasks.cmg.probe import Schedule
 
     lr = settings.lr or (SUPERVISED_LR if settings.supervised else LR)
     if settings.protocol == "published":
@@ -187,7 +187,7 @@ def make_samples(
     """
     import torch
 
-    from hdcid_cli.tasks.probe import Samples
+    from hdcid_cli.tasks.cmg.probe import Samples
 
     found, rows, absent = inputs.match(clips, classes)
     missing += [name for name in absent if name not in missing]
@@ -216,7 +216,7 @@ def probe_once(task: Task, settings: Settings, classes: Sequence[str], fit, choo
     Returns:
         the trained probe and the number of its epoch.
     """
-    from hdcid_cli.tasks import probe as probes
+    from hdcid_cli.tasks.cmg import probe as probes
     from hdcid_cli.tasks.metrics import headline
 
     schedule = schedule_for(task, settings, len(fit))
@@ -316,7 +316,7 @@ def evaluate(
         warn: told which clips are left out because they have no features.
     """
     from hdcid_cli.core.device import resolve_device
-    from hdcid_cli.tasks.probe import predict
+    from hdcid_cli.tasks.cmg.probe import predict
 
     parts = split_clips(task, settings.protocol, source, target)
     masked = settings.protocol != "published"

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from hdcid_cli import __version__
+from hdcid_cli.codes import checkpoint as checkpoints
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.distributed import World, join_world
 from hdcid_cli.core.errors import InputError
@@ -18,13 +19,12 @@ from hdcid_cli.core.features import FeatureFile, open_features
 from hdcid_cli.core.files import write_text
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say, warn
-from hdcid_cli.models import checkpoint as checkpoints
 from hdcid_cli.models.config import ModelConfig
-from hdcid_cli.models.data import ClipReader, common_clips, epoch_batches, prefetch
-from hdcid_cli.models.flops import Speed
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.models.objective import Objective, ObjectiveConfig
-from hdcid_cli.models.train import Meter, TrainConfig, Trainer, check_finite, to_tensors
+from hdcid_cli.training.data import ClipReader, common_clips, epoch_batches, prefetch
+from hdcid_cli.training.objective import Objective, ObjectiveConfig
+from hdcid_cli.training.speed import Speed
+from hdcid_cli.training.trainer import Meter, TrainConfig, Trainer, check_finite, to_tensors
 
 
 @dataclass(frozen=True)

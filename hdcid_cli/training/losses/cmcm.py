@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hdcid_cli.models.alignment import time_mean
+from hdcid_cli.models.segments import time_mean
 
 _TINY = 1e-10  # under the logarithm
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.models.alignment import common_length, time_mean
 from hdcid_cli.models.hdcid import Layer, LayerOutput
-from hdcid_cli.models.losses.cmcm import cmcm, code_distribution
-from hdcid_cli.models.losses.codis import PrototypeAlignment
-from hdcid_cli.models.losses.cpc import CrossModalCPC
-from hdcid_cli.models.losses.mst import SymmetricInfoNCE
-from hdcid_cli.models.losses.smit import smit
-from hdcid_cli.models.losses.turn import SelfCrossReconstruction
-from hdcid_cli.models.teacher import Teacher
+from hdcid_cli.models.segments import common_length, time_mean
+from hdcid_cli.training.losses.cmcm import cmcm, code_distribution
+from hdcid_cli.training.losses.codis import PrototypeAlignment
+from hdcid_cli.training.losses.cpc import CrossModalCPC
+from hdcid_cli.training.losses.mst import SymmetricInfoNCE
+from hdcid_cli.training.losses.smit import smit
+from hdcid_cli.training.losses.teacher import Teacher
+from hdcid_cli.training.losses.turn import SelfCrossReconstruction
 
 Result = tuple[Tensor, dict[str, Tensor]]  # loss and metrics
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.codes.toc import Selection, code_similarities, mean_similarity
 from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.files import atomic_path
-from hdcid_cli.models.toc import Selection, code_similarities, mean_similarity
 
 
 def plot_similarities(codebooks: list[np.ndarray], selection: Selection, path: Path) -> None:

@@ -7,8 +7,8 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import feature_paths, open_features
 from hdcid_cli.core.modalities import ORDER, letter
 from hdcid_cli.core.progress import say
-from hdcid_cli.models.data import epoch_batches
-from hdcid_cli.models.pretrain import Run
+from hdcid_cli.training.data import epoch_batches
+from hdcid_cli.training.pretrain import Run
 
 MODEL = ("layers", "dim", "codebook", "quantizer", "dropout", "spatial_attention", "standardize", "padding")
 OBJECTIVE = ("mm_ema", "club", "club_weight", "club_gradient", "cpc_steps", "cpc_layers", "cpc_horizon")

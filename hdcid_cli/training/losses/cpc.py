@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hdcid_cli.models.alignment import Valid, at_length, common_length, masked_mean, valid_in
+from hdcid_cli.models.segments import Valid, at_length, common_length, masked_mean, valid_in
 
 
 class CrossModalCPC(nn.Module):

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.models.alignment import Valid, at_length, masked_mean, valid_in
+from hdcid_cli.models.segments import Valid, at_length, masked_mean, valid_in
 
 
 class SelfCrossReconstruction(nn.Module):

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.models.alignment import masked_mean
 from hdcid_cli.models.hdcid import HDCID, Layer, LayerOutput
-from hdcid_cli.models.losses.club import Club, random_permutation
-from hdcid_cli.models.losses.commitment import commitment
-from hdcid_cli.models.methods import METHODS
-from hdcid_cli.models.teacher import Teacher
+from hdcid_cli.models.segments import masked_mean
+from hdcid_cli.training.losses.club import Club, random_permutation
+from hdcid_cli.training.losses.commitment import commitment
+from hdcid_cli.training.losses.teacher import Teacher
+from hdcid_cli.training.methods import METHODS
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@ test clips.
 """
 
 from hdcid_cli.tasks.annotations.clips import Annotations, Clip
-from hdcid_cli.tasks.cmg import Outcome, Settings, Task, make_samples, split_clips
-from hdcid_cli.tasks.inputs import Inputs
-from hdcid_cli.tasks.llp_scores import parsing_scores
+from hdcid_cli.tasks.cmg.inputs import Inputs
+from hdcid_cli.tasks.cmg.llp_scores import parsing_scores
+from hdcid_cli.tasks.cmg.tasks import Outcome, Settings, Task, make_samples, split_clips
 from hdcid_cli.tasks.metrics import Score, mean_score
 
 
@@ -21,7 +21,7 @@ def parsing(
     Args:
         annotations, inputs: of "audio" and "video".
     """
-    from hdcid_cli.tasks.probe import predict
+    from hdcid_cli.tasks.cmg.probe import predict
 
     device = outcome.tested.inputs.device
     tested = {

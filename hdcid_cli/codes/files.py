@@ -33,9 +33,9 @@ def encode_files(
         files: feature files; none: all of the model's modalities in `features`.
         output: a folder, or the file to write for one input (a name that ends in .h5).
     """
-    from hdcid_cli.models.checkpoint import open_checkpoint
-    from hdcid_cli.models.codes import encode
-    from hdcid_cli.models.toc import apply_toc, resolve_toc
+    from hdcid_cli.codes.checkpoint import open_checkpoint
+    from hdcid_cli.codes.encode import encode
+    from hdcid_cli.codes.toc import apply_toc, resolve_toc
 
     opened = open_checkpoint(checkpoint, checkpoints, device)
     files = [FeatureFile([path]) for path in files] or list(_of_model(opened, features))

@@ -74,12 +74,12 @@ def code_inputs(checkpoint, features: FeatureFile, selection, layers: int | None
     """Quantized features of all layers side by side, on the channels that TOC selected.
 
     Args:
-        checkpoint: `models.checkpoint.Checkpoint`.
+        checkpoint: `codes.checkpoint.Checkpoint`.
         selection: `models.toc.Selection` or None for all channels.
         layers: read only so many layers, the first ones.
     """
-    from hdcid_cli.models.codes import encode
-    from hdcid_cli.models.toc import apply_toc
+    from hdcid_cli.codes.encode import encode
+    from hdcid_cli.codes.toc import apply_toc
 
     codes = encode(checkpoint, features)
     if selection is not None:

@@ -12,10 +12,10 @@ from hdcid_cli.core.progress import say, warn
 from hdcid_cli.core.records import result
 from hdcid_cli.tasks.annotations.clips import Annotations
 from hdcid_cli.tasks.annotations.llp import video_id
-from hdcid_cli.tasks.cmg import LOCALISATION, TASKS, Outcome, Settings, Task, evaluate
-from hdcid_cli.tasks.inputs import code_inputs, feature_inputs
-from hdcid_cli.tasks.parsing import parsing
-from hdcid_cli.tasks.timelines import timelines as draw
+from hdcid_cli.tasks.cmg.inputs import code_inputs, feature_inputs
+from hdcid_cli.tasks.cmg.parsing import parsing
+from hdcid_cli.tasks.cmg.tasks import LOCALISATION, TASKS, Outcome, Settings, Task, evaluate
+from hdcid_cli.tasks.cmg.timelines import timelines as draw
 
 # So many oddities of the annotations are told; the rest is counted.
 TOLD = 5
@@ -166,8 +166,8 @@ def _open_inputs(
             "checkpoint": None,
         }
         return (first, first if same else feature_inputs(second)), model | backbone, set()
-    from hdcid_cli.models.checkpoint import open_checkpoint
-    from hdcid_cli.models.toc import resolve_toc
+    from hdcid_cli.codes.checkpoint import open_checkpoint
+    from hdcid_cli.codes.toc import resolve_toc
 
     opened = open_checkpoint(checkpoint, checkpoints, device)
     levels = len(opened.codebooks)

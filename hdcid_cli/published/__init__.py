@@ -1,0 +1,1 @@
+"""The published features and checkpoints, and how they become ours."""

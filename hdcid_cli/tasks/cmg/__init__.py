@@ -1,0 +1,1 @@
+"""Cross-modal generalisation: tasks, protocols, the probe and its scores."""

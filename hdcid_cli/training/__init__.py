@@ -1,0 +1,1 @@
+"""What a run minimises and how it learns: losses, trainer, pretraining."""
