@@ -1,42 +1,187 @@
-"""Writing files so that a crash at any moment leaves the old one or the new one."""
+"""Files from strangers are read with limits; files are written so that a crash leaves the old one or the new one."""
 
 import contextlib
 import hashlib
 import os
+import re
+import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from hdcid_cli.core.errors import HdcidError, InputError
+
+# No text that we read (annotations, captions, records, settings) comes near this.
+TEXT_LIMIT = 256 << 20
+# File systems take 255 bytes; callers add endings.
+NAME_LIMIT = 200
+# Our own open files by name: written through, as the shell that opened them means it.
+_DESCRIPTOR = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/.*")
+# A temporary file that nobody has written to for so long was left by a process that was killed.
+_LEFT_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
 def atomic_path(target: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; rename it onto `target` on success.
+    """Yield the path of a temporary file; on success its content becomes that of `target`.
 
-    The temporary file is synced to disk before the rename and removed if the
-    block raises, so a reader never sees half a file.
+    A regular file (or a new one) is replaced by a rename, so a reader never sees half of it; it keeps its
+    permissions, and a symbolic link is followed. A device or a FIFO is never replaced: it is written to. If the
+    block raises, nothing has changed.
+
+    Raises:
+        InputError: `target` is a folder.
+        HdcidError: it cannot be written (full disk, read-only folder, no permission).
     """
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        mode = None
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    if mode is not None and stat.S_ISDIR(mode):
+        raise InputError(f"{target} is a folder: name a file in it.")
+    if _DESCRIPTOR.fullmatch(os.path.abspath(target)) or not (mode is None or stat.S_ISREG(mode)):
+        writing = _straight(target)
+    else:
+        writing = _by_rename(Path(os.path.realpath(target)), mode)
+    with writing as temporary:
+        try:
+            yield temporary
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) or error.filename not in (None, temporary, str(temporary)):
+                raise
+            raise _unwritable(target, error) from error
+
+
+@contextlib.contextmanager
+def _by_rename(target: Path, mode: int | None) -> Iterator[Path]:
+    try:
+        if mode is not None and not os.access(target, os.W_OK):  # a rename would not mind
+            raise PermissionError(13, "Permission denied")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        # mkstemp makes private files; give the result the permissions that open() would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
+        try:
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            # mkstemp makes private files; a new file gets the permissions that open() would give it.
+            os.chmod(temporary, 0o666 & ~_umask() if mode is None else stat.S_IMODE(mode))
+            os.replace(temporary, target)
+        except OSError as error:
+            raise _unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _straight(target: Path | str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="hdcid-") as folder:
+        temporary = Path(folder, "output")
+        temporary.touch()
+        yield temporary
+        try:
+            # Appending is all that a FIFO can do, and what standard output means if it is a file.
+            with open(temporary, "rb") as written, open(target, "ab") as out:
+                shutil.copyfileobj(written, out)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _unwritable(target, error) from error
+
+
+def _unwritable(target: Path | str, error: OSError) -> HdcidError:
+    return HdcidError(f"{target} cannot be written: {reason(error)}.")
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def reason(error: OSError) -> str:
+    """What the operating system said, in its own short words, also where HDF5 wraps them in its own long ones."""
+    wrapped = re.search(r"error message = '([^']+)'", str(error))
+    return error.strerror or (
+        wrapped[1] if wrapped else str(error).splitlines()[0] if str(error) else "no reason given"
+    )
+
+
 def write_text(target: Path | str, text: str) -> None:
-    """Replace `target` by `text` (UTF-8), atomically."""
+    """Make `text` (UTF-8) the content of `target`, as `atomic_path` does."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left in a folder: temporary files of ours that nobody has touched for an hour."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):  # another process may be tidying too
+            if path.is_file() and time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                path.unlink()
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """Open a file to read its bytes; what is missing, a folder, a FIFO or a device is an InputError (and no wait)."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would wait for a writer
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    raise InputError(f"{path} is a {'folder' if stat.S_ISDIR(mode) else 'pipe or a device'}, not a file.")
+
+
+def read_text(path: Path | str, limit: int = TEXT_LIMIT) -> str:
+    r"""A text file's content: UTF-8, without a byte order mark, every line ending as `\n`.
+
+    Raises:
+        InputError: the file is missing, not a regular one, over `limit` bytes or not UTF-8.
+    """
+    try:
+        with open_regular(path) as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}.") from error
+    if len(content) > limit:
+        raise InputError(f"{path} is larger than {limit:,} bytes, the limit for such a file.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path} is not UTF-8 text (line {line}).") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def safe_name(text: str) -> str:
+    """A name from a file, made into exactly one path component; distinct names stay distinct.
+
+    Ordinary names stay as they are. Separators, control and other invisible characters, `%` and a leading dot become
+    `%XX`, byte by byte; a name that is too long ends in a digest of the whole.
+    """
+    name = "".join(
+        character
+        if character.isprintable() and character not in "/\\%" and not (place == 0 and character == ".")
+        else "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+        for place, character in enumerate(text)
+    )
+    if len(name.encode()) > NAME_LIMIT:  # "%~" is no escape, so no short name looks like a cut one
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        name = f"{name.encode()[: NAME_LIMIT - 34].decode(errors='ignore')}%~{digest}"
+    return name or "%"
 
 
 def file_digest(path: Path | str) -> str:

@@ -1,0 +1,182 @@
+"""core/files.py: what is written where, what is read from where, and names that come from files."""
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hdcid_cli.core.errors import HdcidError, InputError
+from hdcid_cli.core.files import NAME_LIMIT, atomic_path, read_text, remove_leftovers, safe_name, write_text
+
+
+def test_a_new_file_is_made_with_its_folders_and_nothing_else(tmp_path):
+    write_text(tmp_path / "a" / "b" / "c.txt", "é\n")
+    assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == "é\n".encode()
+    assert os.listdir(tmp_path / "a" / "b") == ["c.txt"]
+
+
+def test_a_symbolic_link_stays_one_and_its_target_is_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("known", "dangling"):
+        (tmp_path / name).symlink_to(tmp_path / "there" / name)
+    (tmp_path / "there" / "known").write_text("old")
+    for name in ("known", "dangling"):
+        write_text(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "there" / name).read_text() == "new"
+
+
+def test_links_in_a_circle_are_one_sentence(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(HdcidError, match="a cannot be written: Too many levels"):
+        write_text(tmp_path / "a", "x")
+
+
+def test_permissions_are_kept_and_a_new_file_gets_the_usual_ones(tmp_path):
+    file = tmp_path / "file"
+    umask = os.umask(0o027)
+    try:
+        write_text(file, "one")
+        assert stat.S_IMODE(file.stat().st_mode) == 0o640
+        file.chmod(0o604)
+        write_text(file, "two")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o604 and file.read_text() == "two"
+
+
+def test_a_fifo_is_written_to_and_stays(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    got = []
+    reader = threading.Thread(target=lambda: got.append(fifo.read_text()))
+    reader.start()
+    write_text(fifo, "through\n")
+    reader.join(10)
+    assert got == ["through\n"] and stat.S_ISFIFO(fifo.stat().st_mode)
+
+
+def test_a_device_is_written_to_and_stays(tmp_path):
+    write_text("/dev/null", "gone")
+    with pytest.raises(HdcidError, match=r"^/dev/full cannot be written: No space left on device\.$"):
+        write_text("/dev/full", "x")
+    for name in ("null", "full"):
+        assert stat.S_ISCHR(os.stat(f"/dev/{name}").st_mode)
+
+
+def test_standard_output_by_name_is_a_pipe_or_the_end_of_a_file(tmp_path):
+    code = "from hdcid_cli.core.files import write_text; write_text('/dev/stdout', 'x\\n')"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout == b"x\n"
+    (tmp_path / "log").write_text("before\n")
+    with open(tmp_path / "log", "a") as log:
+        subprocess.run([sys.executable, "-c", code], stdout=log, check=True)
+    assert (tmp_path / "log").read_text() == "before\nx\n"
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is a folder"):
+        write_text(tmp_path, "x")
+
+
+def test_a_file_in_place_of_a_folder_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(HdcidError, match=r"file/x cannot be written: (Not a directory|File exists)\.$"):
+        write_text(tmp_path / "file" / "x", "x")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission_is_one_sentence(tmp_path):
+    (tmp_path / "kept").write_text("old")
+    (tmp_path / "kept").chmod(0o444)
+    with pytest.raises(HdcidError, match=r"kept cannot be written: Permission denied\.$"):
+        write_text(tmp_path / "kept", "new")
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(HdcidError, match=r"new cannot be written: Permission denied\.$"):
+            write_text(tmp_path / "new", "x")
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path):
+    """A limit on the size of files stands for the disk's end."""
+    code = """
+import resource, signal, sys
+from hdcid_cli.core.errors import HdcidError
+from hdcid_cli.core.files import write_text
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_text(sys.argv[1], "x" * 5000)
+except HdcidError as error:
+    print(type(error).__name__, error)
+"""
+    (tmp_path / "file").write_text("old")
+    ran = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"HdcidError {tmp_path / 'file'} cannot be written: File too large.\n"
+    assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
+
+
+def test_an_error_in_the_block_leaves_the_old_file_and_passes_on(tmp_path):
+    (tmp_path / "file").write_text("old")
+    for error in (ValueError("mine"), FileNotFoundError(2, "No such file", "another")):
+        with pytest.raises(type(error)) as raised, atomic_path(tmp_path / "file") as temporary:
+            temporary.write_text("half")
+            raise error
+        assert raised.value is error
+    assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
+
+
+def test_leftovers_of_killed_writers_are_removed_once_they_are_old(tmp_path):
+    for name in (".model.abc.tmp", ".fresh.abc.tmp", "mine.tmp", ".hidden"):
+        (tmp_path / name).touch()
+        if name != ".fresh.abc.tmp":
+            os.utime(tmp_path / name, (0, 0))
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".fresh.abc.tmp", ".hidden", "mine.tmp"]
+
+
+def test_text_is_read_without_its_mark_and_with_one_line_ending(tmp_path):
+    (tmp_path / "text").write_bytes("\ufeffé\r\nb\rc\n".encode())
+    assert read_text(tmp_path / "text") == "é\nb\nc\n"
+
+
+def test_what_is_not_text_is_one_sentence(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "latin1").write_bytes(b"fine\n\xe9\n")
+    (tmp_path / "long").write_bytes(b"12345")
+    for name, limit, message in (
+        ("fifo", 9, "fifo is a pipe or a device, not a file"),
+        ("/dev/zero", 9, "/dev/zero is a pipe or a device, not a file"),
+        (".", 9, "is a folder, not a file"),
+        ("none", 9, "There is no file .*none"),
+        ("nul\0", 9, "cannot be read"),
+        ("latin1", 9, r"latin1 is not UTF-8 text \(line 2\)"),
+        ("long", 4, "long is larger than 4 bytes"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_text(tmp_path / name, limit)
+    assert read_text(tmp_path / "long", 5) == "12345"
+
+
+NAMES = st.text(st.characters(), max_size=300) | st.text("./\\%~-a\0\n\u202e\ud800", max_size=12)
+
+
+@given(NAMES, NAMES)
+def test_a_safe_name_is_one_component_and_distinct_names_stay_distinct(one, two):
+    name = safe_name(one)
+    assert name and "/" not in name and "\\" not in name and name.isprintable() and not name.startswith(".")
+    assert len(name.encode()) <= NAME_LIMIT
+    assert (safe_name(two) == name) == (one == two)
+
+
+def test_ordinary_names_stay_as_they_are():
+    for name in ("---1_cCGK4M", "dog bark", "Überfall 2.png", "v_Archery_g01_c01", "東京"):
+        assert safe_name(name) == name
+    assert safe_name("../x") == "%2E.%2Fx"
