@@ -12,13 +12,13 @@ from media_files import grey, tone, write_media
 
 from hdcid_cli.backbones import Options, load_backbone
 from hdcid_cli.backbones.backbone import Backbone
-from hdcid_cli.backbones.extraction import extract
+from hdcid_cli.backbones.extraction import extract_clips
 from hdcid_cli.backbones.hash import word_vector
 from hdcid_cli.backbones.hog import hog
 from hdcid_cli.commands.extract import command
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, FeatureWriter, open_features
-from hdcid_cli.media.clips import Clip, find_clips
+from hdcid_cli.media.clips import MediaClip, find_clips
 from hdcid_cli.media.video import video_seconds
 
 SECONDS = {"a": 2.0, "b": 1.6, "c": 3.0}
@@ -109,10 +109,16 @@ def test_parts_of_many_clips_go_through_the_network_together(tmp_path):
         return [part + 0.5 for part in parts]
 
     backbone = Backbone("test", "audio", (2,), prepare, network, batch_size=4)
-    clips = [Clip("a", "3"), Clip("broken", "5"), Clip("c", "1"), Clip("d", "6"), Clip("e", "2")]
+    clips = [
+        MediaClip("a", "3"),
+        MediaClip("broken", "5"),
+        MediaClip("c", "1"),
+        MediaClip("d", "6"),
+        MediaClip("e", "2"),
+    ]
     attributes = {"modality": "audio", "backbone": "test", "weights": "none", "segment_seconds": 1.0}
     with FeatureWriter(tmp_path / "a.h5", [clip.id for clip in clips], (5, 2), attributes, "float32") as writer:
-        assert [(clip.id, error) for clip, error in extract(clips, backbone, writer, 5)] == [
+        assert [(clip.id, error) for clip, error in extract_clips(clips, backbone, writer, 5)] == [
             ("a", None), ("broken", "it broke"), ("c", None), ("d", None), ("e", None),
         ]  # fmt: skip
         writer.finish()
@@ -232,7 +238,7 @@ def test_if_nothing_can_be_read_nothing_is_written(tmp_path, hdcid):
     assert list((tmp_path / "features").iterdir()) == []
 
 
-def _fragile(clip: Clip):
+def _fragile(clip: MediaClip):
     """A decoder that dies of one file (in a worker process)."""
     if clip.id == "deadly":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -240,11 +246,11 @@ def _fragile(clip: Clip):
 
 
 def test_a_file_that_kills_the_decoder_costs_that_clip_alone(tmp_path):
-    clips = [Clip("deadly" if number == 3 else str(number), str(number)) for number in range(8)]
+    clips = [MediaClip("deadly" if number == 3 else str(number), str(number)) for number in range(8)]
     backbone = Backbone("test", "audio", (1,), _fragile)
     attributes = {"modality": "audio", "backbone": "test", "weights": "none", "segment_seconds": 1.0}
     with FeatureWriter(tmp_path / "a.h5", [clip.id for clip in clips], (2, 1), attributes) as writer:
-        results = dict(extract(clips, backbone, writer, 2, workers=2))
+        results = dict(extract_clips(clips, backbone, writer, 2, workers=2))
         assert {clip.id: error for clip, error in results.items() if error} == {
             "deadly": "3 brought the decoder down (exit status -11)."
         }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.clips import MediaClip
 
 if TYPE_CHECKING:  # the command line reads this module for its options and should not wait for numpy
     import numpy as np
@@ -59,7 +59,7 @@ class Backbone:
     name: str
     modality: str
     shape: tuple[int, ...]
-    prepare: Callable[[Clip], Iterator[Any]]
+    prepare: Callable[[MediaClip], Iterator[Any]]
     network: Callable[[Sequence[Any]], "Sequence[np.ndarray]"] | None = None
     batch_size: int = 1
     weights: str = "none"

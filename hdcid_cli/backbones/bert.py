@@ -16,7 +16,7 @@ from hdcid_cli.backbones.network import place
 from hdcid_cli.backbones.words import word_spans
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.hub import load_pretrained
-from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.clips import MediaClip
 
 # Texts are filled up to a multiple of this many tokens, and batches to their full size, so that
 # the vectors of a text do not depend on which others it was computed with.
@@ -37,7 +37,7 @@ def load(options: Options) -> Backbone:
     )
 
 
-def _prepare(clip: Clip) -> Iterator[str]:
+def _prepare(clip: MediaClip) -> Iterator[str]:
     if not word_spans(clip.source):
         raise InputError(f"The text of {clip.id!r} has no word.")
     yield clip.source

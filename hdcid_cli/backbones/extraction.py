@@ -1,20 +1,121 @@
 """Clips to a feature file: workers decode, the network takes parts of many clips at once, one writer writes."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.backbones import Options, load_backbone
 from hdcid_cli.backbones.backbone import Backbone
+from hdcid_cli.core.device import cores
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.features import FeatureWriter
-from hdcid_cli.media.clips import Clip
+from hdcid_cli.core.features import FeatureWriter, shard_path
+from hdcid_cli.core.progress import progress, say, warn
+from hdcid_cli.media.clips import MediaClip, find_clips
 from hdcid_cli.media.workers import Event, read_clips
 
 
+@dataclass(frozen=True)
+class Extracted:
+    """What an extraction came to.
+
+    Attributes:
+        path: the feature file.
+        clips: names of the clips that were asked for and are in it now.
+        shape: of one clip, (T, ...).
+        skipped: why, by name, for the clips that could not be read.
+        computed: how many clips were not in the file before.
+    """
+
+    path: Path
+    clips: list[str]
+    shape: tuple[int, ...]
+    skipped: dict[str, str]
+    computed: int
+
+
 def extract(
-    clips: Sequence[Clip], backbone: Backbone, writer: FeatureWriter, segments: int, workers: int = 0
-) -> Iterator[tuple[Clip, str | None]]:
+    paths: Sequence[str],
+    modality: str,
+    output: Path,
+    backbone: str | None = None,
+    options: Options | None = None,
+    overwrite: bool = False,
+    on_error: str = "skip",
+    workers: int | None = None,
+    shard: tuple[int, int] | None = None,
+) -> Extracted:
+    """Features of media or texts to a feature file; run again, it does only what is missing.
+
+    Args:
+        paths: what `find_clips` takes.
+        modality: video, audio or text.
+        output: the feature file; a shard's name is made of it.
+        backbone: by name; the papers' one if not given.
+        overwrite: start anew, whatever the file holds.
+        on_error: "skip" names a clip that cannot be read on stderr and goes on, "fail" makes an InputError of it.
+        workers: decoding processes; 0 decodes in this one, None takes one a core.
+        shard: (I, N): only part I of N, counted from 1; by default what torchrun says.
+
+    Raises:
+        InputError: nothing to read, nothing that could be read, or a file that was made in another way.
+    """
+    options = options or Options()
+    clips, output = _take_shard(find_clips(paths, modality), Path(output), shard)
+    model = load_backbone(modality, backbone, options)
+    shape = (options.seconds, *model.shape)
+    attributes = {"modality": modality, "backbone": model.name, "weights": model.weights, "segment_seconds": 1.0}
+    if modality == "text":
+        workers = 0  # nothing to decode
+    skipped: dict[str, str] = {}
+    with FeatureWriter(output, [clip.id for clip in clips], shape, attributes, model.dtype, overwrite) as writer:
+        missing = set(writer.pending)
+        todo = [clip for clip in clips if clip.id in missing]
+        with progress(total=len(clips), initial=len(clips) - len(todo), description=output.stem, unit="clip") as bar:
+            try:
+                for clip, error in extract_clips(
+                    todo, model, writer, options.seconds, cores() if workers is None else workers
+                ):
+                    bar.update()
+                    if error and on_error == "fail":
+                        raise InputError(f"Clip {clip.id!r}: {error}")
+                    if error:
+                        skipped[clip.id] = error
+                        bar.clear()
+                        warn(f"skipped {clip.id!r}: {error}")
+            except KeyboardInterrupt:
+                bar.clear()
+                say(f"{writer.written} clips are in {writer.target}; the same command goes on from there.")
+                raise
+        if not writer.written:
+            writer.discard()
+            raise InputError(f"None of the {len(skipped)} clips could be read, so {output} is not written.")
+        writer.finish()
+    there = [clip.id for clip in clips if clip.id not in skipped]
+    return Extracted(output, there, shape, skipped, len(todo) - len(skipped))
+
+
+def _take_shard(clips: list[MediaClip], path: Path, shard: tuple[int, int] | None) -> tuple[list[MediaClip], Path]:
+    """The clips and the file of this shard (or of this rank of torchrun)."""
+    number, shards = shard or (int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1")))
+    if shards == 1:
+        return clips, path
+    if path.exists():
+        raise InputError(
+            f"{path} is there already, and readers would take it instead of its shards: remove it or choose "
+            "another --output."
+        )
+    if len(clips) < shards:
+        raise InputError(f"There are {len(clips)} clips, too few for {shards} shards.")
+    return clips[number - 1 :: shards], shard_path(path, number, shards)
+
+
+def extract_clips(
+    clips: Sequence[MediaClip], backbone: Backbone, writer: FeatureWriter, segments: int, workers: int = 0
+) -> Iterator[tuple[MediaClip, str | None]]:
     """Write the features of clips.
 
     Args:

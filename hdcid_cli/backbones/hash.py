@@ -14,7 +14,7 @@ import numpy as np
 from hdcid_cli.backbones.backbone import Backbone, Options
 from hdcid_cli.backbones.words import word_spans
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.clips import MediaClip
 
 WIDTH = 768  # as BERT
 
@@ -24,7 +24,7 @@ def load(options: Options) -> Backbone:
     return Backbone(name="hash", modality="text", shape=(WIDTH,), prepare=partial(_prepare, words=options.seconds))
 
 
-def _prepare(clip: Clip, words: int) -> Iterator[np.ndarray]:
+def _prepare(clip: MediaClip, words: int) -> Iterator[np.ndarray]:
     vectors = [word_vector(word) for word in split_words(clip.source)[:words]]
     if not vectors:
         raise InputError(f"The text of {clip.id!r} has no word.")

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from hdcid_cli.backbones.backbone import Backbone, Options
-from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.clips import MediaClip
 from hdcid_cli.media.video import video_seconds
 
 GRID = 7
@@ -29,7 +29,7 @@ def load(options: Options) -> Backbone:
     return Backbone(name=options.sampled("hog"), modality="video", shape=SHAPE, prepare=prepare, dtype="float16")
 
 
-def _prepare(clip: Clip, seconds: int, fps: int) -> Iterator[np.ndarray]:
+def _prepare(clip: MediaClip, seconds: int, fps: int) -> Iterator[np.ndarray]:
     for frames in video_seconds(clip.source, seconds, fps, GRID * CELL, clip.start):
         yield hog(frames)[None]
 

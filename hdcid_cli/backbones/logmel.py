@@ -11,7 +11,7 @@ import numpy as np
 
 from hdcid_cli.backbones.backbone import Backbone, Options
 from hdcid_cli.media.audio import RATE, audio_seconds
-from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.clips import MediaClip
 from hdcid_cli.media.mel import frame_magnitudes, mel_filterbank
 
 WINDOW, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms
@@ -26,7 +26,7 @@ def load(options: Options) -> Backbone:
     return Backbone(name="logmel", modality="audio", shape=(QUARTERS * BANDS,), prepare=prepare)
 
 
-def _prepare(clip: Clip, seconds: int) -> Iterator[np.ndarray]:
+def _prepare(clip: MediaClip, seconds: int) -> Iterator[np.ndarray]:
     for wave in audio_seconds(clip.source, seconds, clip.start):
         yield logmel(wave)[None]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hdcid_cli.media.audio import RATE, audio_seconds
-from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.clips import MediaClip
 from hdcid_cli.media.mel import frame_magnitudes, mel_filterbank
 
 WINDOW, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms
@@ -22,7 +22,7 @@ def log_mel(wave: np.ndarray) -> np.ndarray:
     return np.log(frame_magnitudes(wave, WINDOW, HOP, FFT) @ filters + wave.dtype.type(OFFSET))
 
 
-def vggish_parts(clip: Clip, seconds: int) -> Iterator[np.ndarray]:
+def vggish_parts(clip: MediaClip, seconds: int) -> Iterator[np.ndarray]:
     """One example [1, 96, 64] a second: the second's first 0.96 s, as in the published AVE features."""
     for wave in audio_seconds(clip.source, seconds, clip.start):
         yield log_mel(wave)[None, :FRAMES]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from hdcid_cli.backbones import BACKBONES
 from hdcid_cli.commands.options import HELP, MODALITY, Command, checkpoints_option, features_option
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED
 
@@ -39,34 +38,17 @@ def features(path, modality, annotations, backbone, seconds, features, output, o
     folder of ID.zip with one pickled array in each, as VGGSound's, LLP's and
     UCF's features come. Pickles that hold anything but an array are refused.
     """
-    from hdcid_cli.core.features import FeatureWriter
-    from hdcid_cli.core.progress import progress, say, warn
-    from hdcid_cli.published.features import convert, open_published, segment_shape
+    from hdcid_cli.core.progress import say
+    from hdcid_cli.published.features import convert_features
 
-    source = open_published(path, annotations)
-    output = output or features / f"{modality}.h5"
-    shape = (seconds, *segment_shape(source))
-    attributes = {
-        "modality": modality,
-        "backbone": backbone or BACKBONES[modality][0],
-        "weights": "published",
-        "segment_seconds": 1.0,
-    }
-    skipped = 0
-    with FeatureWriter(
-        output, source.ids, shape, attributes, "float16" if modality == "video" else "float32", overwrite
-    ) as writer:
-        converted = convert(source, writer, seconds, zeros=modality == "text")
-        for name, error in progress(converted, total=len(writer.pending), description=output.stem, unit="clip"):
-            if error:
-                skipped += 1
-                warn(f"skipped {name!r}: {error}")
-        writer.finish()
-    say(
-        f"{output}: {writer.written} clips of {' x '.join(map(str, shape))}"
-        + (f", {skipped} skipped" if skipped else "")
+    done = convert_features(
+        path, modality, output or features / f"{modality}.h5", annotations, backbone, seconds, overwrite
     )
-    return SOME_SKIPPED if skipped else DONE
+    say(
+        f"{done.path}: {done.clips} clips of {' x '.join(map(str, done.shape))}"
+        + (f", {len(done.skipped)} skipped" if done.skipped else "")
+    )
+    return SOME_SKIPPED if done.skipped else DONE
 
 
 @command.command(cls=Command)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from hdcid_cli.backbones import BACKBONES, Options, load_backbone
+from hdcid_cli.backbones import BACKBONES, Options
 from hdcid_cli.backbones.backbone import PRECISIONS
 from hdcid_cli.commands.options import MODALITY, Command, device_option, features_option, workers_option
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED, InputError
@@ -107,68 +107,27 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
     by default) or from .txt files. Run again, it does only what is missing.
     """
     from hdcid_cli.backbones.extraction import extract
-    from hdcid_cli.core.device import cores
-    from hdcid_cli.core.features import FeatureWriter
-    from hdcid_cli.core.progress import progress, say, warn
-    from hdcid_cli.media.clips import find_clips
+    from hdcid_cli.core.progress import say
 
     default = DEFAULT_PATHS[modality]
     if not paths and not os.path.exists(default):
         raise InputError(
             f"There is no {default} here: name what to extract, as in `hdcid extract --modality {modality} PATH`."
         )
-    clips = find_clips(paths or [default], modality)
-    path = output or features / f"{modality}.h5"
-    clips, path = take_shard(clips, path, shard)
-    chosen = Options(**options)
-    model = load_backbone(modality, backbone, chosen)
-    shape = (chosen.seconds, *model.shape)
-    attributes = {"modality": modality, "backbone": model.name, "weights": model.weights, "segment_seconds": 1.0}
-    if workers is None:
-        workers = cores()
-    if modality == "text":
-        workers = 0  # nothing to decode
-    skipped = 0
-    with FeatureWriter(path, [clip.id for clip in clips], shape, attributes, model.dtype, overwrite) as writer:
-        missing = set(writer.pending)
-        todo = [clip for clip in clips if clip.id in missing]
-        with progress(total=len(clips), initial=len(clips) - len(todo), description=path.stem, unit="clip") as bar:
-            try:
-                for clip, error in extract(todo, model, writer, chosen.seconds, workers):
-                    bar.update()
-                    if error and on_error == "fail":
-                        raise InputError(f"Clip {clip.id!r}: {error}")
-                    if error:
-                        skipped += 1
-                        bar.clear()
-                        warn(f"skipped {clip.id!r}: {error}")
-            except KeyboardInterrupt:
-                bar.clear()
-                say(f"{writer.written} clips are in {writer.target}; the same command goes on from there.")
-                raise
-        if not writer.written:
-            writer.discard()
-            raise InputError(f"None of the {skipped} clips could be read, so {path} is not written.")
-        writer.finish()
-    done = f"{len(clips) - skipped} clips of {' x '.join(map(str, shape))}"
-    say(
-        f"{path}: {done}" + (f", {skipped} skipped" if skipped else "") + ("" if todo else " (they were there already)")
+    done = extract(
+        paths or [default],
+        modality,
+        output or features / f"{modality}.h5",
+        backbone,
+        Options(**options),
+        overwrite,
+        on_error,
+        workers,
+        shard,
     )
-    return SOME_SKIPPED if skipped else DONE
-
-
-def take_shard(clips, path: Path, shard: tuple[int, int] | None):
-    """The clips and the file of this shard (or of this rank of torchrun)."""
-    from hdcid_cli.core.features import shard_path
-
-    number, shards = shard or (int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1")))
-    if shards == 1:
-        return clips, path
-    if path.exists():
-        raise InputError(
-            f"{path} is there already, and readers would take it instead of its shards: remove it or choose "
-            "another --output."
-        )
-    if len(clips) < shards:
-        raise InputError(f"There are {len(clips)} clips, too few for {shards} shards.")
-    return clips[number - 1 :: shards], shard_path(path, number, shards)
+    say(
+        f"{done.path}: {len(done.clips)} clips of {' x '.join(map(str, done.shape))}"
+        + (f", {len(done.skipped)} skipped" if done.skipped else "")
+        + ("" if done.computed or done.skipped else " (they were there already)")
+    )
+    return SOME_SKIPPED if done.skipped else DONE

@@ -1,4 +1,4 @@
-"""Which clips to read: folders, globs, list files and tables become a list of `Clip`."""
+"""Which clips to read: folders, globs, list files and tables become a list of `MediaClip`."""
 
 import csv
 import glob
@@ -38,7 +38,7 @@ TEXT_COLUMNS = ("caption", "prompt", "text")
 
 
 @dataclass(frozen=True)
-class Clip:
+class MediaClip:
     """One row of a feature file.
 
     Attributes:
@@ -52,7 +52,7 @@ class Clip:
     start: float = 0.0
 
 
-def find_clips(paths: Sequence[str], modality: str) -> list[Clip]:
+def find_clips(paths: Sequence[str], modality: str) -> list[MediaClip]:
     """Clips of the given files, folders (with all that is in them), globs and lists, in order of name.
 
     Media: a `.txt` file lists paths, a `.csv` file has the columns `path` and, if you like, `id` and `start`.
@@ -62,7 +62,7 @@ def find_clips(paths: Sequence[str], modality: str) -> list[Clip]:
     Raises:
         InputError: nothing there, a table without the columns, or two clips of one name.
     """
-    clips: dict[str, Clip] = {}
+    clips: dict[str, MediaClip] = {}
     for clip in _clips(paths, modality):
         other = clips.setdefault(clip.id, clip)
         if other != clip:
@@ -79,12 +79,12 @@ def find_clips(paths: Sequence[str], modality: str) -> list[Clip]:
     return list(clips.values())
 
 
-def _where(clip: Clip, modality: str) -> str:
+def _where(clip: MediaClip, modality: str) -> str:
     where = repr(clip.source) if modality == "text" else clip.source
     return f"{where} at {clip.start:g} s" if clip.start else where
 
 
-def _clips(paths: Iterable[str], modality: str) -> Iterator[Clip]:
+def _clips(paths: Iterable[str], modality: str) -> Iterator[MediaClip]:
     for path in _expand(paths):
         if path.is_dir():
             found = _walk(path)
@@ -103,12 +103,12 @@ def _clips(paths: Iterable[str], modality: str) -> Iterator[Clip]:
             if suffix == ".csv":
                 yield from _captions(file) if modality == "text" else _windows(file)
             elif modality == "text":
-                yield Clip(file.stem, _read(file))
+                yield MediaClip(file.stem, _read(file))
             elif suffix == ".txt":
                 for line in filter(None, map(str.strip, _read(file).splitlines())):
-                    yield Clip(Path(line).stem, _locate(line, file))
+                    yield MediaClip(Path(line).stem, _locate(line, file))
             else:
-                yield Clip(file.stem, str(file))
+                yield MediaClip(file.stem, str(file))
 
 
 def _expand(paths: Iterable[str]) -> Iterator[Path]:
@@ -157,7 +157,7 @@ def _table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise InputError(f"{file}, line {reader.line_num} is not CSV: {error}.") from error
 
 
-def _windows(file: Path) -> Iterator[Clip]:
+def _windows(file: Path) -> Iterator[MediaClip]:
     for line, row in _table(file):
         if not row.get("path"):
             raise InputError(
@@ -169,10 +169,10 @@ def _windows(file: Path) -> Iterator[Clip]:
             start = -1.0
         if not 0 <= start < float("inf"):
             raise InputError(f"{file}, line {line}: the start {row['start']!r} is not a number of seconds.")
-        yield Clip(row.get("id") or Path(row["path"]).stem, _locate(row["path"], file), start)
+        yield MediaClip(row.get("id") or Path(row["path"]).stem, _locate(row["path"], file), start)
 
 
-def _captions(file: Path) -> Iterator[Clip]:
+def _captions(file: Path) -> Iterator[MediaClip]:
     for line, row in _table(file):
         name = next((row[column] for column in ID_COLUMNS if row.get(column)), None)
         text = next((row[column] for column in TEXT_COLUMNS if row.get(column)), None)
@@ -182,4 +182,4 @@ def _captions(file: Path) -> Iterator[Clip]:
                 "column of "
                 f"{', '.join(ID_COLUMNS)} and one of {', '.join(TEXT_COLUMNS)}."
             )
-        yield Clip(name, text)
+        yield MediaClip(name, text)

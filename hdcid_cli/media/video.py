@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.clips import MediaClip
 from hdcid_cli.media.stream import decode
 
 
@@ -29,7 +29,7 @@ def video_seconds(
             images.clear()
 
 
-def video_parts(clip: Clip, seconds: int, fps: int, size: int) -> Iterator[np.ndarray]:
+def video_parts(clip: MediaClip, seconds: int, fps: int, size: int) -> Iterator[np.ndarray]:
     """The seconds of a clip for a network, [1, fps, size, size, 3] each."""
     for frames in video_seconds(clip.source, seconds, fps, size, clip.start):
         yield frames[None]

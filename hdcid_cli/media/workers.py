@@ -12,14 +12,14 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.clips import MediaClip
 
 # What comes back: (clip, part, None) for each part, then (clip, None, why it failed or None).
-Event = tuple[Clip, Any, str | None]
-Prepare = Callable[[Clip], Iterator[Any]]
+Event = tuple[MediaClip, Any, str | None]
+Prepare = Callable[[MediaClip], Iterator[Any]]
 
 
-def read_clips(clips: Sequence[Clip], prepare: Prepare, workers: int) -> Iterator[Event]:
+def read_clips(clips: Sequence[MediaClip], prepare: Prepare, workers: int) -> Iterator[Event]:
     """Run `prepare(clip)` for every clip; yield its parts as they come, and its end.
 
     Args:
@@ -35,7 +35,7 @@ def read_clips(clips: Sequence[Clip], prepare: Prepare, workers: int) -> Iterato
         yield from _read_in_workers(iter(clips), prepare, workers)
 
 
-def _read(clip: Clip, prepare: Prepare) -> Iterator[Event]:
+def _read(clip: MediaClip, prepare: Prepare) -> Iterator[Event]:
     try:
         for part in prepare(clip):
             yield clip, part, None
@@ -47,8 +47,8 @@ def _read(clip: Clip, prepare: Prepare) -> Iterator[Event]:
         yield clip, None, None
 
 
-def _read_in_workers(clips: Iterator[Clip], prepare: Prepare, workers: int) -> Iterator[Event]:
-    busy: dict[Connection, tuple[Clip, Any]] = {}
+def _read_in_workers(clips: Iterator[MediaClip], prepare: Prepare, workers: int) -> Iterator[Event]:
+    busy: dict[Connection, tuple[MediaClip, Any]] = {}
 
     def give(pipe, process):
         """The next clip, or the order to end."""

@@ -7,13 +7,16 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.backbones import BACKBONES
 from hdcid_cli.backbones.extraction import pad
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import MAX_CLIP_BYTES, FeatureWriter
+from hdcid_cli.core.progress import progress, warn
 
 # All that a pickled numpy array of numbers needs, by numpy 1 and 2, from Python 2 and 3.
 _ADMITTED = {
@@ -112,6 +115,60 @@ class AveFile:
                 f"{self.path} has different features for {name} in rows {', '.join(map(str, self._rows[name]))}."
             )
         return _checked(first, self.path)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion came to: the feature file, how many clips are in it, the shape of one, (T, ...), and, by name,
+    why some could not be read.
+    """
+
+    path: Path
+    clips: int
+    shape: tuple[int, ...]
+    skipped: dict[str, str]
+
+
+def convert_features(
+    path: Path,
+    modality: str,
+    output: Path,
+    names: Path | None = None,
+    backbone: str | None = None,
+    segments: int = 10,
+    overwrite: bool = False,
+) -> Converted:
+    """Published features to a feature file; run again, it does only what is missing. Clips that cannot be read are
+    named on stderr.
+
+    Args:
+        path, names: what `open_published` takes.
+        modality: video, audio or text.
+        backbone: what the features were extracted with; by default the papers' one of that modality.
+        segments: T; a longer clip is cut, a shorter one repeats its last segment (text: zeros).
+        overwrite: start anew, whatever the file holds.
+
+    Raises:
+        InputError: nothing there that could be read, or a file that was made in another way.
+    """
+    source = open_published(path, names)
+    shape = (segments, *segment_shape(source))
+    attributes = {
+        "modality": modality,
+        "backbone": backbone or BACKBONES[modality][0],
+        "weights": "published",
+        "segment_seconds": 1.0,
+    }
+    dtype = "float16" if modality == "video" else "float32"
+    skipped: dict[str, str] = {}
+    with FeatureWriter(output, source.ids, shape, attributes, dtype, overwrite) as writer:
+        converted = convert(source, writer, segments, zeros=modality == "text")
+        for name, error in progress(converted, total=len(writer.pending), description=output.stem, unit="clip"):
+            if error:
+                skipped[name] = error
+                warn(f"skipped {name!r}: {error}")
+        writer.finish()
+        return Converted(output, writer.written, shape, skipped)
 
 
 def open_published(path: Path, names: Path | None) -> ZippedPickles | AveFile:

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from media_files import tone, write_media
 
 from hdcid_cli.backbones import Options, load_backbone
-from hdcid_cli.backbones.extraction import extract
+from hdcid_cli.backbones.extraction import extract_clips
 from hdcid_cli.core.features import FeatureFile, FeatureWriter
-from hdcid_cli.media.clips import Clip
+from hdcid_cli.media.clips import MediaClip
 from hdcid_cli.media.workers import read_clips
 
 ATTRIBUTES = {"modality": "video", "backbone": "vgg19", "weights": "random", "segment_seconds": 1.0}
@@ -49,7 +49,7 @@ def network(arguments, folder: Path) -> None:
     torch.manual_seed(0)
     torch.save(VGG19().state_dict(), folder / "vgg19.pth")
     path = film(folder / "film.mp4", arguments.seconds, 360, 640, 25)
-    clips = [Clip(str(number), str(path)) for number in range(arguments.clips)]
+    clips = [MediaClip(str(number), str(path)) for number in range(arguments.clips)]
     options = Options(
         seconds=arguments.seconds,
         weights=str(folder / "vgg19.pth"),
@@ -71,7 +71,7 @@ def network(arguments, folder: Path) -> None:
     shape = (arguments.seconds, *backbone.shape)
     with FeatureWriter(folder / "video.h5", [clip.id for clip in clips], shape, ATTRIBUTES) as writer:
         with Stopwatch() as whole:
-            for _, error in extract(clips, backbone, writer, arguments.seconds, arguments.workers):
+            for _, error in extract_clips(clips, backbone, writer, arguments.seconds, arguments.workers):
                 assert error is None, error
         features = np.zeros(shape, np.float16)
         with Stopwatch() as writing:

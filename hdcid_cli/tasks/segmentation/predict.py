@@ -12,7 +12,7 @@ from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
 from hdcid_cli.codes.toc import Selection, apply_toc
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.media.clips import AUDIO, VIDEO, Clip
+from hdcid_cli.media.clips import AUDIO, VIDEO, MediaClip
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.media.video import video_seconds
 from hdcid_cli.tasks.segmentation.avsbench import FRAMES
@@ -119,7 +119,7 @@ def _query(query: str, trained: dict, checkpoint: Checkpoint, weights: str | Non
         raise InputError(
             f"{checkpoint.path} learned from {name} features of other weights: give the same ones with --weights."
         )
-    parts = list(backbone.prepare(Clip("query", query)))
+    parts = list(backbone.prepare(MediaClip("query", query)))
     if backbone.network:
         parts = [
             part
