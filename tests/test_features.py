@@ -260,7 +260,7 @@ def test_shards_of_different_extractions_are_not_mixed(tmp_path):
 FOREVER = """
     import sys, numpy as np
     from hdcid_cli.core.features import FeatureWriter
-    names = [str(number) for number in range(200)]
+    names = [str(number) for number in range(2000)]
     attributes = {"modality": "audio", "backbone": "test", "weights": "none", "segment_seconds": 1.0}
     with FeatureWriter(sys.argv[1], names, (10, 700), attributes, "float32") as writer:
         print(len(writer.pending), flush=True)
@@ -296,4 +296,22 @@ def test_kill_9_loses_at_most_the_row_in_progress(tmp_path):
                 assert length == 1 + int(name) % 10
     assert len(pending) > 1 and pending == sorted(pending, reverse=True)
     with FeatureFile([path]) as file:
-        assert len(file) == 200 and file.damaged() == []
+        assert len(file) == 2000 and file.damaged() == []
+
+
+# --- what must stay ------------------------------------------------------------------------------
+
+
+def test_digests_stay_as_they_were(tmp_path):
+    """Checkpoints and records keep them: these are of files that the first versions wrote."""
+    for names, digest in (
+        (["a", "b"], "5cd6d135638780d0231f272af74513b3459936c1bac6d4bf9972f50f9632d180"),
+        (["it's", 'q"', "back\\slash", "ü"], "1b33820f8113a455ffd4ee94d25171088e016795d89bebd787ed3a7fd081022b"),
+    ):
+        path = tmp_path / "audio.h5"
+        with FeatureWriter(path, names, SHAPE, ATTRIBUTES, "float32", overwrite=True) as writer:
+            for number, name in enumerate(names):
+                writer.write(name, np.full(SHAPE, number, np.float32), 1 + number % 3)
+            writer.finish()
+        with FeatureFile([path]) as file:
+            assert file.digest == f"sha256:{digest}"

@@ -58,7 +58,7 @@ def _features(path: Path, modality: str | None) -> dict:
     from hdcid_cli.core.survey import survey
 
     with FeatureFile(feature_paths(path, modality) if modality else [path]) as file:
-        record = survey(file, progress(range(len(file)), description=file.name, unit="clip"))
+        record = survey(file, progress(file.inspect(), total=len(file), description=file.name, unit="clip"))
         for what, problem in (("damaged", "has changed since it was written"), ("not_finite", "holds NaN or infinity")):
             for clip in record[what]:
                 warn(f"{file.name}: clip {clip!r} {problem}; extract it again.")

@@ -1,6 +1,7 @@
 """Files from strangers are read with limits; files are written so that a crash leaves the old one or the new one."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -41,7 +42,7 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     except FileNotFoundError:
         mode = None
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     if mode is not None and stat.S_ISDIR(mode):
         raise InputError(f"{target} is a folder: name a file in it.")
     if _DESCRIPTOR.fullmatch(os.path.abspath(target)) or not (mode is None or stat.S_ISREG(mode)):
@@ -54,7 +55,7 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         except OSError as error:
             if isinstance(error, BrokenPipeError) or error.filename not in (None, temporary, str(temporary)):
                 raise
-            raise _unwritable(target, error) from error
+            raise unwritable(target, error) from error
 
 
 @contextlib.contextmanager
@@ -65,7 +66,7 @@ def _by_rename(target: Path, mode: int | None) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -77,7 +78,7 @@ def _by_rename(target: Path, mode: int | None) -> Iterator[Path]:
             os.chmod(temporary, 0o666 & ~_umask() if mode is None else stat.S_IMODE(mode))
             os.replace(temporary, target)
         except OSError as error:
-            raise _unwritable(target, error) from error
+            raise unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -95,11 +96,12 @@ def _straight(target: Path | str) -> Iterator[Path]:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise _unwritable(target, error) from error
+            raise unwritable(target, error) from error
 
 
-def _unwritable(target: Path | str, error: OSError) -> HdcidError:
-    return HdcidError(f"{target} cannot be written: {reason(error)}.")
+def unwritable(target: Path | str, error: OSError, consequence: str = "") -> HdcidError:
+    """The sentence for a file that cannot be written."""
+    return HdcidError(f"{target} cannot be written: {reason(error)}{consequence and '; '}{consequence}.")
 
 
 def _umask() -> int:
@@ -108,7 +110,7 @@ def _umask() -> int:
     return umask
 
 
-def reason(error: OSError) -> str:
+def reason(error: Exception) -> str:
     """What the operating system said, in its own short words, also where HDF5 wraps them in its own long ones."""
     wrapped = re.search(r"error message = '([^']+)'", str(error))
     return error.strerror or (
@@ -164,6 +166,52 @@ def read_text(path: Path | str, limit: int = TEXT_LIMIT) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path} is not UTF-8 text (line {line}).") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def pwrite(file: int, content, place: int) -> None:
+    """Write all of some bytes at a place of an open file (os.pwrite may write fewer)."""
+    rest = memoryview(content).cast("B")
+    while rest:
+        written = os.pwrite(file, rest, place)
+        place += written
+        rest = rest[written:]
+
+
+class Lock:
+    """Keeps other processes away from something until it is released, or this process is gone.
+
+    Args:
+        path: a file that stands for it; it is made here, and removed when the lock is released.
+        refusal: the sentence for who finds it taken.
+
+    Raises:
+        InputError: another process has the lock.
+        HdcidError: the file cannot be made.
+    """
+
+    def __init__(self, path: Path, refusal: str):
+        self.path = path
+        while True:
+            try:
+                self._file = open(path, "ab")
+            except OSError as error:
+                raise unwritable(path, error) from error
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(self._file.fileno()), os.stat(path)):
+                    return
+            except BlockingIOError:
+                self._file.close()
+                raise InputError(refusal) from None
+            except FileNotFoundError:
+                pass
+            self._file.close()  # who had it has just removed the file: another one counts now
+
+    def release(self) -> None:
+        """Let others go on; a second time changes nothing."""
+        if not self._file.closed:
+            self.path.unlink(missing_ok=True)
+            self._file.close()
 
 
 def safe_name(text: str) -> str:
