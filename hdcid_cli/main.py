@@ -5,15 +5,18 @@ line of help; the module `hdcid_cli.commands.NAME` (with a click command `comman
 is imported when that command runs. Errors become one sentence and an exit status here.
 """
 
-import errno
 import importlib
+import io
 import os
 import sys
 
 import click
+from click.shell_completion import shell_complete
 
 from hdcid_cli import __version__
+from hdcid_cli.core import interruption
 from hdcid_cli.core.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, HdcidError
+from hdcid_cli.core.progress import printable, tell
 
 COMMANDS = {
     "synth": "Make a small audio-visual world to try everything on.",
@@ -57,49 +60,67 @@ def cli():
     """
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and end the process with its exit status."""
-    state = {"debug": False}
-    sys.exit(run(arguments, state))
+def run(arguments: list[str], state: dict) -> int:
+    """Run one command; print what went wrong as one sentence; return the exit status.
 
-
-def run(arguments: list[str] | None, state: dict) -> int:
-    """Run one command; print what went wrong as one sentence; return the exit status."""
+    Args:
+        state: for `--debug`, which sets `debug` in it: errors are then raised.
+    """
     try:
-        status = cli.main(args=arguments, prog_name="hdcid", obj=state, standalone_mode=False)
+        status = _call(arguments, state)
         sys.stdout.flush()
         return status if isinstance(status, int) else DONE
+    except BrokenPipeError:  # the reader of our stdout went away (`| head`): nothing is wrong
+        _give_up_output()
+        return DONE
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        tell("interrupted")
         return INTERRUPTED
-    except click.ClickException as error:
-        if state.get("debug"):
-            raise
-        error.show()
-        return BAD_INPUT
-    except HdcidError as error:
-        if state.get("debug"):
-            raise
-        click.echo(f"error: {error}", err=True)
-        return error.exit_status
-    except BrokenPipeError:
-        return _end_quietly()
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            return _end_quietly()
-        if state.get("debug"):
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror or error}", err=True)
-        return FAILED
     except Exception as error:
+        if interruption.came():
+            tell("interrupted")
+            return INTERRUPTED
         if state.get("debug"):
             raise
-        click.echo(f"error: {type(error).__name__}: {error} (run again with --debug for the traceback)", err=True)
-        return FAILED
+        return _explain(error)
 
 
-def _end_quietly() -> int:
-    """The reader of our stdout went away (`| head`): nothing is wrong, and nobody wants to hear of it."""
+def _call(arguments: list[str], state: dict) -> int | None:
+    """What click's own `main` does, but that Ctrl-C, a broken pipe and the end of a file come as what they are."""
+    completing = os.environ.get("_HDCID_COMPLETE")
+    if completing:
+        return shell_complete(cli, {}, "hdcid", "_HDCID_COMPLETE", completing)
+    try:
+        with cli.make_context("hdcid", list(arguments), obj=state) as context:
+            return cli.invoke(context)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+
+
+def _explain(error: Exception) -> int:
+    """Say in a sentence what went wrong; return the exit status."""
+    match error:
+        case click.ClickException():
+            shown = io.StringIO()
+            error.show(shown)
+            tell(printable(shown.getvalue().rstrip(), keep="\n"))
+            return BAD_INPUT
+        case HdcidError():
+            tell(f"error: {printable(str(error))}")
+            return error.exit_status
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            tell(f"error: {printable(f'{where}{error.strerror or error}')}")
+        case _:
+            words = printable(f"{type(error).__name__}: {error}")
+            tell(f"error: {words} (run again with --debug for the traceback)")
+    try:
+        sys.stdout.flush()
+    except OSError:  # it was standard output that could not be written
+        _give_up_output()
+    return FAILED
+
+
+def _give_up_output() -> None:
+    """Throw away what still waits to be written to standard output, so that nobody complains of it at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return DONE

@@ -1,22 +1,55 @@
-"""Stopping a long job where it can go on later."""
+"""Stopping: SIGTERM means what Ctrl-C means, and a long job stops where it can go on later."""
 
+import os
 import signal
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_came = False
+
+
+def listen() -> None:
+    """From now on both signals raise KeyboardInterrupt; one that this process was told to ignore stays ignored."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number, frame):
+    global _came
+    _came = True
+    raise KeyboardInterrupt
+
+
+def came() -> bool:
+    """Whether a signal has come since `listen`; a library may have made another error of its KeyboardInterrupt."""
+    return _came
+
+
+def end(status: int) -> None:
+    """The work is done and its status known: from now on a signal ends the process with it, and says nothing."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, lambda *_: os._exit(status))
 
 
 class Interruption:
     """Remembers SIGINT and SIGTERM, so that the step under way is finished and saved; a second SIGINT stops at once.
 
-    Within `with Interruption() as interruption:` the job looks at `interruption.asked` between its steps.
+    Within `with Interruption() as interruption:` the job looks at `interruption.asked` between its steps. In another
+    thread than the main one, where Python lets nobody handle signals, it is never asked.
     """
 
     def __enter__(self):
         self.asked = False
-        self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._previous = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        except ValueError:
+            self._previous = {}
         return self
 
     def _ask(self, number, frame):
         if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            _interrupt(number, frame)
         self.asked = True
 
     def __exit__(self, *_):
