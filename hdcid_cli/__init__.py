@@ -5,4 +5,4 @@ Data flows one way: media -> backbones -> feature files -> model -> codes ->
 tasks -> records -> report. Nothing here imports torch before it is needed.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -136,16 +136,3 @@ def test_modules_do_not_grow_beyond_one_idea():
         if (lines := len(path.read_text().splitlines())) > 430
     }
     assert not long
-
-
-def test_core_imports_nobody_and_nothing_below_imports_commands():
-    for path in (REPOSITORY / "hdcid_cli").rglob("*.py"):
-        text, part = path.read_text(), path.relative_to(REPOSITORY / "hdcid_cli").parts[0]
-        if part == "core":
-            assert not [
-                line
-                for line in text.splitlines()
-                if "import" in line and "hdcid_cli." in line and "hdcid_cli.core" not in line
-            ], path
-        if part not in ("commands", "main.py", "__main__.py"):
-            assert "hdcid_cli.commands" not in text or part == "main.py", path
