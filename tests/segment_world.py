@@ -65,11 +65,11 @@ def write_features(folder: Path, made: list[tuple[str, str]], width: int = 12) -
             writer.finish()
 
 
-def write_checkpoint(path: Path, width: int = 12) -> None:
+def write_tiny_checkpoint(path: Path, width: int = 12) -> None:
     """A model with random weights that encodes sound and text alike; each colour has a code on its place."""
     import torch
 
-    from hdcid_cli.codes import checkpoint
+    from hdcid_cli.codes.checkpoint import write_checkpoint
     from hdcid_cli.models.config import ModelConfig
     from hdcid_cli.models.hdcid import HDCID
 
@@ -89,9 +89,6 @@ def write_checkpoint(path: Path, width: int = 12) -> None:
     colours = torch.from_numpy(np.stack(list(centres(width).values()))).float()
     with torch.no_grad():
         layer.quantizer.codebook[0] = layer.encode_general("audio", colours[:, None].expand(-1, 10, -1))[:, 0]
-    path.mkdir(parents=True)
     features = {"audio": {"backbone": "logmel"}, "text": {"backbone": "hash"}}
     sections = {"model": config.to_dict(), "objective": {"align": ["cpc"]}, "train": {"seed": 0}, "features": features}
-    checkpoint.write_config(path, sections)
-    checkpoint.save_model(path, model)
-    checkpoint.mark_latest(path)
+    write_checkpoint(path, sections, model)

@@ -90,17 +90,14 @@ def test_what_is_neither_is_refused(tmp_path, capsys):
 
 
 def test_a_checkpoint_is_described_and_loaded(tmp_path, capsys):
-    from hdcid_cli.codes.checkpoint import mark_latest, save_model, write_config
+    from hdcid_cli.codes.checkpoint import write_checkpoint
     from hdcid_cli.models.config import ModelConfig
     from hdcid_cli.models.hdcid import HDCID
 
     config = ModelConfig(inputs={"audio": (12,), "text": (10,)}, layers=2, dim=16, codebook=20, heads=2, text_hidden=0)
     path = tmp_path / "checkpoints" / "mine"
-    path.mkdir(parents=True)
     model = HDCID(config)
-    save_model(path, model)
-    write_config(path, {"model": config.to_dict(), "objective": {"align": ["cpc"]}, "train": {"seed": 3}})
-    mark_latest(path)
+    write_checkpoint(path, {"model": config.to_dict(), "objective": {"align": ["cpc"]}, "train": {"seed": 3}}, model)
     for where in (path, path.parent):
         status, [record], _ = run(capsys, where)
         assert status == 0

@@ -52,7 +52,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     """Records of several codebook sizes, a checkpoint of two layers with TOC, timelines and overlay pictures."""
-    from hdcid_cli.codes.checkpoint import save_model, write_config
+    from hdcid_cli.codes.checkpoint import write_checkpoint
     from hdcid_cli.models.config import ModelConfig
     from hdcid_cli.models.hdcid import HDCID
 
@@ -70,9 +70,8 @@ def inputs(tmp_path_factory):
     )
     model = HDCID(config)
     checkpoint = folder / "my <run>"
-    checkpoint.mkdir()
-    write_config(checkpoint, {"model": config.to_dict(), "objective": {"align": ["cpc", "cmcm"]}, "train": {"seed": 0}})
-    save_model(checkpoint, model)
+    sections = {"model": config.to_dict(), "objective": {"align": ["cpc", "cmcm"]}, "train": {"seed": 0}}
+    write_checkpoint(checkpoint, sections, model)
     (checkpoint / "toc.json").write_text(json.dumps({"channels": [[0, 2, 5], [1, 3, 4]], "label": "3"}))
     metrics = [
         {"step": step, "loss": 9 / step, "loss/1/cpc": 3 / step, "used/1/audio": step, "used/1/text": 2 * step}

@@ -9,7 +9,7 @@ from hdcid_cli.tasks.segmentation.augment import augment
 from hdcid_cli.tasks.segmentation.backbones import PUBLISHED, build_backbone, layout_of, load_backbone
 from hdcid_cli.tasks.segmentation.decoder import DILATIONS, Decoder, DilatedSum, Head, ResidualUnit
 from hdcid_cli.tasks.segmentation.queries import to_frames
-from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
+from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
 from hdcid_cli.tasks.segmentation.tpavi import TPAVI
 
 TINY = {
@@ -132,7 +132,7 @@ def test_residual_unit_sums_the_rectified_input():
 @pytest.mark.parametrize("layout", [TINY, TINY_RESNET], ids=["pvt", "resnet"])
 def test_output_is_independent_of_the_batch(layout):
     torch.manual_seed(0)
-    model = randomise(Segmenter(SegmenterConfig(layout, query=6, width=16, size=32))).double().eval()
+    model = randomise(Segmenter(SegmenterSettings(layout, query=6, width=16, size=32))).double().eval()
     pictures = torch.randint(0, 256, (3, 5, 32, 32, 3), dtype=torch.uint8)
     query = torch.randn(3, 5, 6).double()
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_output_is_independent_of_the_batch(layout):
 
 def test_masks_follow_the_query():
     torch.manual_seed(0)
-    model = randomise(Segmenter(SegmenterConfig(TINY, query=6, width=16, size=32))).eval()
+    model = randomise(Segmenter(SegmenterSettings(TINY, query=6, width=16, size=32))).eval()
     pictures = torch.randint(0, 256, (1, 5, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
         one, other = (model(pictures, torch.randn(1, 5, 6)) for _ in range(2))
@@ -231,7 +231,7 @@ def test_backbone_of_another_kind_is_refused(tmp_path):
 
 def test_sizes_that_the_stages_cannot_halve_are_refused():
     with pytest.raises(InputError, match="multiple of 32"):
-        SegmenterConfig(TINY, query=6, size=100)
+        SegmenterSettings(TINY, query=6, size=100)
 
 
 def test_steps_are_mapped_to_frames_by_the_valid_length():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from segment_world import write_checkpoint, write_features, write_squares
+from segment_world import write_features, write_squares, write_tiny_checkpoint
 
 from hdcid_cli import main
 from hdcid_cli.codes.checkpoint import open_checkpoint
@@ -19,10 +19,11 @@ from hdcid_cli.synth.classes import KINDS
 from hdcid_cli.synth.world import World
 from hdcid_cli.tasks.segmentation import training
 from hdcid_cli.tasks.segmentation.avsbench import Reader, read_masks, read_meta
+from hdcid_cli.tasks.segmentation.directory import load_segmenter
 from hdcid_cli.tasks.segmentation.experiment import Experiment, run
 from hdcid_cli.tasks.segmentation.predict import predict
-from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
-from hdcid_cli.tasks.segmentation.training import TrainConfig, load_segmenter
+from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
+from hdcid_cli.tasks.segmentation.training import SegmenterTrainSettings
 
 TINY = {
     "model_type": "resnet",
@@ -39,7 +40,7 @@ def squares(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("squares")
     made = write_squares(folder / "data", {"train": 24, "val": 6, "test": 9})
     write_features(folder / "features", made)
-    write_checkpoint(folder / "checkpoints" / "tiny")
+    write_tiny_checkpoint(folder / "checkpoints" / "tiny")
     return folder
 
 
@@ -66,7 +67,7 @@ def experiment(folder: Path, output: str = "segment", **options) -> Experiment:
         "device": "cpu",
         **options,
     }
-    return Experiment(settings=TrainConfig(**settings), **values)
+    return Experiment(settings=SegmenterTrainSettings(**settings), **values)
 
 
 def copy(folder: Path, to: Path) -> Path:
@@ -135,7 +136,7 @@ def test_chance_is_the_better_of_everything_and_nothing(squares, tiny_backbone):
 def test_interrupted_training_ends_with_the_same_weights(squares, tiny_backbone, monkeypatch, stops):
     settings = {"epochs": 2, "augment": True, "schedule": "cosine"}
     list(run(experiment(squares, "undisturbed", settings=settings), {}))
-    original, steps = training.Trainer.train_step, []
+    original, steps = training.SegmenterTrainer.train_step, []
     interruption = training.Interruption
 
     def counted(trainer, batch, modality):
@@ -145,7 +146,7 @@ def test_interrupted_training_ends_with_the_same_weights(squares, tiny_backbone,
     class Stopping(interruption):
         asked = property(lambda self: len(steps) in stops, lambda self, value: None)
 
-    monkeypatch.setattr(training.Trainer, "train_step", counted)
+    monkeypatch.setattr(training.SegmenterTrainer, "train_step", counted)
     monkeypatch.setattr(training, "Interruption", Stopping)
     output = f"disturbed-{len(stops)}"
     for _ in stops:
@@ -163,7 +164,7 @@ def test_interrupted_training_ends_with_the_same_weights(squares, tiny_backbone,
 
 def test_trained_segmenter_is_not_trained_again(squares, tiny_backbone, monkeypatch):
     list(run(experiment(squares, "once", test=("audio",)), {}))
-    monkeypatch.setattr(training.Trainer, "train_step", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training.SegmenterTrainer, "train_step", lambda *_: pytest.fail("trained again"))
     assert [record["test"] for record in run(experiment(squares, "once", test=("text",)), {})] == ["t", "t", "t"]
 
 
@@ -181,12 +182,13 @@ def test_other_settings_are_refused(squares, tiny_backbone):
         list(run(experiment(squares, "features"), {}))
 
 
-def test_longer_training_goes_on_only_if_its_steps_would_be_the_same():
-    short, long = ({"train": {"epochs": epochs, "schedule": "constant"}} for epochs in (2, 3))
-    assert not training.differences(short, long)
-    for settings in (short, long):
-        settings["train"]["schedule"] = "cosine"
-    assert training.differences(short, long) == ["epochs was 2, now 3"]
+def test_longer_training_goes_on_only_if_its_steps_would_be_the_same(squares, tiny_backbone):
+    for epochs in (1, 2):
+        list(run(experiment(squares, "longer", settings={"epochs": epochs}), {}))
+    assert len((squares / "longer" / "metrics.jsonl").read_text().splitlines()) == 2
+    list(run(experiment(squares, "falling", settings={"schedule": "cosine"}), {}))
+    with pytest.raises(InputError, match="epochs was 1, now 2"):
+        list(run(experiment(squares, "falling", settings={"epochs": 2, "schedule": "cosine"}), {}))
 
 
 def test_scheduled_rate_rises_and_falls_to_nothing():
@@ -198,13 +200,13 @@ def test_scheduled_rate_rises_and_falls_to_nothing():
 
 
 def test_steps_take_the_scheduled_rate(squares, tiny_backbone, monkeypatch):
-    seen, original = [], training.Trainer.train_step
+    seen, original = [], training.SegmenterTrainer.train_step
 
     def noted(trainer, batch, modality):
         original(trainer, batch, modality)
         seen.append(trainer.optimizer.param_groups[0]["lr"])
 
-    monkeypatch.setattr(training.Trainer, "train_step", noted)
+    monkeypatch.setattr(training.SegmenterTrainer, "train_step", noted)
     list(run(experiment(squares, "scheduled", settings={"epochs": 2, "schedule": "cosine"}), {}))
     assert seen == [pytest.approx(3e-3 * training.rate(step, 12, "cosine")) for step in range(12)]
 
@@ -242,11 +244,11 @@ def test_test_masks_change_nothing_but_the_score(squares, tiny_backbone, tmp_pat
 
 def test_frozen_backbone_stays_as_it_is(squares):
     torch.manual_seed(0)
-    model = Segmenter(SegmenterConfig(TINY, query=4, width=16, size=32))
+    model = Segmenter(SegmenterSettings(TINY, query=4, width=16, size=32))
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     clips = [clip for clip in read_meta(squares / "data") if clip.split == "train"][:2]
     batch = Reader(clips, {"audio": np.ones((2, 5, 4), np.float32)}, 32).read([0, 1])
-    trainer = training.Trainer(model, TrainConfig(freeze_backbone=True), "cpu")
+    trainer = training.SegmenterTrainer(model, SegmenterTrainSettings(freeze_backbone=True), "cpu")
     decoder = model.decoder.head.conv1.weight.clone()
     trainer.train_step(training.to_device(batch, "cpu"), "audio")
     assert all(torch.equal(before[name], value) for name, value in model.backbone.state_dict().items())

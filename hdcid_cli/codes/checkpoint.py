@@ -11,18 +11,24 @@
 crash between the two can mix an old half with a new one.
 """
 
-import contextlib
 import json
-import os
 from functools import cached_property
 from pathlib import Path
 
-from hdcid_cli.core.errors import HdcidError, InputError
-from hdcid_cli.core.files import atomic_path, file_digest, replace_symlink, write_text
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.files import file_digest
 from hdcid_cli.core.modalities import ORDER, letter
+from hdcid_cli.core.run_directory import RunDirectory, RunKind, read_config
 
-FORMAT = "hdcid-checkpoint"
-VERSION = 2  # 2: weights of 3 x 3 lie channels last
+CHECKPOINT = RunKind(
+    "checkpoint directory",
+    "hdcid-checkpoint",
+    version=2,  # 2: weights of 3 x 3 lie channels last
+    saved=("model.safetensors", "steps/*.safetensors", "state.pt"),
+    noted=("clips.txt", "metrics.jsonl", "tensorboard/events.out.tfevents.*"),
+    derived=("toc.json", "cache/*.npy"),
+    latest=True,
+)
 
 
 class Checkpoint:
@@ -134,65 +140,35 @@ def open_checkpoint(
 
 def read_checkpoint_config(path: Path) -> dict:
     """`config.yaml` of a checkpoint directory, checked."""
-    import yaml
-
-    try:
-        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path / 'config.yaml'} cannot be read ({str(error).splitlines()[0]}).") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("model"), dict):
-        raise InputError(
-            f"{path} is not a checkpoint directory of this program: its config.yaml does not say format {FORMAT}."
-        )
-    if config.get("version") != VERSION:
-        raise InputError(
-            f"{path} is a checkpoint of version {config.get('version')}; this program reads {VERSION}: train it "
-            "again, or convert the published file again."
-        )
+    config = read_config(path, CHECKPOINT)
+    if not isinstance(config.get("model"), dict):
+        raise InputError(f"{path / 'config.yaml'} has no section `model`.")
     return config
 
 
-def write_config(path: Path, config: dict) -> None:
-    """Write `config.yaml` with format and version."""
-    import yaml
+def write_checkpoint(path: Path, config: dict, model) -> None:
+    """Make a checkpoint directory of a model that was not trained here, or replace the one at the path; `latest` is it.
 
-    write_text(
-        path / "config.yaml",
-        yaml.safe_dump({"format": FORMAT, "version": VERSION, **config}, sort_keys=False, allow_unicode=True),
-    )
-
-
-def save_model(path: Path, model) -> None:
-    """Replace `model.safetensors`, atomically."""
-    from safetensors.torch import save_model as save
-
-    with _replacing(path / "model.safetensors") as temporary:
-        save(model, str(temporary))
+    Args:
+        config: sections `model`, `objective`, `train` and `features` of its `config.yaml`.
+    """
+    with RunDirectory(path, CHECKPOINT, config, overwrite=True) as directory:
+        directory.start()
+        directory.save({"model.safetensors": lambda file: write_model(file, model)})
 
 
-def save_state(path: Path, state: dict) -> None:
-    """Replace `state.pt`, atomically."""
+def write_model(file: Path, model) -> None:
+    """A model's weights, as `model.safetensors` has them."""
+    from safetensors.torch import save_model
+
+    save_model(model, str(file))
+
+
+def write_state(file: Path, state: dict) -> None:
+    """A training state, as `state.pt` has it."""
     import torch
 
-    with _replacing(path / "state.pt") as temporary:
-        torch.save(state, temporary)
-
-
-@contextlib.contextmanager
-def _replacing(file: Path):
-    """`atomic_path`, whose failures name the file and what to do (torch and safetensors each have their own for a full
-    disk).
-    """
-    from safetensors import SafetensorError
-
-    try:
-        with atomic_path(file) as temporary:
-            yield temporary
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise HdcidError(
-            f"{file} cannot be written (is the disk full? {str(error).splitlines()[0]}): "
-            "what was there before is kept; make room and run the same command to go on."
-        ) from error
+    torch.save(state, file)
 
 
 def load_state(path: Path, device="cpu") -> dict | None:
@@ -208,8 +184,3 @@ def load_state(path: Path, device="cpu") -> dict | None:
         return torch.load(file, map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}): remove it to start again.") from error
-
-
-def mark_latest(path: Path) -> None:
-    """Make `latest` beside the checkpoint point to it."""
-    replace_symlink(path.parent / "latest", os.path.basename(path))

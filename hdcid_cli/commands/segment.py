@@ -158,7 +158,7 @@ def _experiment(
     from hdcid_cli.core.progress import warn
     from hdcid_cli.core.records import emit
     from hdcid_cli.tasks.segmentation.experiment import Experiment, run
-    from hdcid_cli.tasks.segmentation.training import TrainConfig
+    from hdcid_cli.tasks.segmentation.training import SegmenterTrainSettings
 
     if len(train) > 1:
         raise InputError("--train takes one kind of query, a or t; --test takes both.")
@@ -171,7 +171,7 @@ def _experiment(
         features=features,
         data=data,
         output=output or checkpoints / f"segment-{letter(train[0])}{'-blind' if values['blind'] else ''}",
-        settings=TrainConfig(epochs, batch_size, lr, freeze_backbone, augment, schedule, precision, seed),
+        settings=SegmenterTrainSettings(epochs, batch_size, lr, freeze_backbone, augment, schedule, precision, seed),
         save_seconds=60 * save_every,
         **values,
     )
@@ -213,8 +213,8 @@ def predict_command(video, query, segmenter, output, weights, checkpoints, check
     Every second gives a picture with what was found in colour, and its mask.
     """
     from hdcid_cli.core.records import emit
+    from hdcid_cli.tasks.segmentation.directory import find_segmenter
     from hdcid_cli.tasks.segmentation.predict import predict
-    from hdcid_cli.tasks.segmentation.training import find_segmenter
 
     found = predict(
         video, query, find_segmenter(segmenter, checkpoints), output, checkpoint, checkpoints, weights, device

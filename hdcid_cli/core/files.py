@@ -113,7 +113,7 @@ def _umask() -> int:
 def reason(error: Exception) -> str:
     """What the operating system said, in its own short words, also where HDF5 wraps them in its own long ones."""
     wrapped = re.search(r"error message = '([^']+)'", str(error))
-    return error.strerror or (
+    return getattr(error, "strerror", None) or (
         wrapped[1] if wrapped else str(error).splitlines()[0] if str(error) else "no reason given"
     )
 
@@ -239,7 +239,13 @@ def file_digest(path: Path | str) -> str:
 
 
 def replace_symlink(link: Path, target: str) -> None:
-    """Point `link` at `target` (relative to the link's folder), atomically."""
+    """Point `link` at `target` (relative to the link's folder), atomically; what is no link is an InputError."""
+    if link.exists() and not link.is_symlink():
+        raise InputError(f"{link} is no link: move it away, as it has to show which one of its folder is the latest.")
+    for left in link.parent.glob(f".{link.name}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if left.is_symlink() and time.time() - left.lstat().st_mtime > _LEFT_SECONDS:
+                left.unlink()
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)

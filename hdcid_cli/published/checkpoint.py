@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hdcid_cli import __version__
 from hdcid_cli.backbones import BACKBONES
-from hdcid_cli.codes import checkpoint as checkpoints
+from hdcid_cli.codes.checkpoint import write_checkpoint
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest
 from hdcid_cli.core.progress import warn
@@ -42,10 +42,7 @@ def convert_checkpoint(file: Path, output: Path) -> HDCID:
         warn(f"{file} has no Decoder_parameters: tasks work, but nothing can be rebuilt from the codes.")
     model = HDCID(config).to(encoder["Cross_quantizer.embedding"].dtype)
     fill(model, state, file)
-    output.mkdir(parents=True, exist_ok=True)
-    checkpoints.write_config(output, _description(config, model, parts, file))
-    checkpoints.save_model(output, model)
-    checkpoints.mark_latest(output)
+    write_checkpoint(output, _description(config, model, parts, file), model)
     return model
 
 

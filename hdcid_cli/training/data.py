@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -59,7 +60,9 @@ class ClipReader:
         self.arrays = None
         if cache == "device":
             _check_room(self.bytes, device)
-        if cache in ("ram", "device") or (cache == "auto" and self.bytes < MEMORY_SHARE * _free_memory()):
+        if cache in ("ram", "device") or (
+            cache == "auto" and self.bytes < MEMORY_SHARE * psutil.virtual_memory().available
+        ):
             self.arrays = {name: np.empty((len(ids), *file.shape), file.dtype) for name, file in features.items()}
             for name, file in features.items():
                 for start in progress(range(0, len(ids), 256), description=f"reading {name}", unit="batch"):
@@ -140,15 +143,3 @@ def epoch_batches(count: int, batch: int, epoch: int, seed: int) -> list[np.ndar
     order = np.random.default_rng([seed, epoch]).permutation(count)
     batch = min(batch, count)
     return [order[start : start + batch] for start in range(0, count - batch + 1, batch)]
-
-
-def _free_memory() -> int:
-    """Bytes of memory that can be had, from /proc/meminfo; 4 GiB where there is none."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 << 30

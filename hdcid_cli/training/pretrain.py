@@ -1,29 +1,30 @@
 """One pretraining run from feature files to a checkpoint directory, resumable at every step."""
 
-import json
 import os
-import shutil
-import time
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from hdcid_cli import __version__
-from hdcid_cli.codes import checkpoint as checkpoints
+from hdcid_cli.codes.checkpoint import CHECKPOINT, load_state, write_model, write_state
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.distributed import World, join_world
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, open_features
-from hdcid_cli.core.files import write_text
 from hdcid_cli.core.interruption import Interruption
-from hdcid_cli.core.progress import progress, say, warn
+from hdcid_cli.core.progress import progress, say
+from hdcid_cli.core.run_directory import RunDirectory
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.training.cadence import Cadence
 from hdcid_cli.training.data import ClipReader, common_clips, epoch_batches, prefetch
 from hdcid_cli.training.objective import Objective, ObjectiveConfig
 from hdcid_cli.training.speed import Speed
+from hdcid_cli.training.telling import Board, CodesInUse, require_tensorboard, summary, warn_of_collapse
 from hdcid_cli.training.trainer import Meter, TrainConfig, Trainer, check_finite, to_tensors
 
 
@@ -69,7 +70,7 @@ def pretrain(run: Run) -> Path:
     then goes on and ends with the weights that an undisturbed run would have.
     """
     if run.tensorboard:
-        _summary_writer()  # if it is missing, this is said before anything is touched
+        require_tensorboard()  # if it is missing, this is said before anything is touched
     files = {name: open_features(run.features, name) for name in run.modalities}
     device = resolve_device(run.device)
     world = join_world(device)
@@ -89,10 +90,49 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
             f"--batch-size {min(train.batch_size, len(ids))} should be divisible by the {world.size} processes "
             "of torchrun."
         )
-    config = {
-        "model": ModelConfig(inputs={name: file.shape[1:] for name, file in files.items()}, **run.model).to_dict(),
+    config = _configuration(run, files, len(ids))
+    torch.manual_seed(train.seed)
+    model = HDCID(ModelConfig.from_dict(config["model"]))
+    objective = Objective(ObjectiveConfig(**config["objective"]), model)
+    steps_per_epoch = len(epoch_batches(len(ids), train.batch_size, 0, 0))
+    trainer = Trainer(model, objective, train, steps_per_epoch, device, world)
+    if world.size > 1:  # other dropout on every rank
+        torch.manual_seed(train.seed + 1000 * (world.rank + 1))
+    total = train.epochs * steps_per_epoch
+    # More epochs of the same are no other run.
+    with RunDirectory(
+        run.output, CHECKPOINT, config, {("train", "epochs")}, run.overwrite, ("version_of_hdcid",), world
+    ) as directory:
+        if directory.resumed:
+            trainer.load_state_dict(load_state(run.output))
+        if trainer.step_number >= total:
+            say(
+                f"{run.output} has had its {train.epochs} epochs already; --epochs trains longer, --overwrite starts "
+                "again."
+            )
+            return run.output
+        reader = ClipReader(files, ids, run.cache, device)
+        if not directory.resumed:
+            fit_standardize(model, reader)
+        if run.compile:
+            model.compile()
+        directory.start({"clips.txt": "".join(f"{name}\n" for name in ids)})
+        if directory.resumed:
+            say(f"{run.output}: going on from step {trainer.step_number}.")
+        else:
+            size = sum(p.numel() for p in model.parameters())
+            say(f"{run.output}: {len(ids)} clips, {total} steps, {size / 1e6:.1f} million parameters, on {device}.")
+        _loop(run, directory, trainer, reader, total)
+    return run.output
+
+
+def _configuration(run: Run, files: dict[str, FeatureFile], clips: int) -> dict:
+    """All that decides what is learned, as `config.yaml` keeps it."""
+    inputs = {name: file.shape[1:] for name, file in files.items()}
+    return {
+        "model": ModelConfig(inputs=inputs, **run.model).to_dict(),
         "objective": ObjectiveConfig(**run.objective).to_dict(),
-        "train": train.to_dict(),
+        "train": TrainConfig(**run.train).to_dict(),
         "features": {
             name: {
                 "backbone": file.backbone,
@@ -102,33 +142,9 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
             }
             for name, file in files.items()
         },
-        "clips": len(ids),
+        "clips": clips,
         "version_of_hdcid": __version__,
     }
-    torch.manual_seed(train.seed)
-    model = HDCID(ModelConfig.from_dict(config["model"]))
-    objective = Objective(ObjectiveConfig(**config["objective"]), model)
-    steps_per_epoch = len(epoch_batches(len(ids), train.batch_size, 0, 0))
-    trainer = Trainer(model, objective, train, steps_per_epoch, device, world)
-    if world.size > 1:  # other dropout on every rank
-        torch.manual_seed(train.seed + 1000 * (world.rank + 1))
-    total = train.epochs * steps_per_epoch
-    resumed = _prepare(run, config, trainer, ids, world)
-    if trainer.step_number >= total:
-        say(
-            f"{run.output} has had its {train.epochs} epochs already; --epochs trains longer, --overwrite starts again."
-        )
-        return run.output
-    if world.is_main and not resumed:
-        size = sum(p.numel() for p in model.parameters())
-        say(f"{run.output}: {len(ids)} clips, {total} steps, {size / 1e6:.1f} million parameters, on {device}.")
-    reader = ClipReader(files, ids, run.cache, device)
-    if not resumed:
-        fit_standardize(model, reader)
-    if run.compile:
-        model.compile()
-    _loop(run, trainer, reader, total, world)
-    return run.output
 
 
 def fit_standardize(model: HDCID, reader: ClipReader, sample: int = 512) -> None:
@@ -143,130 +159,59 @@ def fit_standardize(model: HDCID, reader: ClipReader, sample: int = 512) -> None
         standardize.fit(x.to(next(model.parameters()).device))
 
 
-def _prepare(run: Run, config: dict, trainer: Trainer, ids: list[str], world: World) -> bool:
-    """Make the directory, or load the state of an earlier run of the same configuration into the trainer."""
-    path = run.output
-    if (path / "config.yaml").exists() and not run.overwrite:
-        previous = checkpoints.read_checkpoint_config(path)
-        changed = differences(previous, config)
-        if changed:
-            raise InputError(
-                f"{path} was trained with other settings ({'; '.join(changed[:3])}): choose another --output or use "
-                "--overwrite."
-            )
-        state = checkpoints.load_state(path)
-        if state is not None:
-            trainer.load_state_dict(state)
-            if world.is_main:
-                _truncate_metrics(path / "metrics.jsonl", trainer.step_number)
-                checkpoints.write_config(path, config)
-                say(f"{path}: going on from step {trainer.step_number}.")
-            return True
-    elif path.exists() and any(path.iterdir()) and not run.overwrite:
-        raise InputError(f"{path} exists and is not a checkpoint directory: choose another --output.")
-    world.barrier()
-    if world.is_main:
-        path.mkdir(parents=True, exist_ok=True)
-        for name in ("model.safetensors", "state.pt", "metrics.jsonl", "toc.json"):
-            (path / name).unlink(missing_ok=True)
-        shutil.rmtree(path / "tensorboard", ignore_errors=True)
-        write_text(path / "clips.txt", "".join(f"{name}\n" for name in ids))
-        checkpoints.write_config(path, config)
-    world.barrier()
-    return False
-
-
-def differences(previous: dict, config: dict) -> list[str]:
-    """Settings in which two configurations differ, as sentences; more epochs are no difference."""
-    found = []
-    for section in ("model", "objective", "train", "features"):
-        before, now = previous.get(section) or {}, config[section]
-        for key in {**before, **now}:
-            if (section, key) != ("train", "epochs") and before.get(key) != now.get(key):
-                found.append(
-                    f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
-                    if section != "features"
-                    else f"other {key} features"
-                )
-    if previous.get("clips") != config["clips"]:
-        found.append(f"{previous.get('clips')} clips then, {config['clips']} now")
-    return found
-
-
-def _loop(run: Run, trainer: Trainer, reader: ClipReader, total: int, world: World) -> None:
-    config, per_epoch = trainer.config, trainer.steps_per_epoch
-    convert = to_tensors(trainer.device, trainer.dtype)
-    meter = Meter(trainer.model.layers[0].quantizer.codebook.shape[1])
-    speed = Speed(trainer, min(config.batch_size, len(reader.ids)), count=not run.compile)
-    saved = time.monotonic()
-    stop = due = False
-    board = nullcontext()
-    if run.tensorboard and world.is_main:
-        board = _summary_writer()(run.output / "tensorboard", purge_step=trainer.step_number + 1)
-    bar = progress(total=total, initial=trainer.step_number, description="pretrain", unit="step")
-    # Before anything is begun: from here on an interruption saves.
+def _loop(run: Run, directory: RunDirectory, trainer: Trainer, reader: ClipReader, total: int) -> None:
+    """The steps that are left, and what is logged and saved between them."""
+    world, per_epoch, first = trainer.world, trainer.steps_per_epoch, trainer.step_number
+    codes = trainer.model.layers[0].quantizer.codebook.shape[1]
+    meter, in_use = Meter(codes), CodesInUse(codes)
+    speed = Speed(trainer, min(trainer.config.batch_size, len(reader.ids)), count=not run.compile)
+    cadence = Cadence(run.save_seconds, run.save_steps, run.log_every, total, world)
+    board = directory.place / "tensorboard" if run.tensorboard and world.is_main else None
+    # Entered before anything is begun: from here on an interruption saves.
     with (
         Interruption() as interruption,
-        open(run.output / "metrics.jsonl" if world.is_main else os.devnull, "a", encoding="utf-8") as metrics,
-        bar,
-        board,
+        directory.metrics("step", first) as metrics,
+        Board(board, first) as board,
+        progress(total=total, initial=first, description="pretrain", unit="step") as bar,
     ):
-        batches = _batches(len(reader.ids), config, trainer.step_number, total, per_epoch, world)
-        masked = trainer.model.config.padding == "mask" and reader.padded
-        for positions, features in prefetch(reader, batches, convert):
-            lengths = (
-                {name: torch.from_numpy(length[positions]) for name, length in reader.lengths.items()}
-                if masked
-                else None
-            )
+        batches = _batches(len(reader.ids), trainer.config, first, per_epoch, world)
+        for positions, features in prefetch(reader, batches, to_tensors(trainer.device, trainer.dtype)):
             epoch = trainer.step_number // per_epoch
             with speed.step(epoch):
-                meter.add(trainer.step(features, epoch, lengths))
+                measured = trainer.step(features, epoch, _lengths(trainer, reader, positions))
+            meter.add(measured)
+            if epoch + 1 == trainer.config.epochs:
+                in_use.add(measured)
             bar.update()
             step = trainer.step_number
-            if world.size == 1 or step % run.log_every == 0:  # several processes agree at the logging steps alone
-                stop = world.any(interruption.asked)
-                due = not run.save_steps and world.any(time.monotonic() - saved > run.save_seconds)
-            if run.save_steps:
-                due = step % run.save_steps == 0
-            saving = stop or due or step == total
-            if saving or step % run.log_every == 0:  # at every save too: what is not finite is never kept
-                record = meter.take()
-                check_finite(record, step)
-                record = {
-                    "step": step,
-                    "epoch": step / per_epoch,
-                    "lr": trainer.learning_rate(step - 1),
-                    **record,
-                    **speed.take(),
-                }
-                metrics.write(json.dumps(_rounded(record)) + "\n")
-                metrics.flush()
-                if run.tensorboard and world.is_main:
-                    for name, value in record.items():
-                        board.add_scalar(name, value, step)
-                bar.set_postfix_str(_summary(record))
-                if step % run.log_every == 0 or total < run.log_every:
-                    _warn_of_collapse(record, step, total)
-            if saving:
-                _save(run, trainer, world)
-                saved, due = time.monotonic(), False
-            if stop and step < total:
-                if world.is_main:
-                    say(f"{run.output}: stopped after step {step} of {total}; run the same command to go on.")
+            now = cadence.after(step, interruption.asked)
+            if now.log:
+                means = meter.take()
+                check_finite(means, step)
+                record = {"step": step, "epoch": step / per_epoch, "lr": trainer.learning_rate(step - 1), **means}
+                record |= speed.take()
+                metrics.write(record)
+                board.write(record)
+                bar.set_postfix_str(summary(record))
+                if (step % run.log_every == 0 or total < run.log_every) and total <= 2 * step < total + 40:
+                    warn_of_collapse(record)
+            if now.save:
+                _save(directory, trainer, run.keep)
+                cadence.saved()
+            if now.stop:
+                say(f"{run.output}: stopped after step {step} of {total}; run the same command to go on.")
                 raise KeyboardInterrupt
+    in_use.warn()
 
 
-def _summary_writer():
-    """TensorBoard's writer; an InputError if its package is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError("--tensorboard needs another package: pip install 'hdcid[tensorboard]'.") from error
-    return SummaryWriter
+def _lengths(trainer: Trainer, reader: ClipReader, positions: np.ndarray) -> dict[str, Tensor] | None:
+    """Valid segments of the batch's clips, where they matter."""
+    if trainer.model.config.padding != "mask" or not reader.padded:
+        return None
+    return {name: torch.from_numpy(length[positions]) for name, length in reader.lengths.items()}
 
 
-def _batches(count: int, config: TrainConfig, start: int, total: int, per_epoch: int, world: World):
+def _batches(count: int, config: TrainConfig, start: int, per_epoch: int, world: World) -> Iterator[np.ndarray]:
     """This rank's part of every global batch from step `start` on."""
     for epoch in range(start // per_epoch, config.epochs):
         for number, batch in enumerate(epoch_batches(count, config.batch_size, epoch, config.seed)):
@@ -275,60 +220,22 @@ def _batches(count: int, config: TrainConfig, start: int, total: int, per_epoch:
                 yield batch[world.rank * share : (world.rank + 1) * share]
 
 
-def _save(run: Run, trainer: Trainer, world: World) -> None:
+def _save(directory: RunDirectory, trainer: Trainer, keep: int) -> None:
     """The state comes last: a crash before it leaves the earlier one, from which everything else is made again."""
-    state = trainer.state_dict()
-    if world.is_main:
-        checkpoints.save_model(run.output, trainer.model)
-        checkpoints.mark_latest(run.output)
-        if run.keep:
-            _keep_step(run.output, trainer.step_number, run.keep)
-        checkpoints.save_state(run.output, state)
-    world.barrier()
+    state = trainer.state_dict()  # of all processes
+    version = f"steps/{trainer.step_number:09d}.safetensors"
 
+    def link(temporary: Path) -> None:
+        temporary.unlink()
+        os.link(directory.place / "model.safetensors", temporary)
 
-def _keep_step(path: Path, step: int, keep: int) -> None:
-    """Hard-link the model under its step's name in `steps/`, and remove all but the newest `keep`."""
-    steps = path / "steps"
-    steps.mkdir(exist_ok=True)
-    target = steps / f"{step:09d}.safetensors"
-    target.unlink(missing_ok=True)
-    os.link(path / "model.safetensors", target)
-    for old in sorted(steps.glob("*.safetensors"))[:-keep]:
-        old.unlink()
-
-
-def _truncate_metrics(path: Path, step: int) -> None:
-    """Drop the records of steps that will be done again."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step))
-
-
-def _rounded(record: dict) -> dict:
-    return {name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in record.items()}
-
-
-def _summary(record: dict) -> str:
-    """What the progress bar shows: loss, codes in use, agreement."""
-    used = "/".join(str(value) for name, value in record.items() if name.startswith("used/1/"))
-    agreement = [value for name, value in record.items() if name.startswith("agreement/1/")]
-    agree = f", {100 * sum(agreement) / len(agreement):.0f} % agree" if agreement else ""
-    rate = (
-        f", {record['flops_per_second'] / 1e9:.0f} GFLOP/s ({100 * record['share_of_peak']:.0f} % of peak)"
-        if "share_of_peak" in record
-        else ""
+    directory.save(
+        {
+            "model.safetensors": lambda file: write_model(file, trainer.model),
+            **({version: link} if keep else {}),
+            "state.pt": lambda file: write_state(file, state),
+        }
     )
-    return f"loss {record['loss']:.2f}, {used} codes{agree}{rate}"
-
-
-def _warn_of_collapse(record: dict, step: int, total: int) -> None:
-    """A codebook that has shrunk to a few codes half-way through will not open by itself."""
-    if step * 2 < total or step * 2 >= total + 40:
-        return
-    few = [name.partition("/")[2] for name, value in record.items() if name.startswith("used/") and value < 4]
-    if few:
-        warn(
-            f"fewer than 4 codes are in use for {', '.join(few)}: the codebook has collapsed; try --codebook-start "
-            "data or a smaller --lr."
-        )
+    if keep and trainer.world.is_main:
+        for old in sorted(directory.path.glob("steps/*.safetensors"))[:-keep]:
+            old.unlink()

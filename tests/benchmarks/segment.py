@@ -16,9 +16,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.tasks.segmentation.backbones import layout_of, load_backbone
-from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
+from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
 from hdcid_cli.tasks.segmentation.tpavi import TPAVI
-from hdcid_cli.tasks.segmentation.training import TrainConfig, Trainer
+from hdcid_cli.tasks.segmentation.training import SegmenterTrainer, SegmenterTrainSettings
 
 FRAMES, QUERY = 5, 512
 
@@ -35,7 +35,7 @@ def all_pairs(self: TPAVI, x: torch.Tensor, query: torch.Tensor) -> torch.Tensor
     return self.norm(z.movedim(1, -1)).movedim(-1, 1)
 
 
-class Peer(Trainer):
+class Peer(SegmenterTrainer):
     """A step as published."""
 
     def train_step(self, batch: dict, modality: str) -> None:
@@ -52,13 +52,13 @@ def measure(kind: str, arguments: argparse.Namespace, answers) -> None:
     device = resolve_device(arguments.device)
     torch.manual_seed(0)
     backbone = load_backbone(arguments.backbone, random_weights=True)
-    model = Segmenter(SegmenterConfig(layout_of(backbone), QUERY, arguments.width, arguments.size), backbone)
-    settings = TrainConfig(
+    model = Segmenter(SegmenterSettings(layout_of(backbone), QUERY, arguments.width, arguments.size), backbone)
+    settings = SegmenterTrainSettings(
         batch_size=arguments.batch_size, precision="float32" if kind == "published" else arguments.precision
     )
     if kind == "published":
         TPAVI.forward = all_pairs
-    trainer = (Peer if kind == "published" else Trainer)(model, settings, device)
+    trainer = (Peer if kind == "published" else SegmenterTrainer)(model, settings, device)
     clips, size = arguments.batch_size, arguments.size
     batch = {
         "pictures": torch.randint(0, 256, (clips, FRAMES, size, size, 3), dtype=torch.uint8, device=device),

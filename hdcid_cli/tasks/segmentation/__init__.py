@@ -9,6 +9,7 @@ decoder.py     stages, fusion and head around it
 segmenter.py   all of that as one model, with its configuration
 metrics.py     mIoU and F-score as AVSBench defines them
 training.py    the loop, resumable at any step
+directory.py   a trained segmenter on disk
 evaluation.py  a trained segmenter on a split, and records of the result
 overlay.py     pictures of what it found
 predict.py     a user's own clip and query

@@ -14,11 +14,12 @@ from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.records import result
 from hdcid_cli.tasks.segmentation.avsbench import Reader, read_meta, read_prompts
 from hdcid_cli.tasks.segmentation.backbones import layout_of, load_backbone
+from hdcid_cli.tasks.segmentation.directory import load_segmenter
 from hdcid_cli.tasks.segmentation.evaluation import ClipScores, Guess, evaluate
 from hdcid_cli.tasks.segmentation.overlay import Overlays
 from hdcid_cli.tasks.segmentation.queries import match, read_queries, require_some
-from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterConfig
-from hdcid_cli.tasks.segmentation.training import TrainConfig, load_segmenter, train
+from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
+from hdcid_cli.tasks.segmentation.training import SegmenterTrainSettings, train
 
 BLIND = "blind"
 
@@ -35,7 +36,7 @@ class Experiment:
         features, data: folders of feature files and of annotations.
         output: directory of the segmenter; one that is trained already is only tested.
         backbone, random_weights: see `load_backbone`.
-        size, width: see `SegmenterConfig`.
+        size, width: see `SegmenterSettings`.
         settings: how it is trained.
         protocol: "heldout" chooses the epoch by the validation split in the training modality,
             "published" in the test modality, as the released code does.
@@ -54,7 +55,7 @@ class Experiment:
     random_weights: bool = False
     size: int = 224
     width: int = 256
-    settings: TrainConfig = field(default_factory=TrainConfig)
+    settings: SegmenterTrainSettings = field(default_factory=SegmenterTrainSettings)
     protocol: str = "heldout"
     blind: bool = False
     device: str = "auto"
@@ -90,7 +91,7 @@ def run(experiment: Experiment, left_out: dict[str, str]) -> Iterator[dict]:
     torch.manual_seed(experiment.settings.seed)
     backbone = load_backbone(experiment.backbone, experiment.random_weights)
     width = readers["train"].queries[experiment.train].shape[-1]
-    architecture = SegmenterConfig(layout_of(backbone), width, experiment.width, experiment.size)
+    architecture = SegmenterSettings(layout_of(backbone), width, experiment.width, experiment.size)
     train(
         experiment.output,
         # With nothing learned that the query could disturb, a start at zero only costs steps.
@@ -124,7 +125,9 @@ def _readers(
     return readers
 
 
-def _configuration(experiment: Experiment, architecture: SegmenterConfig, clips: int, made_by: dict[str, dict]) -> dict:
+def _configuration(
+    experiment: Experiment, architecture: SegmenterSettings, clips: int, made_by: dict[str, dict]
+) -> dict:
     """Everything that decides what is learned, and what `predict` must know to ask likewise."""
     selection = experiment.selection
     return {

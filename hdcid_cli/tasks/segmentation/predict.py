@@ -16,9 +16,9 @@ from hdcid_cli.media.clips import AUDIO, VIDEO, MediaClip
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.media.video import video_seconds
 from hdcid_cli.tasks.segmentation.avsbench import FRAMES
+from hdcid_cli.tasks.segmentation.directory import load_segmenter, read_segmenter_config
 from hdcid_cli.tasks.segmentation.overlay import tint
 from hdcid_cli.tasks.segmentation.queries import to_frames
-from hdcid_cli.tasks.segmentation.training import load_segmenter, read_config
 
 
 def predict(
@@ -44,7 +44,7 @@ def predict(
     Yields:
         {"second", "share", "overlay", "mask"} a second: the share of the picture found, in percent, and the files.
     """
-    config, device = read_config(segmenter), resolve_device(device)
+    config, device = read_segmenter_config(segmenter), resolve_device(device)
     model = load_segmenter(segmenter, config["chosen_by"][0], device)
     asked = _find_model(config["query"]["digest"], checkpoint, checkpoints, device)
     vector = torch.from_numpy(_query(query, config["query"], asked, weights, device)).to(device)

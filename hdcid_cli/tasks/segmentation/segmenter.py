@@ -15,7 +15,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class SegmenterConfig:
+class SegmenterSettings:
     """Architecture of a segmenter.
 
     Args:
@@ -48,7 +48,7 @@ class Segmenter(nn.Module):
         start: see `TPAVI`.
     """
 
-    def __init__(self, config: SegmenterConfig, backbone: nn.Module | None = None, start: float = 0.0):
+    def __init__(self, config: SegmenterSettings, backbone: nn.Module | None = None, start: float = 0.0):
         super().__init__()
         self.config = config
         self.backbone = backbone if backbone is not None else build_backbone(config.backbone)
