@@ -1,21 +1,27 @@
 #!/usr/bin/env python3
-"""Write the manual, one page a command, from the program itself.
+"""Write the manual: a page a command from the program itself, the others from Markdown.
 
-    python man/generate.py        writes man/hdcid.1 and man/hdcid-COMMAND.1
+    python man/generate.py        writes man/hdcid.1, man/hdcid-COMMAND.1 and what is made of man/*.md
     man -l man/hdcid-pretrain.1   shows one
+
+The commands' examples and files come from man/commands.md. `hdcid-NAME.5.md` and `hdcid-NAME.7.md`
+are pages of sections 5 and 7; their first line is `# hdcid-NAME(5): what it is about`.
 
 tests/test_manual.py fails when a page is not what this script would write.
 """
 
 import inspect
+import re
 from pathlib import Path
 
 import click
+from roff import marked, plain, roff, sections
 
 from hdcid_cli import __version__
 from hdcid_cli.main import COMMANDS, cli
 
 FOLDER = Path(__file__).parent
+TOPICS = sorted(path.stem for path in FOLDER.glob("hdcid-*.[57].md"))
 
 EXIT_STATUS = (
     ("0", "Done."),
@@ -35,9 +41,12 @@ ENVIRONMENT = (
 def pages() -> dict[str, str]:
     """{file name: its text in the man macros}."""
     context = _context(cli, "hdcid")
-    made = {"hdcid.1": _overview(context)}
+    more = sections((FOLDER / "commands.md").read_text(encoding="utf-8"))
+    made = {"hdcid.1": _overview(context, more["hdcid"])}
     for name in COMMANDS:
-        made[f"hdcid-{name}.1"] = _page(_context(cli.get_command(context, name), name, context))
+        made[f"hdcid-{name}.1"] = _page(_context(cli.get_command(context, name), name, context), more[name])
+    for path in sorted(FOLDER.glob("hdcid-*.[57].md")):
+        made[path.stem] = _topic(path.stem, path.read_text(encoding="utf-8"))
     return made
 
 
@@ -45,7 +54,7 @@ def _context(command: click.Command, name: str, parent: click.Context | None = N
     return command.make_context(name, [], parent, resilient_parsing=True)
 
 
-def _overview(context: click.Context) -> str:
+def _overview(context: click.Context, more: str) -> str:
     listed = [(f"hdcid {name}", text) for name, text in COMMANDS.items()]
     return "\n".join(
         [
@@ -54,12 +63,13 @@ def _overview(context: click.Context) -> str:
             *_section("DESCRIPTION", _description(context.command)),
             *_section("COMMANDS", _definitions(listed)),
             *_section("OPTIONS", _options(context)),
-            *_tail([f"hdcid-{name}" for name in COMMANDS]),
+            *roff(more, top=3),
+            *_tail([*(f"hdcid-{name}(1)" for name in COMMANDS), *map(_reference, TOPICS)]),
         ]
     )
 
 
-def _page(context: click.Context) -> str:
+def _page(context: click.Context, more: str) -> str:
     command = context.command
     title, *_ = _help(command).splitlines()
     lines = [*_head(f"hdcid-{context.info_name}", title.rstrip(".")), *_synopsis(context)]
@@ -69,12 +79,27 @@ def _page(context: click.Context) -> str:
         usage = " ".join(inner.collect_usage_pieces(below))
         lines += [
             f'.SH "{name.upper()}"',
-            f".B {_plain(below.command_path)}",
-            _plain(usage),
+            f".B {plain(below.command_path)}",
+            plain(usage),
             *_description(inner),
             *_options(below),
         ]
-    return "\n".join([*lines, *_tail(["hdcid"])])
+    return "\n".join([*lines, *roff(more, top=3), *_tail(["hdcid(1)", *map(_reference, TOPICS)])])
+
+
+def _topic(name: str, text: str) -> str:
+    """A page of section 5 or 7 from its Markdown."""
+    heading, _, body = text.partition("\n")
+    match = re.fullmatch(r"# (\S+)\((\d)\): (.+)", heading)
+    if match is None or _reference(name) != f"{match[1]}({match[2]})":
+        raise ValueError(f"{name}.md begins with {heading!r}, not with `# {_reference(name)}: what it is about`")
+    related = ["hdcid(1)", *(_reference(other) for other in TOPICS if other != name)]
+    return "\n".join([*_head(match[1], match[3], match[2]), *roff(body), *_see_also(related)])
+
+
+def _reference(name: str) -> str:
+    """`hdcid-files.5` -> `hdcid-files(5)`."""
+    return re.sub(r"\.(\d)$", r"(\1)", name)
 
 
 def _subcommands(context: click.Context) -> dict[str, click.Command]:
@@ -84,17 +109,20 @@ def _subcommands(context: click.Context) -> dict[str, click.Command]:
     return {name: group.get_command(context, name) for name in group.list_commands(context)}
 
 
-def _head(name: str, title: str) -> list[str]:
+def _head(name: str, title: str, section: str = "1") -> list[str]:
     return [
-        '.\\" Written by man/generate.py from the program: do not edit.',
-        f'.TH "{_plain(name.upper())}" 1 "" "hdcid {__version__}" "hdcid manual"',
-        *_section("NAME", [f"{_plain(name)} \\- {_plain(title[0].lower() + title[1:])}"]),
+        "'\\\" t",  # tables
+        '.\\" Written by man/generate.py: do not edit.',
+        f'.TH "{plain(name.upper())}" {section} "" "hdcid {__version__}" "hdcid manual"',
+        ".nh",  # no hyphenation: half of the words are names
+        ".ad l",
+        *_section("NAME", [f"{plain(name)} \\- {plain(title[0].lower() + title[1:])}"]),
     ]
 
 
 def _synopsis(context: click.Context) -> list[str]:
     pieces = context.command.collect_usage_pieces(context)
-    return _section("SYNOPSIS", [f".B {_plain(context.command_path)}", _plain(" ".join(pieces))])
+    return _section("SYNOPSIS", [f".B {plain(context.command_path)}", plain(" ".join(pieces))])
 
 
 def _description(command: click.Command) -> list[str]:
@@ -103,9 +131,9 @@ def _description(command: click.Command) -> list[str]:
     for paragraph in _help(command).split("\n\n"):
         lines.append(".PP")
         if paragraph.startswith("\b"):
-            lines += [".nf", *map(_plain, paragraph.splitlines()[1:]), ".fi"]
+            lines += [".nf", *map(plain, paragraph.splitlines()[1:]), ".fi"]
         else:
-            lines.append(_plain(" ".join(paragraph.split())))
+            lines.append(marked(" ".join(paragraph.split())))
     return lines
 
 
@@ -139,9 +167,13 @@ def _tail(related: list[str]) -> list[str]:
     return [
         *_section("EXIT STATUS", _definitions(EXIT_STATUS)),
         *_section("ENVIRONMENT", _definitions(ENVIRONMENT)),
-        *_section("SEE ALSO", [", ".join(f"\\fB{_plain(name)}\\fR(1)" for name in related)]),
-        "",
+        *_see_also(related),
     ]
+
+
+def _see_also(related: list[str]) -> list[str]:
+    pages = (re.fullmatch(r"(.+)(\(\d\))", page) for page in related)
+    return [*_section("SEE ALSO", [", ".join(f"\\fB{plain(page[1])}\\fR{page[2]}" for page in pages if page)]), ""]
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
@@ -149,17 +181,11 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 
 def _definitions(pairs) -> list[str]:
-    return [line for term, text in pairs for line in (".TP", f".B {_plain(term)}", _plain(" ".join(text.split())))]
+    return [line for term, text in pairs for line in (".TP", f".B {plain(term)}", marked(" ".join(text.split())))]
 
 
 def _help(command: click.Command) -> str:
     return inspect.cleandoc(command.help or "")
-
-
-def _plain(text: str) -> str:
-    """Text in which nothing is a macro and a hyphen is a hyphen."""
-    text = text.replace("\\", "\\e").replace("-", "\\-")
-    return "\\&" + text if text.startswith((".", "'")) else text
 
 
 if __name__ == "__main__":

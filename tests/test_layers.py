@@ -57,7 +57,7 @@ INSIDE = {
     "tasks/segmentation/backbones.py": 3,
     "tasks/segmentation/overlay.py": 2,
     "tasks/segmentation/training.py": 5,
-    "training/pretrain.py": 1,
+    "training/telling.py": 1,
 }
 
 

@@ -1,0 +1,177 @@
+"""What README, CONTRIBUTING and the manual show works: command lines are understood, and those marked `run` are run."""
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.main import COMMANDS, cli
+
+TOP = Path(__file__).parents[1]
+sys.path.insert(0, str(TOP / "man"))
+from roff import code_blocks, sections  # noqa: E402
+
+DOCUMENTS = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "man").glob("*.md"))]
+
+# What is added to command lines of the documents so that a test can wait for them.
+QUICK = {
+    "synth": "--clips 24 --classes 3 --workers 2",
+    "extract": "--workers 2",
+    "pretrain": "--dim 32 --codebook 40 --batch-size 8 --epochs 2",
+    "cmg": "--epochs 3",
+}
+
+
+def blocks(path: Path) -> Iterator[tuple[str, str]]:
+    """(language and what else the fence says, code) of a document's blocks; indented ones are shell."""
+    for info, code in code_blocks(path.read_text(encoding="utf-8")):
+        yield info or "sh", code
+
+
+def pipelines(code: str) -> Iterator[list[list[str]]]:
+    """The pipelines of a block of shell: [[word, ...], ...] each; comments and continued lines are understood."""
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+        words.whitespace_split = True
+        pipeline: list[list[str]] = [[]]
+        for word in words:
+            if word in ("&&", ";"):
+                yield pipeline
+                pipeline = [[]]
+            elif word == "|":
+                pipeline.append([])
+            else:
+                pipeline[-1].append(word)
+        if pipeline[0]:
+            yield pipeline
+
+
+def hdcid_calls(code: str) -> Iterator[list[str]]:
+    """The arguments of every call of `hdcid` in a block of shell, however it is started."""
+    for pipeline in pipelines(code):
+        for call in pipeline:
+            words = call[: call.index(">")] if ">" in call else call[: call.index(">>")] if ">>" in call else call
+            if words[:1] == ["torchrun"] and "hdcid_cli" in words:
+                yield words[words.index("hdcid_cli") + 1 :]
+            elif words[:1] == ["hdcid"]:
+                yield words[1:]
+
+
+def understood(arguments: list[str]) -> None:
+    """Parse a command line as the program does, without running anything; click.UsageError if it is wrong."""
+    context, command = click.Context(cli, info_name="hdcid", obj={}), cli
+    while arguments:
+        name, *arguments = arguments
+        command = command.get_command(context, name)
+        if command is None:
+            raise click.UsageError(f"there is no command {name!r}")
+        context = command.make_context(name, arguments, parent=context)
+        arguments = [*context._protected_args, *context.args] if isinstance(command, click.Group) else []
+
+
+CALLS = [(path.name, call) for path in DOCUMENTS for info, code in blocks(path) if info.split()[0] == "sh"
+         for call in hdcid_calls(code)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("document", "arguments"), CALLS, ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
+def test_command_lines_are_understood(document, arguments, monkeypatch):
+    if arguments[:1] in (["COMMAND"], ["--help"], ["--version"]) or "--help" in arguments:
+        return
+    monkeypatch.chdir(TOP)  # recipes are named from there
+    understood(arguments)
+
+
+def test_a_wrong_command_line_is_seen():
+    for wrong in ("cmg ave --train v", "pretrain --layer 2", "frobnicate", "convert features x.h5", "toc --keep many"):
+        with pytest.raises((click.UsageError, InputError)):
+            understood(wrong.split())
+
+
+def test_every_command_has_examples_and_files():
+    parts = sections((TOP / "man" / "commands.md").read_text(encoding="utf-8"))
+    assert list(parts) == ["hdcid", *COMMANDS], "write its examples and files in man/commands.md"
+    for name, text in parts.items():
+        assert "### Examples" in text and "### Files" in text, name
+        assert any(call[0] == name for _, code in code_blocks(text) for call in hdcid_calls(code)) or name == "hdcid"
+
+
+def options_of(command: click.Command) -> set[str]:
+    """All options of a command and of its subcommands."""
+    found = {name for option in command.params if isinstance(option, click.Option)
+             for name in (*option.opts, *option.secondary_opts)}  # fmt: skip
+    inner = command.commands.values() if isinstance(command, click.Group) and command is not cli else ()
+    return found.union(*(options_of(each) for each in inner))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_option_that_is_named_exists(path):
+    context = click.Context(cli)
+    known = {"--help", "-h", "--version"}.union(*(options_of(cli.get_command(context, name)) for name in COMMANDS))
+    foreign = {"--nproc-per-node", "--check", "--editable"}  # of torchrun, ruff, pip
+    text = path.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - foreign
+    assert not named - known
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_of_the_project_that_are_named_exist(path):
+    text = path.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w/])(?:examples|tests|man|hdcid_cli)/[\w./-]*[\w/]", text))
+    assert not [name for name in named if not re.search("[A-Z]", name) and not (TOP / name).exists()]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The folder in which the documents' lines are run, one after the other."""
+    return tmp_path_factory.mktemp("world")
+
+
+def run_shell(code: str, folder: Path) -> None:
+    """Run a block's pipelines of `hdcid` in this process: pipes, > and >> as in a shell."""
+    for pipeline in pipelines(code):
+        flowing = ""
+        for call in pipeline:
+            mode = next((word for word in call if word in (">", ">>")), None)
+            words = call[: call.index(mode)] if mode else call
+            assert words[0] == "hdcid", f"blocks that are run hold calls of hdcid alone, not {words[0]}"
+            arguments = [*words[1:], *shlex.split(QUICK.get(words[1], ""))]
+            result = CliRunner().invoke(cli, arguments, input=flowing, obj={"debug": True})
+            if result.exception and not isinstance(result.exception, SystemExit):
+                raise result.exception
+            assert result.exit_code == 0, f"hdcid {shlex.join(arguments)}: {result.output}"
+            flowing = result.stdout
+            if mode:
+                with open(folder / call[call.index(mode) + 1], "w" if mode == ">" else "a", encoding="utf-8") as file:
+                    file.write(flowing)
+
+
+def run_python(code: str) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(compile(code, "document", "exec"), {"__name__": "document"})
+    assert said.getvalue().strip()
+
+
+@pytest.mark.slow
+def test_what_is_marked_run_runs(world, monkeypatch):
+    monkeypatch.chdir(world)
+    ran = {"sh": 0, "python": 0}
+    first = TOP / "man" / "commands.md"  # begins with `hdcid synth .`
+    for path in (first, *(other for other in DOCUMENTS if other != first)):
+        for info, code in blocks(path):
+            language, *more = info.split()
+            if more == ["run"]:
+                (run_python(code) if language == "python" else run_shell(code, world))
+                ran[language] += 1
+    assert ran["sh"] > 8 and ran["python"] > 3
+    assert os.path.exists("results.html")
