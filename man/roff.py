@@ -20,10 +20,10 @@ def parse(text: str) -> list[Token]:
 
 
 def code_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """(what is said after the fence, the code) of every block of code; indented ones say nothing."""
+    """(what is said after the fence, the code) of every block of code; indented ones are shell, `sh`."""
     for token in parse(text):
         if token.type in ("fence", "code_block"):
-            yield token.info.strip(), token.content
+            yield token.info.strip() or ("text" if token.type == "fence" else "sh"), token.content
 
 
 def sections(text: str) -> dict[str, str]:
@@ -135,7 +135,7 @@ def _rows(tokens: Iterator[Token]) -> Iterator[list[tuple[str, str]]]:
 
 def _table(rows: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
     """A table for tbl(1); columns that are too wide for a terminal are broken at words."""
-    widths = _widths([[len(written) for written, _ in row] for row in rows])
+    widths = _widths([[written for written, _ in row] for row in rows])
     columns = " ".join(f"lw({width}n)" for width in widths)
     lines = [".PP", ".TS", "tab(\t);", " ".join(["lb"] * len(widths)), f"{columns}."]
     for number, row in enumerate(rows):
@@ -144,11 +144,15 @@ def _table(rows: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
     return [*lines, ".TE"]
 
 
-def _widths(lengths: Sequence[Sequence[int]]) -> list[int]:
-    """Width of each column: its longest cell, or its share of what the short columns leave."""
-    natural = [max(column) for column in zip(*lengths, strict=True)]
-    room, widths = WIDTH - 3 * (len(natural) - 1), dict.fromkeys(range(len(natural)), 0)
-    for left, column in zip(range(len(natural), 0, -1), sorted(widths, key=natural.__getitem__), strict=True):
-        widths[column] = min(natural[column], room // left)
-        room -= widths[column]
-    return list(widths.values())
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Width of each column: its longest cell, or its share of what the narrow columns leave, but whole words."""
+    words = [max(len(word) for cell in column for word in cell.split() or [""]) for column in zip(*rows, strict=True)]
+    cells = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room, widths = WIDTH - 3 * (len(cells) - 1), list(words)
+    narrow = sorted(range(len(cells)), key=lambda column: cells[column] - words[column])
+    spare = room - sum(words)
+    for left, column in zip(range(len(cells), 0, -1), narrow, strict=True):
+        more = max(0, min(cells[column] - words[column], spare // left))
+        widths[column] += more
+        spare -= more
+    return widths

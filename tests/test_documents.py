@@ -10,11 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 
+from hdcid_cli.commands.cmg import TASKS
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.main import COMMANDS, cli
+from hdcid_cli.models.quantizers import make_quantizer
+from hdcid_cli.tasks.cmg.llp_scores import parsing_scores
+from hdcid_cli.tasks.metrics import classification_scores, localisation_scores
+from hdcid_cli.tasks.retrieval import Vectors, retrieval_scores
+from hdcid_cli.tasks.segmentation.evaluation import ClipScores
+from hdcid_cli.training.methods import METHODS
 
 TOP = Path(__file__).parents[1]
 sys.path.insert(0, str(TOP / "man"))
@@ -32,9 +41,8 @@ QUICK = {
 
 
 def blocks(path: Path) -> Iterator[tuple[str, str]]:
-    """(language and what else the fence says, code) of a document's blocks; indented ones are shell."""
-    for info, code in code_blocks(path.read_text(encoding="utf-8")):
-        yield info or "sh", code
+    """(language and what else the fence says, code) of a document's blocks."""
+    return code_blocks(path.read_text(encoding="utf-8"))
 
 
 def pipelines(code: str) -> Iterator[list[list[str]]]:
@@ -118,7 +126,7 @@ def options_of(command: click.Command) -> set[str]:
 def test_every_option_that_is_named_exists(path):
     context = click.Context(cli)
     known = {"--help", "-h", "--version"}.union(*(options_of(cli.get_command(context, name)) for name in COMMANDS))
-    foreign = {"--nproc-per-node", "--check", "--editable"}  # of torchrun, ruff, pip
+    foreign = {"--nproc-per-node", "--check", "--quick"}  # of torchrun, ruff and our scripts
     text = path.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - foreign
     assert not named - known
@@ -129,6 +137,63 @@ def test_files_of_the_project_that_are_named_exist(path):
     text = path.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w/])(?:examples|tests|man|hdcid_cli)/[\w./-]*[\w/]", text))
     assert not [name for name in named if not re.search("[A-Z]", name) and not (TOP / name).exists()]
+
+
+def page(name: str) -> dict[str, str]:
+    """The sections of a page of the manual."""
+    return sections((TOP / "man" / name).read_text(encoding="utf-8"))
+
+
+def terms(text: str) -> set[str]:
+    """What a list defines: the code before the colon of `- `a`, `b`: meaning`."""
+    found = re.findall(r"^- ((?:`[^`]+`(?:, | or )?)+):", text, re.MULTILINE)
+    return {name for item in found for name in re.findall("`([^`]+)`", item)}
+
+
+def test_the_manual_explains_every_method_and_no_other():
+    methods = page("hdcid-methods.7.md")
+    assert re.findall(r"^### (\S+)$", methods["ALIGNMENTS"], re.MULTILINE) == list(METHODS)
+    assert terms(methods["QUANTIZERS"]) == {"vq", "rvq", "fsq"}
+    for name in terms(methods["QUANTIZERS"]):
+        make_quantizer(name, 20, 8)
+    assert re.findall(r"^\| `(\w+)` \|", methods["TASKS"], re.MULTILINE) == list(TASKS)
+
+
+def test_the_manual_explains_every_metric_and_no_other():
+    logits, truth = np.random.default_rng(0).normal(size=(2, 8, 5, 4))
+    valid, said = np.ones((8, 5), bool), truth[..., :3] > 0
+    scores = [*classification_scores(logits[:, 0], truth[:, 0].argmax(-1))]
+    scores += localisation_scores(logits, (truth > 0).astype(np.float32), valid)
+    vectors = Vectors(logits[:, 0], logits[:, 1])
+    measured = {score.name for score in scores}.union(parsing_scores((said, said), (said, said)))
+    measured |= {f"summary {score.name}" for score, _ in retrieval_scores(vectors)}
+    measured |= {score.name for score in ClipScores([0.5], [0.5], [np.ones(256)]).scores()}
+    measured |= {f"layer 1 {name}" for name in ("purity", "nmi", "used", "shared")}
+    named = set(re.findall("`([a-z@_0-9 ]+)`", page("hdcid-methods.7.md")["METRICS"]))
+    assert measured - named == {"summary r@5", "summary r@10"}  # "and so on"
+    assert named - measured == {"codes r@5", "both r@10"}
+
+
+def test_the_table_of_defaults_is_true():
+    """What differs from the published code, and how: the options' defaults and the published recipe say the same."""
+    command = cli.get_command(click.Context(cli), "pretrain")
+    published = yaml.safe_load((TOP / "examples" / "recipes" / "published_dcid.yaml").read_text(encoding="utf-8"))
+    rows = re.findall(
+        r"^\| `--(\S+)(?: (\S+))?` \| `--(\S+)(?: (\S+))?` \|", page("hdcid-methods.7.md")["DEFAULTS"], re.M
+    )
+    assert len(rows) == 12
+    defaults = command.make_context("pretrain", []).params
+    for name, ours, other, theirs in rows:
+        assert str(defaults[name.replace("-", "_")]) == (ours or "True"), name
+        assert str(published[name]) == (theirs or "False") and other.removeprefix("no-") == name, name
+
+
+def test_the_manual_names_every_recipe_and_script():
+    text = (TOP / "man" / "hdcid-reproduce.7.md").read_text(encoding="utf-8")
+    recipes = {path.stem for path in (TOP / "examples" / "recipes").glob("*.yaml")}
+    assert set(re.findall(r"`((?:figure|published|table)[\d]*_\w+)`", text)) == recipes
+    scripts = {path.name for path in (TOP / "examples").glob("*.sh")} - {"lib.sh", "quickstart.sh"}
+    assert set(re.findall(r"`examples/(\w+\.sh)`", text)) == scripts
 
 
 @pytest.fixture(scope="module")
