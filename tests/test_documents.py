@@ -196,6 +196,12 @@ def test_the_manual_names_every_recipe_and_script():
     assert set(re.findall(r"`examples/(\w+\.sh)`", text)) == scripts
 
 
+def test_the_tree_of_the_package_is_its_tree():
+    text = (TOP / "README.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in (TOP / "hdcid_cli").glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/  ", text, re.MULTILINE)) == folders
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """The folder in which the documents' lines are run, one after the other."""
