@@ -37,5 +37,5 @@ def resolve_device(name: str = "auto"):
 
 def cores() -> int:
     """Cores that this process may use: under `torchrun` its share of the machine's."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -110,7 +110,7 @@ def _umask() -> int:
     return umask
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """What the operating system said, in its own short words, also where HDF5 wraps them in its own long ones."""
     wrapped = re.search(r"error message = '([^']+)'", str(error))
     return getattr(error, "strerror", None) or (

@@ -28,23 +28,24 @@ def survey(file: FeatureFile, rows: Iterable[Inspected]) -> dict:
     `damaged` and `not_finite` name clips whose bytes have changed since they were written, or hold NaN;
     `mean`, `std`, `min`, `max` and `zeros` (a share) are over the valid segments of all others.
     """
-    damaged, not_finite = [], []
+    damaged: list[str] = []
+    not_finite: list[str] = []
     count, total, squares, zeros, low, high = 0, 0.0, 0.0, 0, np.inf, -np.inf
     for row, features, intact, finite in rows:
-        if not (intact and finite):
+        if features is None or not (intact and finite):
             (not_finite if intact else damaged).append(file.ids[row])
             continue
         values = features[: file.length[row]].astype(np.float64)
         count += values.size
         total += values.sum()
         squares += np.square(values).sum()
-        zeros += values.size - np.count_nonzero(values)
+        zeros += values.size - int(np.count_nonzero(values))
         low, high = min(low, values.min()), max(high, values.max())
     mean = total / count if count else None
     return {
         **describe(file),
         "mean": mean,
-        "std": float(np.sqrt(max(0.0, squares / count - mean**2))) if count else None,
+        "std": float(np.sqrt(max(0.0, squares / count - (total / count) ** 2))) if count else None,
         "min": float(low) if count else None,
         "max": float(high) if count else None,
         "zeros": zeros / count if count else None,

@@ -38,7 +38,7 @@ def _mono(path: Path | str, seconds: int, start: float) -> Iterator[np.ndarray]:
     """Pieces of the sound from `start` on, resampled and averaged over channels, gaps filled with silence."""
     from av import AudioResampler
 
-    resampler = kind = heard = None
+    resampler, kind, heard = AudioResampler(format="fltp", rate=RATE), None, None
     for time, duration, frame in decode(path, "audio", start):
         if heard is None or time > heard + GAP_SECONDS:  # the beginning, or a gap
             silence = min(time - max(heard or 0.0, 0.0), seconds)

@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hdcid_cli.core.errors import InputError
 
@@ -19,7 +20,7 @@ PREROLL_SECONDS = 0.5
 TRUNCATED_SECONDS = 1.0
 
 
-def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[float, float, object]]:
+def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[float, float, Any]]:
     """Decode the best stream of a kind.
 
     Args:

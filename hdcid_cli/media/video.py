@@ -49,6 +49,7 @@ def _samples(path: Path | str, seconds: int, fps: int, size: int, start: float) 
         shown = cache(partial(convert, frame))  # at 25 frames a second a third is never sampled, so never converted
         end = time + duration
     last = min(seconds, max(1, int(end + 0.5))) * fps
+    assert shown is not None  # `decode` gives one frame at least
     for _ in range(sampled, last):
         yield shown()
 

@@ -24,11 +24,11 @@ class Conv1x1(nn.Conv2d):
 class _ThreeByThree(nn.Module):
     """Weight and bias of a library's convolution, channels last."""
 
-    def __init__(self, library: nn.Conv2d | nn.ConvTranspose2d):
+    def __init__(self, library: nn.Conv2d | nn.ConvTranspose2d, padding: int = 0):
         super().__init__()
         self.weight = nn.Parameter(channels_last(library.weight.detach()))
-        self.register_parameter("bias", library.bias)
-        self.padding = library.padding[0]
+        self.bias: Tensor | None = library.bias
+        self.padding = padding
 
     @property
     def library_weight(self) -> Tensor:
@@ -40,7 +40,7 @@ class Conv3x3(_ThreeByThree):
     """[N, H, W, C] -> [N, H - 2 + 2 padding, W - 2 + 2 padding, O]; weight [O, 3, 3, C]."""
 
     def __init__(self, channels: int, out: int, padding: int = 0, bias: bool = True):
-        super().__init__(nn.Conv2d(channels, out, 3, padding=padding, bias=bias))
+        super().__init__(nn.Conv2d(channels, out, 3, bias=bias), padding)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
@@ -62,7 +62,7 @@ class ConvTranspose1x1(nn.ConvTranspose2d):
     def __init__(self, channels: int, out: int):
         super().__init__(channels, out, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # the library takes an output size, too
         return linear(x, self.weight.flatten(1).T, self.bias)
 
 
@@ -78,7 +78,8 @@ class ConvTranspose3x3(_ThreeByThree):
         spread = x @ self.weight.flatten(1)  # what each cell gives to its nine neighbours
         parts = spread.unflatten(-1, (9, -1)).unbind(dim=3)
         shifted = [pad(part, (0, 0, n % 3, 2 - n % 3, n // 3, 2 - n // 3)) for n, part in enumerate(parts)]
-        return torch.stack(shifted).sum(dim=0) + self.bias
+        summed = torch.stack(shifted).sum(dim=0)
+        return summed if self.bias is None else summed + self.bias
 
     def convolve(self, x: Tensor) -> Tensor:
         """By the library, which wants [N, C, H, W]; in memory nothing moves."""

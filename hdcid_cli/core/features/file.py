@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.features.layout import open_layout
+from hdcid_cli.core.features.layout import Layout, open_layout
 from hdcid_cli.core.features.paths import feature_paths
 from hdcid_cli.core.features.rows import RowReader, Unreadable
 
@@ -34,7 +34,7 @@ class FeatureFile:
 
     def __init__(self, paths: Sequence[Path | str]):
         self.paths = [Path(path) for path in paths]
-        self._layouts = []
+        self._layouts: list[Layout] = []
         self._readers: list[RowReader] = []
         try:
             self._open()
@@ -171,7 +171,7 @@ class FeatureFile:
                 for rows in self._slabs(len(layout.features)):
                     out = np.empty((len(rows), *self.shape), self.dtype)
                     reader.read(rows, out, np.arange(len(rows)))
-                    sha.update(out)
+                    sha.update(out.data)
         return "sha256:" + sha.hexdigest()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -73,11 +74,11 @@ def open_layout(path: Path | str) -> Layout:
 
 
 def _attributes(file: h5py.File) -> dict:
-    if (found := attribute(file, "format") if "format" in file.attrs else None) != FORMAT:
-        raise Unsound(f"its attribute `format` is {found!r}, not {FORMAT!r}")
-    if (found := attribute(file, "version")) != VERSION:
-        raise Unsound(f"its version is {found}; this program reads {VERSION}")
-    found = {name: attribute(file, name) for name in ATTRIBUTES}
+    if (kind := attribute(file, "format") if "format" in file.attrs else None) != FORMAT:
+        raise Unsound(f"its attribute `format` is {kind!r}, not {FORMAT!r}")
+    if (version := attribute(file, "version")) != VERSION:
+        raise Unsound(f"its version is {version}; this program reads {VERSION}")
+    found: dict[str, Any] = {name: attribute(file, name) for name in ATTRIBUTES}
     for name in ("modality", "backbone", "weights"):
         if not isinstance(found[name], str):
             raise Unsound(f"its attribute `{name}` is not text")
@@ -134,7 +135,11 @@ def _names(file: h5py.File, features: h5py.Dataset) -> list[str]:
 def _twice(names: Iterable[str]) -> str | None:
     """The first name that has been there before."""
     known: set[str] = set()
-    return next((name for name in names if name in known or known.add(name)), None)
+    for name in names:
+        if name in known:
+            return name
+        known.add(name)
+    return None
 
 
 def _check_rows(dataset: h5py.Dataset, name: str, rows: int) -> None:

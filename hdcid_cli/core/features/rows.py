@@ -107,7 +107,7 @@ class RowReader:
         return [place for share in shares for place in share]
 
     def _read_pieces(self, out: np.ndarray, pieces: list[tuple[int, int, int]]) -> list[int]:
-        content = memoryview(out).cast("B")
+        content = out.data.cast("B")
         bad: list[int] = []
         for offset, place, count in pieces:
             begin, end = place * self._size, (place + count) * self._size

@@ -18,6 +18,14 @@ from hdcid_cli.core.hdf5 import create_hdf5, row_offsets
 COPY_BYTES = 8 << 20
 
 
+class _Places(NamedTuple):
+    """Where the bytes of a file's rows lie in it: features [N], one place each, and the arrays of the other two."""
+
+    features: np.ndarray
+    length: int
+    crc32: int
+
+
 class FeatureWriter:
     """Writes a feature file row by row, and takes up again where an earlier run stopped.
 
@@ -89,7 +97,14 @@ class FeatureWriter:
         finally:
             previous.file.close()
 
-    def _build(self, ids: list[str], shape: tuple, attributes: dict, dtype: np.dtype, previous=None) -> None:
+    def _build(
+        self,
+        ids: list[str],
+        shape: tuple,
+        attributes: dict,
+        dtype: np.dtype,
+        previous: tuple[Layout, _Places] | None = None,
+    ) -> None:
         """Make the file with all its rows, and those of `previous`, a (layout, places), filled in."""
         size = int(np.prod(shape, dtype=object)) * dtype.itemsize
         if size > MAX_CLIP_BYTES:
@@ -112,7 +127,7 @@ class FeatureWriter:
         try:
             self.shape = tuple(layout.features.shape[1:])
             self._dtype = layout.features.dtype
-            self._places = _places(layout.file)
+            self._places = _own_places(layout.file)
             self._row = {name: row for row, name in enumerate(layout.names)}
             self.pending = [layout.names[row] for row in np.flatnonzero(layout.length == 0).tolist()]
             self.written = len(layout.names) - len(self.pending)
@@ -136,7 +151,7 @@ class FeatureWriter:
         row = self._row[name]
         try:
             pwrite(self._file, features, self._places.features[row])
-            pwrite(self._file, np.uint32(zlib.crc32(features)), self._places.crc32 + 4 * row)
+            pwrite(self._file, np.uint32(zlib.crc32(features.data)), self._places.crc32 + 4 * row)
             pwrite(self._file, np.int32(length), self._places.length + 4 * row)  # last: from now on the row counts
         except OSError as error:
             raise unwritable(self.target, error, f"the {self.written} clips in it are kept") from error
@@ -170,14 +185,6 @@ class FeatureWriter:
         self.close()
 
 
-class _Places(NamedTuple):
-    """Where the bytes of a file's rows lie in it: features [N], one place each, and the arrays of the other two."""
-
-    features: np.ndarray
-    length: int
-    crc32: int
-
-
 def _places(file: h5py.File) -> _Places | None:
     """None if the file is not as `_allocate` makes it."""
     offsets = row_offsets(file["features"])
@@ -187,6 +194,13 @@ def _places(file: h5py.File) -> _Places | None:
         return None
     length, crc32 = file["length"].id.get_offset(), file["crc32"].id.get_offset()
     return None if length is None or crc32 is None else _Places(offsets, length, crc32)
+
+
+def _own_places(file: h5py.File) -> _Places:
+    """Of a file that `_allocate` has made."""
+    places = _places(file)
+    assert places is not None
+    return places
 
 
 def _check_same(previous: Layout, attributes: dict, shape: tuple) -> None:
@@ -220,7 +234,7 @@ def _allocate(path: Path, ids: list[str], shape: tuple, attributes: dict, dtype:
 def _copy_rows(previous: Layout, source: _Places, path: Path) -> None:
     """Fill the first rows of a new file with those that `previous` has, neighbors together."""
     with h5py.File(path, "r", locking=False) as file:
-        target = _places(file)
+        target = _own_places(file)
     size = previous.features.dtype.itemsize * int(np.prod(previous.features.shape[1:]))
     rows = np.flatnonzero(previous.length > 0)
     with open(previous.path, "rb") as old, open(path, "r+b", buffering=0) as new:
