@@ -7,22 +7,27 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
+import h5py
 import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from hdcid_cli.codes.checkpoint import CHECKPOINT
 from hdcid_cli.commands.cmg import TASKS
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import FeatureWriter
 from hdcid_cli.main import COMMANDS, cli
 from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.tasks.cmg.llp_scores import parsing_scores
 from hdcid_cli.tasks.metrics import classification_scores, localisation_scores
 from hdcid_cli.tasks.retrieval import Vectors, retrieval_scores
 from hdcid_cli.tasks.segmentation.evaluation import ClipScores
+from hdcid_cli.tasks.segmentation.training import SEGMENTER
 from hdcid_cli.training.methods import METHODS
 
 TOP = Path(__file__).parents[1]
@@ -194,6 +199,29 @@ def test_the_manual_names_every_recipe_and_script():
     assert set(re.findall(r"`((?:figure|published|table)[\d]*_\w+)`", text)) == recipes
     scripts = {path.name for path in (TOP / "examples").glob("*.sh")} - {"lib.sh", "quickstart.sh"}
     assert set(re.findall(r"`examples/(\w+\.sh)`", text)) == scripts
+
+
+def test_the_manual_names_every_file_of_a_run():
+    for section, kind in (("CHECKPOINT DIRECTORIES", CHECKPOINT), ("SEGMENTERS", SEGMENTER)):
+        text = page("hdcid-files.5.md")[section]
+        names = {re.sub("/.*", "/", name) for name in ("config.yaml", *kind.saved, *kind.noted, *kind.derived)}
+        named = set(re.findall(r"`([\w.-]+\.(?:yaml|safetensors|pt|jsonl|txt|json)|\w+/)`", text))
+        assert {name for name in named if not any(fnmatch(name, known) for known in names)} == set(), section
+        assert not [name for name in names if not any(fnmatch(word, name) for word in named)], section
+        assert f"format: {kind.format}" in text and f"version: {kind.version}" in text
+
+
+def test_the_manual_describes_feature_files_as_they_are(tmp_path):
+    attributes = {"modality": "audio", "backbone": "own", "weights": "none", "segment_seconds": 1.0}
+    with FeatureWriter(tmp_path / "audio.h5", ["a"], (2, 3), attributes) as writer:
+        writer.write("a", np.ones((2, 3)), 2)
+        writer.finish()
+    with h5py.File(tmp_path / "audio.h5") as file:
+        found = {*file, *file.attrs}
+        version = file.attrs["version"]
+    text = page("hdcid-files.5.md")["FEATURE FILES"]
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == found
+    assert f"| `version` | attribute | {version} |" in text
 
 
 def test_the_tree_of_the_package_is_its_tree():
