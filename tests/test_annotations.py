@@ -9,7 +9,7 @@ import pytest
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, own, ucf2vgg, vggsound
-from hdcid_cli.tasks.annotations.clips import Clip, Event, divide, segment_labels
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Event, divide, segment_labels
 
 AVE = "Bark&aaaaaaaaaaa&good&0&10\nCat&bbbbbbbbbbb&good&3&5\nBark&ccccccccccc&good&0&0\n"
 
@@ -104,7 +104,7 @@ def test_order_file_of_other_data_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not hold row numbers of the 3 lines"):
         ave.read(tmp_path)
     (tmp_path / "train_order.h5").write_text("text")
-    with pytest.raises(InputError, match="is not an order file of AVE"):
+    with pytest.raises(InputError, match="is not a file of row numbers"):
         ave.read(tmp_path)
 
 
@@ -258,7 +258,7 @@ def test_vggsound_times_come_from_zipped_arrays_or_from_the_table(tmp_path):
 def test_own_table_localises_several_events_a_clip(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text("id,split,label,onset,offset\na,train,dog,0.2,2.9\na,train,cat,1,3\nb,test,,,\n")
-    annotations = own.read(path, "localise")
+    annotations = own.read_localise(path)
     assert annotations.classes == ("cat", "dog")
     assert splits(annotations) == {"a": "train", "b": "test"}
     labels = segment_labels(annotations.clips, 2, 4)
@@ -281,14 +281,14 @@ def test_own_table_that_cannot_be_used_is_one_sentence(tmp_path, text, message):
     path = tmp_path / "mine.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
-        own.read(path, "classify")
+        own.read_classify(path)
 
 
 # --- division and segments ---
 
 
 def test_division_keeps_groups_together_and_is_always_the_same():
-    clips = [Clip(f"{group}_{i}", group=f"{group}") for group in range(20) for i in range(3)]
+    clips = [AnnotatedClip(f"{group}_{i}", group=f"{group}") for group in range(20) for i in range(3)]
     rest, aside = divide(clips)
     assert len(aside) == 12 and not {clip.group for clip in aside} & {clip.group for clip in rest}
     assert divide(clips[::-1])[1] == aside[::-1]
@@ -296,7 +296,7 @@ def test_division_keeps_groups_together_and_is_always_the_same():
 
 
 def test_segments_of_other_lengths_go_by_their_middle():
-    clip = Clip("x", events=[Event(0, 1.0, 2.0)])
+    clip = AnnotatedClip("x", events=[Event(0, 1.0, 2.0)])
     assert segment_labels([clip], 1, 6, seconds=0.5)[0, :, 0].tolist() == [0, 0, 1, 1, 0, 0]
     assert segment_labels([clip], 1, 2, seconds=3.0)[0, :, 0].tolist() == [1, 0]
 
@@ -319,7 +319,7 @@ def test_ave2avvp_labels_equal_the_published_ones(shared):
 def test_ave_noisy_labels_are_those_of_clips_without_events(shared):
     with h5py.File(shared / "ave_features" / "labels_noisy.h5") as file:
         published = file["avadataset"][:]
-    clips = [Clip(str(row)) for row in range(len(published))]
+    clips = [AnnotatedClip(str(row)) for row in range(len(published))]
     assert (segment_labels(clips, 28, 10).max(1) == published).all()
 
 

@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from hdcid_cli.codes.checkpoint import open_checkpoint
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import open_features
 from hdcid_cli.core.records import result, table
-from hdcid_cli.tasks.annotations.clips import Annotations, Clip, Event
-from hdcid_cli.tasks.cmg import tasks as cmg
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, Event
 from hdcid_cli.tasks.cmg.inputs import Inputs
-from hdcid_cli.tasks.cmg.parsing import parsing
 from hdcid_cli.tasks.cmg.probe import new_probe
-from hdcid_cli.tasks.cmg.run import run_task
+from hdcid_cli.tasks.cmg.protocol import ProbeSettings, split_clips
+from hdcid_cli.tasks.cmg.reading import Reading, read_codes, read_features
+from hdcid_cli.tasks.cmg.run import read_task, run_task
+from hdcid_cli.tasks.cmg.tasks import TASKS
+from hdcid_cli.tasks.cmg.trial import Trial
 
 CLASSES = ("dog", "cat", "bell")
 
@@ -30,7 +34,7 @@ def world(clips=60, steps=5, width=8, seed=0, noise=0.6):
         offset = random.integers(onset + 1, steps + 1)
         shown[number, onset:offset] = label
         split = ("train", "train", "val", "test")[number % 4]
-        made.append(Clip(f"clip{number}", split, int(label), [Event(int(label), float(onset), float(offset))]))
+        made.append(AnnotatedClip(f"clip{number}", split, int(label), [Event(int(label), float(onset), float(offset))]))
 
     def codes(modality):
         values = (looks[shown] + noise * random.normal(size=(clips, steps, width))).astype(np.float32)
@@ -47,25 +51,16 @@ def world(clips=60, steps=5, width=8, seed=0, noise=0.6):
     return Annotations(Path("world.csv"), CLASSES, made), codes("video"), codes("audio")
 
 
-def run(task, annotations, train, test, seed=3, target=None, warn=None, **settings):
-    """One probe's outcome and its scores: (outcome, {metric: score})."""
-    settings = cmg.Settings(**settings)
-    [found] = cmg.evaluate(
-        cmg.TASKS[task][0],
-        settings,
-        annotations,
-        target or annotations,
-        train,
-        test,
-        [seed],
-        "cpu",
-        warn or (lambda _: None),
-    )
-    return found, {score.name: score for score in found.scores}
+def run(task, annotations, train, test, seed=3, target=None, warn=lambda _: None, **settings):
+    """One probe: what it was tried on, what it answered, and {metric: score}."""
+    reading = Reading(train, test)
+    trial = Trial(TASKS[task][0], annotations, target or annotations, reading, ProbeSettings(**settings), "cpu", warn)
+    found = trial.probe(seed)
+    return trial, found, {score.name: score for score in found.scores}
 
 
 def headline(task):
-    return cmg.TASKS[task][0].metric
+    return TASKS[task][0].metric
 
 
 # --- the published protocol, again in numpy ---
@@ -137,7 +132,7 @@ def test_published_protocol_equals_a_plain_numpy_version(task):
     classify = task == "ave"
     annotations, video, audio = world(clips=200)
     seed, epochs = 43, 12
-    found, scores = run(task, annotations, video, audio, seed=seed, protocol="published", epochs=epochs)
+    trial, _, scores = run(task, annotations, video, audio, seed=seed, protocol="published", epochs=epochs)
 
     clips = [clip for clip in annotations.clips if not classify or clip.split == "train"]
     rows = [int(clip.id.removeprefix("clip")) for clip in clips]
@@ -148,7 +143,7 @@ def test_published_protocol_equals_a_plain_numpy_version(task):
             for event in clip.events:
                 labels[row, int(event.onset) : int(event.offset), event.label] = 1
         labels[..., -1] = 1 - labels[..., :-1].max(-1)
-    probe, loss = new_probe(cmg.TASKS[task][0].kind, 8, 8, 3, seed)
+    probe, loss = new_probe(TASKS[task][0].kind, 8, 8, 3, seed)
     weights = {
         name: value.detach().double().numpy().copy()
         for name, value in [*probe.named_parameters(), *loss.named_parameters()]
@@ -167,7 +162,7 @@ def test_published_protocol_equals_a_plain_numpy_version(task):
         value = released_score(decode(weights, tested, classify)[0], labels, classify)
         best = max(best, value)
     assert scores[headline(task)].value == pytest.approx(best, abs=0.02)
-    assert len(found.tested) == len(rows)
+    assert len(trial.tested) == len(rows)
 
 
 # --- the held-out protocol ---
@@ -185,7 +180,7 @@ def test_held_out_protocol_looks_at_test_labels_only_to_score():
         clips = list(annotations.clips)
         for row, other in zip(where, random.permutation(where)):
             donor = annotations.clips[other]
-            clips[row] = Clip(clips[row].id, split, donor.label, donor.events)
+            clips[row] = AnnotatedClip(clips[row].id, split, donor.label, donor.events)
         return Annotations(annotations.source, CLASSES, clips)
 
     for task in ("ave", "avvp"):
@@ -193,27 +188,27 @@ def test_held_out_protocol_looks_at_test_labels_only_to_score():
             run(task, given, video, audio, epochs=20, lr=0.01)
             for given in (annotations, permuted("test"), permuted("val"))
         )
-        assert straight[0].epoch == test_permuted[0].epoch
-        np.testing.assert_array_equal(straight[0].logits, test_permuted[0].logits)
-        assert straight[1][headline(task)].value > test_permuted[1][headline(task)].value + 10
-        assert straight[0].epoch != val_permuted[0].epoch
+        assert straight[1].epoch == test_permuted[1].epoch
+        np.testing.assert_array_equal(straight[1].answers.logits, test_permuted[1].answers.logits)
+        assert straight[2][headline(task)].value > test_permuted[2][headline(task)].value + 10
+        assert straight[1].epoch != val_permuted[1].epoch
 
 
 def test_held_out_probe_generalises_across_modalities_and_chance_does_not():
     annotations, video, audio = world(clips=200)
-    found, scores = run("ave", annotations, video, audio, epochs=20, lr=0.01)
-    assert scores["precision"].value > 85 and found.chances["precision"] < 50
-    assert (found.scores[0].name, len(found.tested), len(found.choose)) == ("precision", 50, 50)
-    found, scores = run("avvp", annotations, audio, video, epochs=20, lr=0.01)
+    trial, found, scores = run("ave", annotations, video, audio, epochs=20, lr=0.01)
+    assert scores["precision"].value > 85 and trial.chances["precision"] < 50
+    assert (found.scores[0].name, len(trial.tested), len(trial.choose)) == ("precision", 50, 50)
+    trial, found, scores = run("avvp", annotations, audio, video, epochs=20, lr=0.01)
     assert found.scores[0].name == "accuracy"
-    assert scores["foreground_f1"].value > 60 > found.chances["foreground_f1"]
+    assert scores["foreground_f1"].value > 60 > trial.chances["foreground_f1"]
     assert scores["event_f1"].interval[0] < scores["event_f1"].value < scores["event_f1"].interval[1]
 
 
 def test_repeating_a_run_gives_the_same_numbers():
     annotations, video, audio = world()
     one, other, different = (
-        run("avvp", annotations, video, audio, epochs=4, seed=seed)[0].logits for seed in (3, 3, 4)
+        run("avvp", annotations, video, audio, epochs=4, seed=seed)[1].answers.logits for seed in (3, 3, 4)
     )
     assert np.array_equal(one, other) and not np.array_equal(one, different)
 
@@ -233,31 +228,30 @@ def test_segments_past_the_end_of_a_clip_count_only_as_published():
 
 def test_parsing_scores_answer_both_modalities_of_the_same_clips():
     annotations, video, audio = world(clips=80)
-    task, settings = cmg.TASKS["avvp"][0], cmg.Settings(epochs=10, lr=0.01)
-    [found] = cmg.evaluate(task, settings, annotations, annotations, video, audio, [0], "cpu", print)
-    scores, clips = parsing(
-        task, settings, found, {"video": annotations, "audio": annotations}, {"video": video, "audio": audio}
-    )
-    by_name = {score.name: score.value for score in scores}
-    assert clips == 20 and len(scores) == 10
-    of_tested = {score.name: score.value for score in found.scores}
-    assert by_name["segment_a"] == pytest.approx(of_tested["segment_f1"])
-    assert by_name["event_a"] == pytest.approx(of_tested["event_f1"])
+    trial, found, scores = run("avvp", annotations, video, audio, epochs=10, lr=0.01)
+    by_name = {score.name: score.value for score in found.further.scores}
+    assert found.further.n == 20 and len(by_name) == 10
+    assert by_name["segment_a"] == pytest.approx(scores["segment_f1"].value)
+    assert by_name["event_a"] == pytest.approx(scores["event_f1"].value)
     assert by_name["segment_type"] == pytest.approx(np.mean([by_name[f"segment_{each}"] for each in ("a", "v", "av")]))
+    assert found.further.chances["segment_a"] == pytest.approx(trial.chances["segment_f1"])
+    assert found.further.chances["event_v"] == pytest.approx(trial.chances["event_f1"])  # the same truth in both
 
 
 # --- which clips ---
 
 
 def split_ids(source, target, protocol="heldout", task="ave"):
-    parts = cmg.split_clips(cmg.TASKS[task][0], protocol, source, target)
+    parts = split_clips(TASKS[task][0], protocol, source, target)
     return [{clip.id for clip in part} if part is not None else None for part in (parts.fit, parts.choose, parts.test)]
 
 
 def listed(**splits):
-    clips = [Clip(name, split, 0) for split, names in splits.items() for name in names.split()]
+    clips = [AnnotatedClip(name, split, 0) for split, names in splits.items() for name in names.split()]
     return Annotations(
-        Path("x.csv"), CLASSES, [Clip(clip.id, None if clip.split == "none" else clip.split, 0) for clip in clips]
+        Path("x.csv"),
+        CLASSES,
+        [AnnotatedClip(clip.id, None if clip.split == "none" else clip.split, 0) for clip in clips],
     )
 
 
@@ -296,11 +290,11 @@ def test_annotations_without_a_test_split_are_refused():
 
 def test_clips_without_features_are_named_and_left_out():
     annotations, video, audio = world()
-    annotations.clips.insert(0, Clip("nowhere", "train", 0, [Event(0, 0, 1)]))
+    annotations.clips.insert(0, AnnotatedClip("nowhere", "train", 0, [Event(0, 0, 1)]))
     told = []
-    found, _ = run("ave", annotations, video, audio, warn=told.append, epochs=1)
+    trial, *_ = run("ave", annotations, video, audio, warn=told.append, epochs=1)
     assert told == ["video.h5 has no features of 1 annotated clips, which are left out: nowhere."]
-    assert len(found.fit) == 30
+    assert len(trial.fit) == 30
     video.ids = [f"other{row}" for row in range(60)]
     with pytest.raises(
         InputError, match=r"video.h5 has none of the 31 clips that ave needs \(such as nowhere, clip0, clip1\)"
@@ -311,7 +305,7 @@ def test_clips_without_features_are_named_and_left_out():
 def test_llp_names_find_features_named_by_video_or_by_window():
     _, video, _ = world()
     video.ids = ["x_0_10", "x_10_20", "y", "z_0_10", *map(str, range(56))]
-    clips = [Clip(name) for name in ("x_10_20", "y_5_15", "z_0_100", "x_20_30", "z")]
+    clips = [AnnotatedClip(name) for name in ("x_10_20", "y_5_15", "z_0_100", "x_20_30", "z")]
     found, rows, missing = video.match(clips, CLASSES)
     assert [(clip.id, row) for clip, row in zip(found, rows)] == [
         ("x_10_20", 1),
@@ -325,9 +319,9 @@ def test_llp_names_find_features_named_by_video_or_by_window():
 def test_text_may_be_one_prompt_a_class():
     _, video, _ = world()
     video.ids, video.modality = ["dog", "cat", "bell"], "text"
-    assert video.match([Clip("a", label=1), Clip("b", label=0)], CLASSES)[1] == [1, 0]
+    assert video.match([AnnotatedClip("a", label=1), AnnotatedClip("b", label=0)], CLASSES)[1] == [1, 0]
     video.modality = "video"
-    assert video.match([Clip("a", label=1)], CLASSES)[2] == ["a"]
+    assert video.match([AnnotatedClip("a", label=1)], CLASSES)[2] == ["a"]
 
 
 # --- the command ---
@@ -389,14 +383,16 @@ def test_command_from_features_to_report(hdcid, workplace):
     table = hdcid("report", stdin=done.stdout)
     assert table.returncode == 0 and "accuracy" in table.stdout
 
-    places = {"features": workplace / "features", "checkpoints": workplace / "checkpoints"}
-    first = next(
-        run_task("ave", "audio", "video", workplace / "data", **places, layers_used=1, per_class=True, epochs=1)
-    )
-    assert set(first["per_class"]) <= {f"class{number}" for number in range(4)}
-    assert (first["layers_used"], first["toc"]) == (1, "none")
+    def read(layers):
+        sides = [open_features(workplace / "features", name) for name in ("audio", "video")]
+        return read_codes(open_checkpoint(None, workplace / "checkpoints"), *sides, "ave", layers=layers)
+
+    tasks = read_task("ave", workplace / "data", "audio", "video")
+    first = next(run_task(tasks, read(1), ProbeSettings(epochs=1), per_class=True))
+    assert set(first["per_class"]) <= {f"class{number}" for number in range(4)} | {"background"}
+    assert (first["layers_used"], first["toc"], first["data"]) == (1, "none", "own")
     with pytest.raises(InputError, match="--layers-used 3 cannot be read"):
-        next(run_task("ave", "audio", "video", workplace / "data", **places, layers_used=3))
+        read(3)
 
 
 def test_seeds_are_one_row_of_a_table():
@@ -418,9 +414,8 @@ def test_seeds_are_one_row_of_a_table():
 
 
 def test_own_table_and_supervised_ceiling(workplace):
-    found = next(
-        run_task("classify", "audio", "audio", workplace / "mine.csv", workplace / "features", supervised=True)
-    )
+    reading = read_features(open_features(workplace / "features", "audio"))
+    found = next(run_task(read_task("classify", workplace / "mine.csv", "audio", "audio"), reading))
     assert found["method"] == "supervised" and found["checkpoint"] is None
     assert found["value"] > found["chance"] + 15
 
@@ -433,7 +428,7 @@ def test_own_table_and_supervised_ceiling(workplace):
         (("avvp", "--train", "t", "--test", "a", "--supervised"), "A supervised probe"),
         (("avvp", "--train", "t", "--test", "t", "--supervised"), "words have no seconds"),
         (("ave", "--train", "t", "--test", "t", "--supervised"), "There is no feature file features/text.h5"),
-        (("classify", "--train", "v", "--test", "v", "--supervised"), "There is no table of labels in data/classify"),
+        (("classify", "--train", "v", "--test", "v", "--supervised"), "There is no table of labels data/classify.csv"),
         (("ucf2vgg", "--train", "v", "--test", "a"), "has no UCF101sameVGGSound.txt"),
     ],
 )
@@ -449,10 +444,9 @@ def test_strict_makes_an_oddity_an_error(workplace, capsys):
     (workplace / "data" / "ave" / "trainSet.txt").open("a").write("class0&gone&good&5&5\n")
 
     def probe(**more):
+        reading = read_features(open_features(workplace / "features", "audio"))
         return next(
-            run_task(
-                "ave", "audio", "audio", workplace / "data", workplace / "features", supervised=True, epochs=1, **more
-            )
+            run_task(read_task("ave", workplace / "data", "audio", "audio"), reading, ProbeSettings(epochs=1), **more)
         )
 
     assert probe()["n_fit"] == 24

@@ -5,8 +5,19 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 
-from hdcid_cli.tasks.code_analysis import agreement_map, count, normalised_mutual_information, purity, shared_codes
+from hdcid_cli.tasks.analysis.counts import (
+    CodeCounts,
+    count,
+    count_permuted,
+    mutual_information,
+    normalized_mutual_information,
+    purity,
+    shared_codes,
+)
+from hdcid_cli.tasks.analysis.location import agreement_map
 
 
 def test_segments_with_several_events_count_in_parts():
@@ -34,13 +45,75 @@ def test_purity_and_mutual_information_equal_their_definitions():
             information += joint * np.log(joint / np.mean(code == c) / np.mean(label == y)) if joint else 0
     for y in range(4):
         entropy_label -= np.mean(label == y) * np.log(np.mean(label == y))
-    assert normalised_mutual_information(table) == pytest.approx(2 * information / (entropy_code + entropy_label))
+    assert normalized_mutual_information(table) == pytest.approx(2 * information / (entropy_code + entropy_label))
 
 
 def test_mutual_information_is_one_for_names_and_nothing_for_noise():
-    assert normalised_mutual_information(np.eye(5)[[3, 1, 0, 2, 4]] * 7) == pytest.approx(1)
-    assert normalised_mutual_information(np.ones((5, 3))) == pytest.approx(0)
-    assert normalised_mutual_information(np.array([[3.0, 0], [0, 0]])) == 0  # one code, one label
+    assert normalized_mutual_information(np.eye(5)[[3, 1, 0, 2, 4]] * 7) == pytest.approx(1)
+    assert normalized_mutual_information(np.ones((5, 3))) == pytest.approx(0)
+    assert normalized_mutual_information(np.array([[3.0, 0], [0, 0]])) == 0  # one code, one label
+
+
+def segments(clips=200, steps=1, codes=12, labels=4, agree=0.6, seed=0):
+    """Codes [N, T], labels [N, T, labels] with one 1 a segment, and valid."""
+    random = np.random.default_rng(seed)
+    label = random.integers(0, labels, (clips, steps))
+    code = np.where(random.random((clips, steps)) < agree, label, random.integers(0, codes, (clips, steps)))
+    return code, np.eye(labels)[label], np.ones((clips, steps), bool)
+
+
+def counted(code, label, valid, size=12, permutations=100):
+    return CodeCounts(
+        1, "video", count(code, label, valid, size), count_permuted(code, label, valid, size, permutations)
+    )
+
+
+def test_measures_are_scikit_learns_where_every_clip_is_a_segment():
+    """Then permuting clips is permuting segments, which the hypergeometric model of `adjusted` is about."""
+    for agree in (0.0, 0.3, 0.9):
+        code, label, valid = segments(agree=agree, seed=1)
+        truth, found = label[:, 0].argmax(1), counted(code, label, valid, permutations=2000).measures()
+        assert found["nmi"][0] == pytest.approx(normalized_mutual_info_score(truth, code[:, 0]))
+        assert found["ami"][0] == pytest.approx(adjusted_mutual_info_score(truth, code[:, 0]), abs=0.003)
+        table = contingency_matrix(truth, code[:, 0])
+        expected = expected_mutual_information(table, len(truth))
+        permuted = count_permuted(code, label, valid, 12, 2000)
+        assert np.mean([mutual_information(each) for each in permuted]) == pytest.approx(expected, rel=0.02)
+
+
+def test_codes_that_say_nothing_get_chance_and_no_more():
+    """Random codes, many for few segments: purity and NMI are high by themselves, and so is their chance."""
+    random = np.random.default_rng(2)
+    code = random.integers(0, 300, (60, 10))
+    label = np.eye(10)[random.integers(0, 10, (60, 10))]
+    found = counted(code, label, np.ones((60, 10), bool), 300).measures()
+    for name in ("purity", "nmi"):
+        value, chance = found[name]
+        assert value > 0.35 and value == pytest.approx(chance, abs=0.03)
+    assert found["ami"][0] == pytest.approx(0, abs=0.03) and found["ami"][1] == 0
+
+
+def test_a_code_of_its_own_for_every_clip_says_nothing_of_labels():
+    """Permuting segments would call this far above chance: a clip's segments have one label, and one code."""
+    label = np.repeat(np.eye(4)[np.arange(40) % 4][:, None], 10, axis=1)
+    code = np.repeat(np.arange(40)[:, None], 10, axis=1)
+    found = counted(code, label, np.ones((40, 10), bool), 40).measures()
+    assert found["purity"] == pytest.approx((1, 1)) and found["ami"][0] == pytest.approx(0, abs=1e-9)
+
+
+def test_permutations_keep_clips_whole_and_segments_valid():
+    code, label, valid = segments(clips=9, steps=5, seed=3)
+    valid[2, 3:] = valid[5, 1:] = False
+    tables = count_permuted(code, label, valid, 12, permutations=4, seed=7)
+    random = np.random.default_rng(7)
+    for table in tables:
+        order, expected = random.permutation(9), np.zeros((12, 4))
+        for clip, other in enumerate(order):
+            for step in range(5):
+                if valid[clip, step] and valid[other, step]:
+                    expected[code[other, step]] += label[clip, step]
+        np.testing.assert_allclose(table, expected)
+    assert counted(code[:1], label[:1], valid[:1]).measures()["purity"][1] is None  # one clip has nobody to change with
 
 
 def test_shared_codes_stand_for_one_label_in_both_modalities():
@@ -73,10 +146,10 @@ def test_command_counts_codes_and_looks_into_a_clip(hdcid, tmp_path):
     assert done.returncode == 0, done.stderr
     found = {(record["direction"], record["metric"]): record for record in map(json.loads, done.stdout.splitlines())}
     assert set(metric for _, metric in found) == {
-        f"layer {layer} {name}" for layer in (1, 2) for name in ("purity", "nmi", "used", "shared")
+        f"layer {layer} {name}" for layer in (1, 2) for name in ("purity", "nmi", "ami", "used", "shared")
     }
     record = found["v->v", "layer 1 purity"]
-    assert record["n"] == 20 and record["value"] >= record["chance"] > 100 / 5
+    assert (record["n"], record["data"]) == (20, "own") and record["value"] >= record["chance"] > 100 / 5
     with open(tmp_path / "codes.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     by_code = {}

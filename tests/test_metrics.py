@@ -1,52 +1,12 @@
-"""Scores against plain definitions, written out clip by clip."""
+"""Intervals and average precision against plain definitions and scikit-learn."""
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
 
-from hdcid_cli.tasks.cmg.llp_scores import event_f1, parsing_scores, segment_f1
-from hdcid_cli.tasks.metrics import (
-    average_precision,
-    batched_scores,
-    bootstrapped,
-    classification_scores,
-    headline,
-    localisation_scores,
-    median_score,
-)
-
-
-@pytest.fixture
-def localised():
-    """Random logits and labels of 7 clips, 10 segments, 4 classes and the background; clips of several lengths."""
-    random = np.random.default_rng(0)
-    labels = (random.random((7, 10, 5)) < 0.25).astype(np.float32)
-    labels[..., -1] = labels[..., :-1].max(-1) == 0
-    logits = random.normal(size=labels.shape) + labels
-    valid = np.arange(10) < np.array([10, 10, 4, 1, 10, 7, 10])[:, None]
-    return logits, labels, valid
-
-
-def values(scores):
-    return {score.name: score.value for score in scores}
-
-
-def test_classification_scores_equal_their_definitions():
-    random = np.random.default_rng(1)
-    labels = random.integers(0, 4, 30)  # class 4 never occurs
-    scores = random.normal(size=(30, 5)) + 1.5 * np.eye(5)[labels]
-    predicted = scores.argmax(1)
-    precision, recall, f1 = [], [], []
-    for c in range(4):
-        hit = np.sum((predicted == c) & (labels == c))
-        p = hit / np.sum(predicted == c) if (predicted == c).any() else 0.0
-        r = hit / np.sum(labels == c)
-        precision.append(p), recall.append(r), f1.append(2 * p * r / (p + r) if hit else 0.0)
-    found = values(classification_scores(scores, labels))
-    assert found["precision"] == pytest.approx(100 * np.mean(predicted == labels))
-    assert found["macro_precision"] == pytest.approx(100 * np.mean(precision))
-    assert found["macro_recall"] == pytest.approx(100 * np.mean(recall))
-    assert found["macro_f1"] == pytest.approx(100 * np.mean(f1))
-    assert headline("precision", scores, labels, None) == found["precision"]
+from hdcid_cli.tasks.metrics import Bootstrap, average_precision, mean_score, median_score, ratio, sums_score
 
 
 def test_average_precision_by_hand():
@@ -55,12 +15,6 @@ def test_average_precision_by_hand():
     assert average_precision(scores, actual)[0] == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert average_precision(np.zeros((4, 1)), actual)[0] == pytest.approx(0.5)  # equal scores: the rate of positives
     assert np.isnan(average_precision(scores, np.zeros((4, 1), bool))[0])
-
-
-def test_classification_and_localisation_share_no_name(localised):
-    """`vggsound` has both, and a record is known by its task, direction and metric."""
-    names = values(classification_scores(np.eye(3), np.arange(3))).keys()
-    assert not names & values(localisation_scores(*localised)).keys()
 
 
 def test_weighted_average_precision_is_that_of_repeated_rows():
@@ -72,31 +26,9 @@ def test_weighted_average_precision_is_that_of_repeated_rows():
         np.testing.assert_allclose(found, average_precision(scores[rows], actual[rows]))
 
 
-def test_interval_of_the_mean_average_precision_resamples_clips(localised):
-    logits, labels, valid = localised
-    found = next(score for score in localisation_scores(logits, labels, valid) if score.name == "segment_map")
-    random, values = np.random.default_rng(5), []
-    for _ in range(1000):
-        drawn = random.integers(7, size=7)
-        there = valid[drawn]
-        values.append(
-            100 * np.nanmean(average_precision(logits[drawn][there][:, :-1], labels[drawn][there][:, :-1] > 0))
-        )
-    np.testing.assert_allclose(found.interval, np.percentile(values, [2.5, 97.5]), atol=3)
-    assert found.interval[0] < found.value < found.interval[1]
-
-
-def test_resamplings_without_any_event_do_not_count_as_zero():
-    logits, labels, valid = np.zeros((5, 2, 2)), np.zeros((5, 2, 2)), np.zeros((5, 2), bool)
-    valid[[0, 2]] = True
-    labels[0, :, 0] = 1
-    found = next(score for score in localisation_scores(logits, labels, valid) if score.name == "segment_map")
-    assert found.value == 50 and found.interval == (50, 100)  # half of the segments, or all where clip 0 is drawn twice
-
-
 def test_interval_of_a_median_holds_the_median_of_most_resamplings():
     values = np.random.default_rng(0).permutation(101)
-    score = median_score("median_rank", values)
+    score = median_score("median_rank", values, Bootstrap(range(101)))
     assert (
         score.value == 50
         and score.interval[0] == pytest.approx(35, abs=6)
@@ -104,45 +36,10 @@ def test_interval_of_a_median_holds_the_median_of_most_resamplings():
     )
 
 
-def test_localisation_scores_count_valid_segments_only(localised):
-    logits, labels, valid = localised
-    hit = said = actual = event_hit = event_said = event_actual = right = 0
-    for clip in range(7):
-        for segment in np.flatnonzero(valid[clip]):
-            for c in range(5):
-                answer, truth = logits[clip, segment, c] > 0, labels[clip, segment, c] > 0
-                hit, said, actual = hit + (answer and truth), said + answer, actual + truth
-                if c < 4:
-                    event_hit, event_said, event_actual = (
-                        event_hit + (answer and truth),
-                        event_said + answer,
-                        event_actual + truth,
-                    )
-            right += logits[clip, segment].argmax() == labels[clip, segment].argmax()
-    found = values(localisation_scores(logits, labels, valid))
-    assert found["accuracy"] == pytest.approx(100 * hit / said)
-    assert found["recall"] == pytest.approx(100 * hit / actual)
-    assert found["f1"] == pytest.approx(100 * 2 * hit / (said + actual))
-    assert found["foreground_precision"] == pytest.approx(100 * event_hit / event_said)
-    assert found["foreground_recall"] == pytest.approx(100 * event_hit / event_actual)
-    assert found["segment_accuracy"] == pytest.approx(100 * right / valid.sum())
-    for metric in ("accuracy", "recall", "f1", "segment_accuracy"):
-        assert headline(metric, logits, labels, valid) == pytest.approx(found[metric], abs=1e-3)
-
-
-def test_published_scores_average_over_batches():
-    """Two batches, of 2 clips and 1: precision (1/2 * 2 + 0 * 1) / 3, where the last batch answers nothing."""
-    said, actual = np.zeros((3, 2, 2), bool), np.zeros((3, 2, 2), bool)
-    said[0, 0, :] = actual[0, 0, 0] = actual[1, 1, 1] = actual[2, 0, 0] = True
-    precision, recall = (2 * 1 / 2 + 1 * 0) / 3, (2 * 1 / 2 + 1 * 0) / 3
-    f1 = 2 * precision * recall / (precision + recall + 1e-6)
-    assert batched_scores(said, actual, 2) == pytest.approx((100 * precision, 100 * recall, 100 * f1))
-
-
 def test_intervals_shrink_with_clips_and_hold_the_value():
     def interval(clips):
         correct = np.random.default_rng(2).random(clips) < 0.7
-        score = bootstrapped("x", np.stack([correct, np.ones(clips)], 1), lambda sums: sums[..., 0] / sums[..., 1])
+        score = sums_score("x", np.stack([correct, np.ones(clips)], 1), ratio, Bootstrap(range(clips)))
         assert score.interval[0] <= score.value <= score.interval[1]
         return score.interval[1] - score.interval[0]
 
@@ -151,39 +48,77 @@ def test_intervals_shrink_with_clips_and_hold_the_value():
     assert interval(50) > 4 * interval(2000)
 
 
-def test_no_clip_answered_and_one_clip_alone_give_numbers(localised):
-    logits, labels, valid = localised
-    nothing = values(localisation_scores(np.full_like(logits, -1), labels, valid))
-    assert nothing["accuracy"] == nothing["recall"] == nothing["f1"] == 0
-    one = localisation_scores(logits[:1], labels[:1], valid[:1])
-    assert all(np.isfinite(score.value) for score in one)
-    assert classification_scores(np.array([[1.0]]), np.array([0]))[0].interval == (100, 100)
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 5))
+def test_average_precision_is_scikit_learns(seed, rows, thresholds):
+    random = np.random.default_rng(seed)
+    scores, actual = random.integers(0, thresholds + 1, (rows, 3)) / 7, random.random((rows, 3)) < 0.4
+    actual[0] = True
+    found = average_precision(scores, actual)
+    np.testing.assert_allclose(found, [average_precision_score(actual[:, c], scores[:, c]) for c in range(3)])
 
 
-def test_event_scores_by_hand():
-    """True events 0-4 and 6-8. Answers 0-2 (half of its union with the first: right) and 5-9 (2 of 4
-    seconds: right).
-    """
-    actual = np.zeros((1, 10, 1), bool)
-    actual[0, 0:4] = actual[0, 6:8] = True
-    said = np.zeros_like(actual)
-    said[0, 0:2] = said[0, 5:9] = True
-    assert event_f1(said, actual)[0] == 1
-    assert segment_f1(said, actual)[0] == pytest.approx(2 * 4 / (2 * 4 + 2 + 2))
-    said[0, 1] = False  # one second of four: not the same event any more
-    assert event_f1(said, actual)[0] == pytest.approx(2 * 1 / (2 * 1 + 1 + 1))
-    assert event_f1(np.zeros_like(said), np.zeros_like(actual))[0] == 1  # nothing there, nothing said
+def test_clips_of_one_recording_are_drawn_together():
+    """40 recordings of 5 equal clips each are worth 40 clips, not 200."""
+    random = np.random.default_rng(0)
+    of_recording = (random.random(40) < 0.7).astype(float)
+    values, groups = np.repeat(of_recording, 5), np.repeat(np.arange(40), 5)
+    alone = mean_score("x", of_recording, Bootstrap(range(40)))
+    together = mean_score("x", values, Bootstrap(groups))
+    apart = mean_score("x", values, Bootstrap(range(200)))
+    assert together.value == alone.value and together.interval == alone.interval
+    assert together.interval[1] - together.interval[0] > 1.8 * (apart.interval[1] - apart.interval[0])
 
 
-def test_llp_scores_equal_the_official_ones(shared):
-    reference = np.load(shared / "reference" / "avvp_metrics.npz")
-    of = {
-        name: reference[f"in/{name}"].transpose(0, 2, 1) > 0
-        for name in ("pred_audio", "true_audio", "pred_visual", "true_visual")
-    }
-    found = parsing_scores((of["pred_audio"], of["true_audio"]), (of["pred_visual"], of["true_visual"]))
-    for level in ("segment", "event"):
-        official = reference[f"out/{level}_level"]  # a, v, event, av, as the official code returns them
-        for column, name in enumerate(("a", "v", "event", "av")):
-            np.testing.assert_allclose(found[f"{level}_{name}"], official[:, column], rtol=1e-12)
-        np.testing.assert_allclose(found[f"{level}_type"], official[:, [0, 1, 3]].mean(1), rtol=1e-12)
+def test_the_order_of_clips_and_the_names_of_groups_do_not_matter():
+    random = np.random.default_rng(1)
+    values, groups = random.random(30), random.integers(0, 12, 30)
+    one, other = (
+        mean_score("x", values, Bootstrap(groups)),
+        mean_score("x", values, Bootstrap([f"r{g}" for g in groups])),
+    )
+    assert one == other
+    statistics = np.stack([values, np.ones(30)], 1)
+    naive = []
+    drawn = Bootstrap(groups).drawn
+    names = list(dict.fromkeys(groups.tolist()))
+    for times in drawn[:20]:
+        rows = [
+            row for name, count in zip(names, times) for _ in range(count) for row in np.flatnonzero(groups == name)
+        ]
+        naive.append(statistics[rows].sum(0))
+    short = Bootstrap(groups, resamples=20)
+    found = short.of_sums(statistics, ratio)
+    np.testing.assert_allclose(found, np.percentile([ratio(sums) for sums in naive], [2.5, 97.5]))
+
+
+def test_interval_of_a_median_is_that_of_repeated_clips():
+    random = np.random.default_rng(2)
+    values, groups = random.integers(1, 9, 31).astype(float), np.arange(31) // 2
+    bootstrap = Bootstrap(groups, resamples=50)
+    naive = [np.median(np.repeat(values, times[groups])) for times in bootstrap.drawn]
+    np.testing.assert_allclose(bootstrap.of_median(values), np.percentile(naive, [2.5, 97.5]))
+
+
+def test_interval_of_batches_resamples_the_same_estimator():
+    """With one clip a batch it is the mean of ratios; with all in one batch the ratio of sums."""
+    random = np.random.default_rng(3)
+    statistics = np.stack([random.integers(0, 5, 60), random.integers(5, 9, 60)], 1).astype(float)
+
+    def mean_of_ratios(sums, clips):
+        return np.average(sums[:, 0] / sums[:, 1], weights=clips)
+
+    bootstrap = Bootstrap(range(60))
+    single = bootstrap.of_batches(statistics, mean_of_ratios, 1)
+    np.testing.assert_allclose(
+        single, mean_score("x", statistics[:, 0] / statistics[:, 1], bootstrap).interval / np.array(100)
+    )
+    whole = bootstrap.of_batches(statistics, mean_of_ratios, 60)
+    np.testing.assert_allclose(whole, np.array(sums_score("x", statistics, ratio, bootstrap).interval) / 100)
+    assert single != whole
+
+
+def test_a_single_recording_has_no_interval():
+    bootstrap = Bootstrap(["one"] * 5)
+    assert mean_score("x", np.ones(5), bootstrap).interval is None
+    assert median_score("x", np.arange(5.0), bootstrap).interval is None

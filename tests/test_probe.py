@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hdcid_cli.tasks.cmg.probe import Samples, Schedule, fit, new_probe, predict, standardise
+from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict, standardize
+from hdcid_cli.tasks.cmg.protocol import Schedule
 
 
 def clips(count=40, steps=6, width=5, classes=3, seed=0):
@@ -15,7 +16,11 @@ def clips(count=40, steps=6, width=5, classes=3, seed=0):
     inputs[np.arange(count), random.integers(0, steps - 2, count), labels] += 6
     valid = np.ones((count, steps), bool)
     valid[::3, -2:] = False
-    return Samples([str(i) for i in range(count)], *(torch.from_numpy(part) for part in (inputs, labels, valid)))
+    return Samples(
+        [str(i) for i in range(count)],
+        [str(i) for i in range(count)],
+        *(torch.from_numpy(part) for part in (inputs, labels, valid)),
+    )
 
 
 def weights(module):
@@ -39,7 +44,7 @@ def test_localisation_loss_is_the_published_one_over_valid_segments():
     random = np.random.default_rng(0)
     logits, valid = random.normal(size=(4, 3, 6)), random.random((4, 3)) < 0.7
     labels = (random.random((4, 3, 6)) < 0.3).astype(float)
-    _, loss = new_probe("localisation", 5, 5, 5, seed=0)
+    _, loss = new_probe("localization", 5, 5, 5, seed=0)
     loss.alpha.data = torch.tensor(random.random(6))
     alpha = loss.alpha.detach().double().numpy()
     bce, weighted = [], []
@@ -90,7 +95,7 @@ def test_probe_learns_and_keeps_the_best_epoch_the_last_of_equals():
 def test_the_seed_alone_decides():
     def run(seed):
         torch.manual_seed(torch.seed())  # what happened before must not matter
-        probe, loss = new_probe("localisation", 5, 5, 3, seed)
+        probe, loss = new_probe("localization", 5, 5, 3, seed)
         samples = clips()
         samples.labels = torch.nn.functional.one_hot(samples.labels, 4).float()[:, None].expand(-1, 6, -1)
         return predict(
@@ -101,13 +106,13 @@ def test_the_seed_alone_decides():
     assert not np.array_equal(run(3), run(4))
 
 
-def test_supervised_probe_sees_standardised_features():
+def test_supervised_probe_sees_standardized_features():
     samples = clips()
     samples.inputs = samples.inputs * torch.tensor([1.0, 100, 1e-3, 1, 1]) + torch.tensor([0, 1e3, 0, 0, 0])
     samples.inputs[..., 4] = 7  # a channel that never changes
     probe, _ = new_probe("classification", 5, 4, 3, seed=0)
     linear = probe.linear
-    standardise(probe, samples)
+    standardize(probe, samples)
     valid = samples.valid.numpy()
     segments = samples.inputs.double().numpy()[valid]
     deviation = np.where(segments.std(0) > 1e-6, segments.std(0), 1)

@@ -1,21 +1,33 @@
 """`hdcid cmg TASK --train M --test N`: cross-modal generalisation."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import click
 
 from hdcid_cli.commands import options
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.modalities import letter
+from hdcid_cli.tasks.cmg.protocol import PROTOCOLS, ProbeSettings
+from hdcid_cli.tasks.cmg.tasks import TASKS
 
-TASKS = ("ave", "avvp", "ave2avvp", "ucf2vgg", "vggsound", "classify", "localise")
+HELP = """Cross-modal generalisation: learn on one modality, test on another.
+
+A small decoder learns TASK on the frozen codes of one modality and answers
+it from the codes of another. Annotations are looked for in DATA/TASK/ and
+in DATA.
+
+\b
+""" + "\n".join(f"{name:9} {task.summary}" for name, (task, *_) in TASKS.items())
 
 
-@click.command(cls=options.Command, name="cmg")
-@click.argument("task", type=click.Choice(TASKS))
+@click.command(cls=options.Command, name="cmg", help=HELP)
+@click.argument("task", type=click.Choice(list(TASKS)))
 @click.option("--train", type=options.MODALITY, required=True, help="Modality that the decoder learns on.")
 @click.option("--test", type=options.MODALITY, required=True, help="Modality that it is tested on.")
 @click.option(
     "--protocol",
-    type=click.Choice(("heldout", "published")),
+    type=click.Choice(PROTOCOLS),
     default="heldout",
     show_default=True,
     help=(
@@ -48,6 +60,14 @@ TASKS = ("ave", "avvp", "ave2avvp", "ucf2vgg", "vggsound", "classify", "localise
     default=None,
     help="Adam's rate; 4e-4 by default, 2e-3 with --supervised.",
 )
+@click.option(
+    "--encoder-dropout/--no-encoder-dropout",
+    default=None,
+    help=(
+        "Encode anew every epoch with the encoder's dropout, so that a clip has other codes each time, as the "
+        "released code does. By default with --protocol published alone."
+    ),
+)
 @options.seed_option
 @click.option(
     "--seeds",
@@ -78,23 +98,27 @@ TASKS = ("ave", "avvp", "ave2avvp", "ucf2vgg", "vggsound", "classify", "localise
 @options.data_option
 @options.device_option
 @options.json_option
-def command(task, as_json, **settings):
-    """Cross-modal generalisation: learn on one modality, test on another.
-
-    A small decoder learns TASK on the frozen codes of one modality and answers
-    it from the codes of another. Annotations are looked for in DATA/TASK/ and
-    in DATA.
-
-    \b
-    ave       one class a clip (AVE)
-    avvp      events of each second (LLP)
-    ave2avvp  learn on AVE, find events in LLP
-    ucf2vgg   video of UCF-101, audio of VGGSound
-    vggsound  VGGSound-AVEL: one class a clip, and each second where times are given
-    classify  your own table: id,split,label
-    localise  your own table: id,split,label,onset,offset
-    """
+def command(task, train, test, data, features, test_features, supervised, seed, seeds, as_json, **given):
+    from hdcid_cli.codes.checkpoint import open_checkpoint
+    from hdcid_cli.core.features import open_features
     from hdcid_cli.core.records import emit
-    from hdcid_cli.tasks.cmg.run import run_task
+    from hdcid_cli.tasks.cmg.reading import read_codes, read_features
+    from hdcid_cli.tasks.cmg.run import read_task, run_task
 
-    emit(run_task(task, **settings), as_json)
+    if supervised and train != test:
+        raise InputError(
+            f"A supervised probe reads raw features, so it is tested on what it learns on: --train {letter(test)} "
+            f"--test {letter(test)}."
+        )
+    tasks = read_task(task, data, train, test)
+    elsewhere = test_features or features
+    learned = open_features(features, train)
+    tested = learned if (train, features) == (test, elsewhere) else open_features(elsewhere, test)
+    if supervised:
+        reading = read_features(learned, tested)
+    else:
+        checkpoint = open_checkpoint(given["checkpoint"], given["checkpoints"], given["device"])
+        reading = read_codes(checkpoint, learned, tested, task, given["toc"], given["layers_used"])
+    settings = ProbeSettings(**{field.name: given[field.name] for field in fields(ProbeSettings)})
+    more = {name: given[name] for name in ("per_class", "strict", "timelines", "device")}
+    emit(run_task(tasks, reading, settings, range(seed, seed + seeds), **more), as_json)

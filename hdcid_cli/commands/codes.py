@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 
 from hdcid_cli.commands import options
-from hdcid_cli.commands.cmg import TASKS
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.tasks.cmg.tasks import TASKS
 
 
 @click.command(cls=options.Command)
-@click.argument("task", required=False, type=click.Choice(TASKS))
+@click.argument("task", required=False, type=click.Choice(list(TASKS)))
 @click.option(
     "--modalities", type=options.MODALITIES, default=None, help="Such as av; those of the model if not given."
 )
@@ -65,23 +65,36 @@ def command(
     hdcid codes --clip dQw4w9WgXcQ --train a --test v --plot map.png
 
     With TASK the codes of annotated seconds are counted against their labels:
-    purity, normalised mutual information, codes used, and the codes that two
-    modalities use for the same label. With --clip no annotation is needed.
+    purity, normalised and adjusted mutual information, codes used, and the
+    codes that two modalities use for the same label (which ones, --json says).
+    Where TASK has classes of clips alone, every second is of its clip's class.
+    With --clip no annotation is needed.
     """
+    from hdcid_cli.codes.checkpoint import open_checkpoint
+    from hdcid_cli.core.features import open_features
     from hdcid_cli.core.records import emit
-    from hdcid_cli.tasks.code_events import analyse, locate
+    from hdcid_cli.tasks.analysis.location import locate
+    from hdcid_cli.tasks.analysis.meaning import analyze, read_labels
 
     if (task is None) == (clip is None):
         raise InputError(
             "Say either whose annotations to count by, as in `hdcid codes avvp`, or which clip to look into "
             "with --clip."
         )
-    where = {"features": features, "checkpoint": checkpoint, "checkpoints": checkpoints, "device": device}
-    if clip is None:
-        if plot:
-            raise InputError("--plot draws one clip: name it with --clip.")
-        records = analyse(task, data, modalities=modalities, split=split, output=output, **where)
-        emit(records, as_json, ("direction", "metric", "value", "chance", "n", "shared"))
+    if clip is not None:
+        if output:
+            raise InputError("-o takes what codes stand for in annotated clips: name a TASK instead of --clip.")
+        opened = open_checkpoint(checkpoint, checkpoints, device)
+        found = locate(opened, clip, open_features(features, train), open_features(features, test), plot)
+        emit(found, as_json, tuple(found[0]))
         return
-    found = list(locate(clip, train, test, plot=plot, **where))
-    emit(found, as_json, tuple(found[0]))
+    if plot:
+        raise InputError("--plot draws one clip: name it with --clip.")
+    opened = open_checkpoint(checkpoint, checkpoints, device)
+    wanted = [name for name in modalities or opened.config["model"]["inputs"] if name != "text"]
+    if not wanted:
+        raise InputError("Codes are counted second by second, and words have no seconds: use v or a.")
+    annotations = {name: read_labels(task, data, name) for name in wanted}
+    files = [open_features(features, name) for name in wanted]
+    records = analyze(opened, files, annotations, split, output, task)
+    emit(records, as_json, ("direction", "metric", "value", "chance", "n"))

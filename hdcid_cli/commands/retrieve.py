@@ -36,14 +36,18 @@ from hdcid_cli.commands import options
 @options.checkpoints_option
 @options.device_option
 @options.json_option
-def command(as_json, **settings):
+def command(query, gallery, features, gallery_features, checkpoint, checkpoints, device, as_json, **settings):
     """Query one modality, rank another.
 
     Every clip of the one feature file asks for itself in the other. Reported
     are the share found at rank 1, in the first 5 and 10, and the median rank;
     `n` is the number of clips that are ranked.
     """
+    from hdcid_cli.codes.checkpoint import open_checkpoint
+    from hdcid_cli.core.features import open_features
     from hdcid_cli.core.records import emit
     from hdcid_cli.tasks.retrieval import retrieve
 
-    emit(retrieve(**settings), as_json)
+    opened = open_checkpoint(checkpoint, checkpoints, device)
+    files = open_features(features, query), open_features(gallery_features or features, gallery)
+    emit(retrieve(opened, *files, **settings), as_json)

@@ -7,18 +7,23 @@ adds the two similarities, each divided by its deviation over pairs. Every simil
 inner product of long vectors, so that any number of clips is ranked block by block.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.codes.checkpoint import Checkpoint
+from hdcid_cli.codes.encode import encode
+from hdcid_cli.codes.toc import apply_toc, resolve_toc
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.features import open_features
+from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.modalities import letter
+from hdcid_cli.core.names import recording
 from hdcid_cli.core.progress import say
 from hdcid_cli.core.records import result
-from hdcid_cli.tasks.metrics import Score, mean_score, median_score
+from hdcid_cli.tasks.annotations import identity
+from hdcid_cli.tasks.metrics import Bootstrap, Score, mean_score, median_score
 
 KINDS = ("summary", "codes", "both")
 RANKS = (1, 5, 10)
@@ -39,63 +44,68 @@ class Vectors:
 
 
 def retrieve(
-    query: str,
-    gallery: str,
-    features: Path,
-    gallery_features: Path | None = None,
-    checkpoint: Path | None = None,
-    checkpoints: Path = Path("checkpoints"),
+    checkpoint: Checkpoint,
+    query: FeatureFile,
+    gallery: FeatureFile,
     by: str = "all",
     clips: str = "heldout",
     toc: str = "stored",
-    device: str = "auto",
 ) -> Iterator[dict]:
-    """Yield the records of one pair of modalities; args are those of `hdcid retrieve`."""
-    from hdcid_cli.codes.checkpoint import open_checkpoint
-    from hdcid_cli.codes.encode import encode
-    from hdcid_cli.codes.toc import apply_toc, resolve_toc
+    """Yield the records of one pair of modalities.
 
-    opened = open_checkpoint(checkpoint, checkpoints, device)
-    selection = resolve_toc(toc, opened, "retrieve", query)
-    files = [open_features(features, query), open_features(gallery_features or features, gallery)]
-    ids = [name for name in files[0].ids if name in files[1].index]
-    if not ids:
-        raise InputError(f"{files[0].name} and {files[1].name} have no clip in common.")
-    protocol = clips
-    unseen = [name for name in ids if name not in opened.clips]
-    if clips == "heldout" and unseen:
-        ids = unseen
-    elif clips == "heldout":
-        say(f"{opened.path} was pretrained on all {len(ids)} clips, so none is held out and all are ranked.")
-        protocol = "all"
+    Args:
+        by: "summary", "codes", "both" or "all".
+        clips: "heldout" ranks the clips that the model was not pretrained on, "all" ranks all.
+        toc: see `resolve_toc`.
+    """
+    selection = resolve_toc(toc, checkpoint, "retrieve", query.modality)
+    ids, protocol = _ranked(checkpoint, query, gallery, clips)
+    seen = {recording(name) for name in checkpoint.clips}
+    fields = checkpoint.describe() | {
+        "task": "retrieve",
+        "train": letter(query.modality),
+        "test": letter(gallery.modality),
+        "n": len(ids),
+        "protocol": protocol,
+        "n_pretrained": sum(recording(name) in seen for name in ids),
+        "data": identity.of_clips(ids),
+        "data_digest": hashlib.sha256("\n".join(ids).encode("utf-8", "surrogatepass")).hexdigest()[:16],
+        "features_digest": gallery.digest,
+        "backbone": gallery.backbone,
+        "seed": 0,
+        "toc": selection.label if selection else "none",
+    }
     sides = []
-    for file in files:
-        rows = file.rows(ids)
-        codes = encode(opened, file)
+    for file in (query, gallery):
+        rows, codes = file.rows(ids), encode(checkpoint, file)
         sides.append((apply_toc(codes.quantized[rows], selection), codes.indices[rows, :, :, 0], codes.length[rows]))
     vectors = {}
     if by != "codes":
         vectors["summary"] = summary_vectors(*((quantized, length) for quantized, _, length in sides))
     if by != "summary":
-        vectors["codes"] = code_vectors(*((indices, length) for _, indices, length in sides), opened.codebooks)
+        vectors["codes"] = code_vectors(*((indices, length) for _, indices, length in sides), checkpoint.codebooks)
     if by in ("both", "all"):
         vectors["both"] = both_vectors(vectors["summary"], vectors["codes"])
-    model = opened.describe() | {"toc": selection.label if selection else "none"}
+    bootstrap = Bootstrap([recording(name) for name in ids])
     for kind in KINDS if by == "all" else (by,):
-        for score, chance in retrieval_scores(vectors[kind]):
+        for score, chance in retrieval_scores(vectors[kind], bootstrap=bootstrap):
             yield result(
-                task="retrieve",
-                train=letter(query),
-                test=letter(gallery),
-                metric=f"{kind} {score.name}",
-                value=score.value,
-                interval=score.interval,
-                n=len(ids),
-                chance=chance,
-                protocol=protocol,
-                seed=0,
-                **model,
+                **fields, metric=f"{kind} {score.name}", value=score.value, interval=score.interval, chance=chance
             )
+
+
+def _ranked(checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, clips: str) -> tuple[list[str], str]:
+    """The clips that are ranked, and the protocol that this is."""
+    ids = [name for name in query.ids if name in gallery.index]
+    if not ids:
+        raise InputError(f"{query.name} and {gallery.name} have no clip in common.")
+    if clips == "all":
+        return ids, "all"
+    unseen = [name for name in ids if name not in checkpoint.clips]
+    if unseen:
+        return unseen, "heldout"
+    say(f"{checkpoint.path} was pretrained on all {len(ids)} clips, so none is held out and all are ranked.")
+    return ids, "all"
 
 
 def summary_vectors(query: tuple[np.ndarray, np.ndarray], gallery: tuple[np.ndarray, np.ndarray]) -> Vectors:
@@ -150,16 +160,22 @@ def both_vectors(summary: Vectors, codes: Vectors) -> Vectors:
     )
 
 
-def retrieval_scores(vectors: Vectors, ranks: tuple[int, ...] = RANKS) -> list[tuple[Score, float]]:
-    """R@k and median rank where query i's own clip is gallery's i-th, each with what guessing gives."""
+def retrieval_scores(
+    vectors: Vectors, ranks: tuple[int, ...] = RANKS, bootstrap: Bootstrap | None = None
+) -> list[tuple[Score, float]]:
+    """R@k and median rank where query i's own clip is gallery's i-th, each with what guessing gives.
+
+    Args:
+        bootstrap: of the queries, for intervals.
+    """
     better, tied = rank_counts(vectors)
     clips = len(better)
     found = []
     for k in ranks:
         # Of equal similarities any order is as good as another: the chance that one's own is among the first k.
         hit = np.clip((k - better) / (tied + 1), 0, 1)
-        found.append((mean_score(f"r@{k}", hit), 100 * min(1, k / clips)))
-    return [*found, (median_score("median_rank", 1 + better + tied / 2), (clips + 1) / 2)]
+        found.append((mean_score(f"r@{k}", hit, bootstrap), 100 * min(1, k / clips)))
+    return [*found, (median_score("median_rank", 1 + better + tied / 2, bootstrap), (clips + 1) / 2)]
 
 
 def rank_counts(vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,9 @@ where it is there; the events come from `AVE_AVVP_eval_*` or, filtered, from LLP
 import re
 from pathlib import Path
 
+from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.tasks.annotations import ave, llp, tables
+from hdcid_cli.tasks.annotations import ave, llp, places
 from hdcid_cli.tasks.annotations.clips import Annotations
 
 # AVE's name -> LLP's, where spelling alone does not tell.
@@ -24,13 +25,13 @@ FILES = {
 def read(data: Path, modality: str) -> tuple[Annotations, Annotations]:
     """AVE restricted to the shared classes, and LLP's events of one modality restricted to them."""
     source = ave.read(_with_ave(data))
-    places = tables.folders(data, "ave2avvp", "ave_avvp")
-    listed = tables.find(places, "AVE_AVVP_Categories.txt")
-    path = tables.find(places, *FILES[modality])
+    folders = places.folders(data, "ave2avvp", "ave_avvp")
+    listed = places.find(folders, "AVE_AVVP_Categories.txt")
+    path = places.find(folders, *FILES[modality])
     if listed and path:
         classes = tables.names(listed)
         target = llp.read_events(path, classes)
-        llp.mark_splits(target, places)  # none for the real clips, which AVE does not share
+        llp.mark_splits(target, folders)  # none for the real clips, which AVE does not share
     else:
         target = llp.read(_with_llp(data), modality)
         classes = tuple(name for name in target.classes if same(name) in {same(own) for own in source.classes})
@@ -55,4 +56,4 @@ def _with_ave(data: Path) -> Path:
 
 def _with_llp(data: Path) -> Path:
     own = data / "ave2avvp"
-    return own if tables.find([own], *llp.FILES["audio"], *llp.FILES["video"]) else data
+    return own if places.find([own], *llp.FILES["audio"], *llp.FILES["video"]) else data

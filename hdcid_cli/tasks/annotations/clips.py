@@ -1,16 +1,21 @@
 """What every annotation reader returns, and the label tensors made of it."""
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-SPLITS = ("train", "val", "test")
+from hdcid_cli.core.errors import InputError
+
+# Labels of segments take clips x segments x classes numbers; the largest data set here has 141 classes.
+MOST_CLASSES = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """One event of a clip: its class and its interval [onset, offset) in seconds."""
 
@@ -19,8 +24,8 @@ class Event:
     offset: float
 
 
-@dataclass
-class Clip:
+@dataclass(slots=True)
+class AnnotatedClip:
     """One annotated clip.
 
     Attributes:
@@ -28,7 +33,8 @@ class Clip:
         split: train, val, test, or None where the files do not say.
         label: class of the whole clip, or None where it has several events or none.
         events: what happens in it, an empty list if it is background all along, None if nobody said when.
-        group: clips of one group come from one recording and stay on one side of a division.
+        group: clips of one group come from one recording: they stay on one side of a division, and are drawn
+            together by the bootstrap.
         line: where the file names it.
     """
 
@@ -52,17 +58,42 @@ class Annotations:
         classes: class names; the labels of clips and events are positions in it.
         clips: in the order of the file.
         problems: what is odd in the files, each a sentence with file and line.
+        whole: all that was read, where these are a part of it.
     """
 
     source: Path
     classes: tuple[str, ...]
-    clips: list[Clip]
+    clips: list[AnnotatedClip]
     problems: list[str] = field(default_factory=list)
+    whole: "Annotations | None" = None
+
+    def __post_init__(self):
+        if len(self.classes) > MOST_CLASSES:
+            raise InputError(
+                f"{self.source} has {len(self.classes):,} classes, and {MOST_CLASSES:,} is the limit: does the column "
+                "of labels hold something else?"
+            )
 
     @property
     def timed(self) -> "Annotations":
         """Only the clips of which it is known what happens when."""
-        return replace(self, clips=[clip for clip in self.clips if clip.events is not None])
+        return self.part([clip for clip in self.clips if clip.events is not None])
+
+    def part(self, clips: list[AnnotatedClip]) -> "Annotations":
+        """Some of the clips, or the same with other labels."""
+        return replace(self, clips=clips, whole=self.whole or self)
+
+    @cached_property
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of a SHA-256 of the annotations as they were read."""
+        if self.whole is not None:
+            return self.whole.digest
+        sha = hashlib.sha256(repr(self.classes).encode("utf-8", "surrogatepass"))
+        for clip in self.clips:
+            times = [(event.label, event.onset, event.offset) for event in clip.events or ()]
+            said = (clip.id, clip.split, clip.label, clip.events is None, times)
+            sha.update(repr(said).encode("utf-8", "surrogatepass"))
+        return sha.hexdigest()[:16]
 
     def restricted(self, classes: Sequence[str], names: dict[str, str]) -> "Annotations":
         """Only the clips and events of some classes, numbered as in `classes`.
@@ -75,15 +106,17 @@ class Annotations:
         clips = []
         for clip in self.clips:
             events = [
-                Event(number[event.label], event.onset, event.offset) for event in clip.events if event.label in number
+                Event(number[event.label], event.onset, event.offset)
+                for event in clip.events or ()
+                if event.label in number
             ]
-            label = number.get(clip.label)
+            label = None if clip.label is None else number.get(clip.label)
             if events or label is not None:
-                clips.append(Clip(clip.id, clip.split, label, events, clip.group, clip.line))
+                clips.append(AnnotatedClip(clip.id, clip.split, label, events, clip.group, clip.line))
         return Annotations(self.source, tuple(classes), clips, self.problems)
 
 
-def segment_labels(clips: Sequence[Clip], classes: int, segments: int, seconds: float = 1.0) -> np.ndarray:
+def segment_labels(clips: Sequence[AnnotatedClip], classes: int, segments: int, seconds: float = 1.0) -> np.ndarray:
     """Which class sounds or shows in which segment.
 
     A segment belongs to an event if its middle lies in [onset, offset), which for whole
@@ -95,13 +128,13 @@ def segment_labels(clips: Sequence[Clip], classes: int, segments: int, seconds: 
     middle = (np.arange(segments) + 0.5) * seconds
     labels = np.zeros((len(clips), segments, classes + 1), np.float32)
     for row, clip in enumerate(clips):
-        for event in clip.events:
+        for event in clip.events or ():
             labels[row, (middle >= event.onset) & (middle < event.offset), event.label] = 1
     labels[..., -1] = labels[..., :-1].max(-1, initial=0) == 0
     return labels
 
 
-def divide(clips: Sequence[Clip], share: float = 0.2) -> tuple[list[Clip], list[Clip]]:
+def divide(clips: Sequence[AnnotatedClip], share: float = 0.2) -> tuple[list[AnnotatedClip], list[AnnotatedClip]]:
     """Set `share` of the groups aside: (the rest, those set aside).
 
     Groups are taken in the order of their names' SHA-256, so the division is the same
@@ -119,8 +152,11 @@ class EventList:
     of one class that overlap are kept, since their union is what the labels hold.
     """
 
+    __slots__ = ("_covered", "events")
+
     def __init__(self):
         self.events: list[Event] = []
+        self._covered: dict[int, tuple[list[float], list[float]]] = {}
 
     def add(self, label: int, onset: float, offset: float, name: str) -> str | None:
         """Add one event; return what is odd about it, if anything."""
@@ -128,15 +164,23 @@ class EventList:
             return f"the interval of {name} is reversed ({onset:g} to {offset:g} s); it is left out"
         if offset == onset:
             return f"the interval of {name} is empty (at {onset:g} s); it is left out"
-        overlapping = any(
-            other.label == label and other.onset < offset and onset < other.offset for other in self.events
-        )
         self.events.append(Event(label, onset, offset))
+        overlapping = self._cover(label, onset, offset)
         if onset < 0:
             return f"{name} begins before the clip ({onset:g} s)"
         if overlapping:
             return f"the interval of {name}, {onset:g} to {offset:g} s, overlaps another of the same class"
         return None
+
+    def _cover(self, label: int, onset: float, offset: float) -> bool:
+        """Join an interval with what the label's intervals cover, kept apart and in order; whether it meets any."""
+        starts, ends = self._covered.setdefault(label, ([], []))
+        met = slice(bisect_right(ends, onset), bisect_left(starts, offset))
+        overlapping = met.start < met.stop
+        if overlapping:
+            onset, offset = min(onset, starts[met.start]), max(offset, ends[met.stop - 1])
+        starts[met], ends[met] = [onset], [offset]
+        return overlapping
 
 
 def repeated(keys: Iterable[Hashable]) -> dict[Hashable, int]:

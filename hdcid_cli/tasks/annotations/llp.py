@@ -15,10 +15,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.tasks.annotations import tables
+from hdcid_cli.tasks.annotations import places
 from hdcid_cli.tasks.annotations.ave import read_split_table
-from hdcid_cli.tasks.annotations.clips import Annotations, Clip, EventList
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, EventList
 
 FILES = {
     "audio": ("AVVP_eval_audio_checked_combined.csv", "AVVP_eval_audio.csv"),
@@ -30,12 +31,12 @@ COLUMNS = ("filename", "onset", "offset", "event_labels")
 
 def read(data: Path, modality: str) -> Annotations:
     """Read what is heard (audio) or seen (video) from `data/avvp` or from `data` itself."""
-    places = tables.folders(data, "avvp")
-    path = tables.require(data, places, *FILES[modality], what=f"LLP's annotation of the {modality}")
-    listed = tables.find(places, "AVVP_Categories.txt", "Categories.txt")
-    classes = tables.names(listed) if listed else _classes(places)
+    folders = places.folders(data, "avvp")
+    path = places.require(data, folders, *FILES[modality], what=f"LLP's annotation of the {modality}")
+    listed = places.find(folders, "AVVP_Categories.txt", "Categories.txt")
+    classes = tables.names(listed) if listed else _classes(folders)
     annotations = read_events(path, classes)
-    if mark_splits(annotations, places):
+    if mark_splits(annotations, folders):
         unlisted = [clip for clip in annotations.clips if clip.split is None]
         annotations.problems += [
             f"{path}, line {clip.line}: clip {clip.id} is in none of the lists of splits" for clip in unlisted
@@ -43,9 +44,9 @@ def read(data: Path, modality: str) -> Annotations:
     return annotations
 
 
-def mark_splits(annotations: Annotations, places: Sequence[Path]) -> bool:
-    """Give the clips the splits that files in `places` name; False where there are no such files."""
-    splits = _splits(places)
+def mark_splits(annotations: Annotations, folders: Sequence[Path]) -> bool:
+    """Give the clips the splits that files in `folders` name; False where there are no such files."""
+    splits = _splits(folders)
     for clip in annotations.clips:
         clip.split = splits.get(clip.id, splits.get(clip.group))
     return bool(splits)
@@ -78,13 +79,15 @@ def read_events(path: Path, classes: Sequence[str]) -> Annotations:
                 problems.append(f"{path}, line {row.line}: there is no class {label!r}; the event is left out")
                 continue
             problem = clip.add(
-                numbers[label], tables.number(onset, path, row.line), tables.number(offset, path, row.line), label
+                numbers[label], tables.seconds(onset, path, row.line), tables.seconds(offset, path, row.line), label
             )
             if problem:
                 problems.append(f"{path}, line {row.line}: clip {name}: {problem}")
     if not events:
         raise InputError(f"{path} names no clips.")
-    clips = [Clip(name, None, None, found.events, video_id(name), lines[name]) for name, found in events.items()]
+    clips = [
+        AnnotatedClip(name, None, None, found.events, video_id(name), lines[name]) for name, found in events.items()
+    ]
     return Annotations(path, tuple(classes), clips, problems)
 
 
@@ -93,21 +96,21 @@ def video_id(filename: str) -> str:
     return re.sub(r"_\d+_\d+\W*$", "", filename)
 
 
-def _classes(places: Sequence[Path]) -> tuple[str, ...]:
+def _classes(folders: Sequence[Path]) -> tuple[str, ...]:
     """Without a list of categories: all labels of both files, sorted."""
     found = set()
     for files in FILES.values():
-        if path := tables.find(places, *files):
+        if path := places.find(folders, *files):
             found.update(label for row in tables.table(path, *COLUMNS) for label in row["event_labels"].split(","))
-    return tuple(sorted(found))
+    return tuple(sorted(found - {""}))
 
 
-def _splits(places: Sequence[Path]) -> dict[str, str]:
+def _splits(folders: Sequence[Path]) -> dict[str, str]:
     """{filename or video: split}."""
-    if path := tables.find(places, "split.csv"):
+    if path := places.find(folders, "split.csv"):
         return {video: split for video, (split, _) in read_split_table(path).items()}
     splits = {}
     for split, name in SPLIT_FILES.items():
-        if path := tables.find(places, name):
+        if path := places.find(folders, name):
             splits.update({row["filename"]: split for row in tables.table(path, "filename")})
     return splits

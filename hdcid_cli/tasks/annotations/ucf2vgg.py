@@ -9,8 +9,9 @@ own first split, groups 1 to 7 are for testing.
 import re
 from pathlib import Path
 
+from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.tasks.annotations import tables
+from hdcid_cli.tasks.annotations import places
 from hdcid_cli.tasks.annotations.clips import Annotations
 from hdcid_cli.tasks.annotations.vggsound import read_categories
 
@@ -21,7 +22,7 @@ def read_ucf(data: Path) -> Annotations:
     """The clips of UCF-101."""
     annotations = _read(data, "ucf2vggsound.csv", "UCF101sameVGGSound.txt")
     for clip in annotations.clips:
-        if match := re.fullmatch(r"(v_.+_g(\d+))_c\d+", clip.id):
+        if match := re.fullmatch(r"(v_.+_g(\d{1,4}))_c\d+", clip.id):
             clip.group, clip.split = match[1], "test" if int(match[2]) <= 7 else "train"
     return annotations
 
@@ -32,18 +33,18 @@ def read_vggsound(data: Path) -> Annotations:
 
 
 def _read(data: Path, clips: str, classes: str) -> Annotations:
-    places = tables.folders(data, *FOLDERS)
+    folders = places.folders(data, *FOLDERS)
     what = "the annotation of UCF to VGGSound"
     pair = [
-        tables.names(tables.require(data, places, name, what=what))
+        tables.names(places.require(data, folders, name, what=what))
         for name in ("UCF101sameVGGSound.txt", "VGGSoundsameUCF101.txt")
     ]
     if len(pair[0]) != len(pair[1]):
         raise InputError(
-            f"{places[0]}: the two lists of classes have {len(pair[0])} and {len(pair[1])} lines, so they cannot "
+            f"{folders[0]}: the two lists of classes have {len(pair[0])} and {len(pair[1])} lines, so they cannot "
             "be paired."
         )
     own = pair[0] if classes.startswith("UCF") else pair[1]
-    annotations = read_categories(tables.require(data, places, clips, what=what), own)
+    annotations = read_categories(places.require(data, folders, clips, what=what), own)
     annotations.classes = pair[1]  # one name for both
     return annotations

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.tasks.annotations import tables
-from hdcid_cli.tasks.annotations.clips import Annotations, Clip, Event, EventList
+from hdcid_cli.core.files import safe_name
+from hdcid_cli.core.splits import split_name
+from hdcid_cli.tasks.annotations import places
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, Event, EventList
 
 FOLDERS = ("vggsound", "vggsound_avel")
 TABLES = (
@@ -24,14 +27,15 @@ TABLES = (
     "split.csv",
 )
 CATEGORIES = ("VggsoundAVEL40kCategories.txt", "VggsoundAVELCategories.txt", "Categories.txt")
+MOST_SEGMENTS = 10_000  # of one clip
 
 
 def read(data: Path) -> Annotations:
     """Read the clips; their events too where times are given."""
-    places = tables.folders(data, *FOLDERS)
+    folders = places.folders(data, *FOLDERS)
     what = "the annotation of VGGSound-AVEL"
-    path = tables.require(data, places, *TABLES, what=what)
-    classes = tables.names(tables.require(data, places, *CATEGORIES, what=what))
+    path = places.require(data, folders, *TABLES, what=what)
+    classes = tables.names(places.require(data, folders, *CATEGORIES, what=what))
     annotations = read_categories(path, classes)
     labels = path.parent / "labels"
     if labels.is_dir():
@@ -56,15 +60,15 @@ def read_categories(path: Path, classes: Sequence[str]) -> Annotations:
             )
             continue
         first[video] = row.line
-        split = tables.split_name(row["split"], path, row.line) if row.get("split") else None
+        split = split_name(row["split"], path, row.line) if row.get("split") else None
         events = None
         if row.get("onset") and row.get("offset"):
             events = EventList()
-            times = (tables.number(row[name], path, row.line) for name in ("onset", "offset"))
+            times = (tables.seconds(row[name], path, row.line) for name in ("onset", "offset"))
             problem = events.add(numbers[category], *times, category)
             if problem:
                 problems.append(f"{path}, line {row.line}: {problem}")
-        clips.append(Clip(video, split, numbers[category], events and events.events, line=row.line))
+        clips.append(AnnotatedClip(video, split, numbers[category], events and events.events, line=row.line))
     return Annotations(path, tuple(classes), clips, problems)
 
 
@@ -73,14 +77,14 @@ def _read_segments(folder: Path, annotations: Annotations) -> None:
     from hdcid_cli.published.features import read_zipped_array
 
     for clip in annotations.clips:
-        path = folder / f"{clip.id}.zip"
-        if not path.exists():
+        path = folder / f"{safe_name(clip.id)}.zip"
+        if not path.is_file():
             annotations.problems.append(
                 f"{annotations.source}, line {clip.line}: {path} is missing, so clip {clip.id} is not localised"
             )
             continue
         active = np.asarray(read_zipped_array(path))
-        if active.dtype.kind not in "biuf":
-            raise InputError(f"{path} holds {active.dtype}, not zeros and ones.")
-        edges = np.flatnonzero(np.diff((active.reshape(-1) > 0).astype(int), prepend=0, append=0))
+        if active.dtype.kind not in "biuf" or active.size > MOST_SEGMENTS:
+            raise InputError(f"{path} holds {active.size:,} of {active.dtype}, not a zero or one for every second.")
+        edges = np.flatnonzero(np.diff((active.reshape(-1) > 0).astype(np.int8), prepend=0, append=0))
         clip.events = [Event(clip.label, float(start), float(end)) for start, end in zip(edges[::2], edges[1::2])]

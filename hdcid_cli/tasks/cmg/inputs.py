@@ -1,12 +1,11 @@
-"""What a probe reads of each clip: a model's codes, or raw features for the supervised ceiling."""
+"""What a probe reads of each clip of one modality, and which row of it is which annotated clip."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from hdcid_cli.core.features import FeatureFile
-from hdcid_cli.tasks.annotations.clips import Clip
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip
 from hdcid_cli.tasks.annotations.llp import video_id
 
 
@@ -22,6 +21,9 @@ class Inputs:
         seconds: length of a segment.
         shape: (T, C).
         read: rows -> [n, T, C], float32 or float16.
+        read_noisy: (rows, seed) -> the same with the encoder's dropout, drawn from the seed; None where there is no
+            encoder.
+        digest: of the feature file.
     """
 
     source: str
@@ -31,8 +33,12 @@ class Inputs:
     seconds: float
     shape: tuple[int, int]
     read: Callable[[Sequence[int]], np.ndarray]
+    read_noisy: Callable[[Sequence[int], int], np.ndarray] | None = None
+    digest: str | None = None
 
-    def match(self, clips: Sequence[Clip], classes: Sequence[str]) -> tuple[list[Clip], list[int], list[str]]:
+    def match(
+        self, clips: Sequence[AnnotatedClip], classes: Sequence[str]
+    ) -> tuple[list[AnnotatedClip], list[int], list[str]]:
         """Find the clips' rows: (clips found, their rows, names of those not found).
 
         A clip goes by its own name; else by its video's, if only one clip is of that video
@@ -56,41 +62,3 @@ class Inputs:
                 found.append(clip)
                 places.append(row)
         return found, places, missing
-
-
-def feature_inputs(features: FeatureFile) -> Inputs:
-    """Raw features, one flat vector a segment."""
-    steps, width = features.shape[0], int(np.prod(features.shape[1:]))
-
-    def read(rows: Sequence[int]) -> np.ndarray:
-        return features.read(rows).reshape(len(rows), steps, width)
-
-    return Inputs(
-        features.name, features.modality, features.ids, features.length, features.segment_seconds, (steps, width), read
-    )
-
-
-def code_inputs(checkpoint, features: FeatureFile, selection, layers: int | None = None) -> Inputs:
-    """Quantized features of all layers side by side, on the channels that TOC selected.
-
-    Args:
-        checkpoint: `codes.checkpoint.Checkpoint`.
-        selection: `models.toc.Selection` or None for all channels.
-        layers: read only so many layers, the first ones.
-    """
-    from hdcid_cli.codes.encode import encode
-    from hdcid_cli.codes.toc import apply_toc
-
-    codes = encode(checkpoint, features)
-    if selection is not None:
-        selection = replace(selection, channels=selection.channels[:layers])
-    values = apply_toc(codes.quantized[:, :, :layers], selection)
-    return Inputs(
-        features.name,
-        features.modality,
-        codes.ids,
-        codes.length,
-        features.segment_seconds,
-        values.shape[1:],
-        values.__getitem__,
-    )

@@ -1,49 +1,65 @@
-"""LLP's official scores of audio-visual video parsing, from one probe that answers both modalities of the
-test clips.
+"""Audio-visual video parsing: LLP's official scores (Tian et al. 2020, section 6.1), clip by clip.
+
+They ask about both modalities of a clip, so one probe answers both.
 """
 
-from hdcid_cli.tasks.annotations.clips import Annotations, Clip
-from hdcid_cli.tasks.cmg.inputs import Inputs
-from hdcid_cli.tasks.cmg.llp_scores import parsing_scores
-from hdcid_cli.tasks.cmg.tasks import Outcome, Settings, Task, make_samples, split_clips
-from hdcid_cli.tasks.metrics import Score, mean_score
+import numpy as np
+
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip
+from hdcid_cli.tasks.cmg.protocol import Further, Probed
+from hdcid_cli.tasks.cmg.scores import Answers, clip_f1, event_counts, segment_counts
+from hdcid_cli.tasks.metrics import Bootstrap, mean_score
+
+BOTH = ("audio", "video")
 
 
-def parsing(
-    task: Task, settings: Settings, outcome: Outcome, annotations: dict[str, Annotations], inputs: dict[str, Inputs]
-) -> tuple[list[Score], int]:
-    """`segment_a`, `segment_v`, `segment_av`, `segment_type`, `segment_event` and the same of events, and the number of
-    clips.
+def parsing(probed: Probed) -> Further:
+    """The official scores of a trained probe, with the chance of the blind answers to `segment_f1` and `event_f1`.
 
     As in the official code a clip that only one of the two files names has no event in the
-    other modality. Nothing is returned if no clip has the features of both modalities.
+    other modality. Nothing is returned if no clip has both modalities, each in as many segments.
+    """
+    if set(probed.inputs) != set(BOTH):
+        return Further()
+    clips = {name: {clip.id: clip for clip in probed.tested[name]} for name in BOTH}
+    either = clips["audio"] | clips["video"]
+    known = [{clip.id for clip in probed.inputs[name].match(list(either.values()), probed.classes)[0]} for name in BOTH]
+    ids = [name for name in either if all(name in names for names in known)]
+    if not ids or len({probed.inputs[name].shape[0] for name in BOTH}) > 1:
+        return Further()
+    answers = [
+        probed.answer([clips[name].get(clip, AnnotatedClip(clip)) for clip in ids], probed.inputs[name])
+        for name in BOTH
+    ]
+    bootstrap = Bootstrap([either[name].group for name in ids])
+    found = parsing_scores(*((each.said[..., :-1], each.actual[..., :-1]) for each in answers))
+    chances = {}
+    for level in ("segment", "event"):
+        blind = parsing_scores(*(_blindly(each, probed.blind[f"{level}_f1"]) for each in answers))
+        chances |= {name: 100 * float(values.mean()) for name, values in blind.items() if name.startswith(level)}
+    return Further([mean_score(name, values, bootstrap) for name, values in found.items()], chances, len(ids))
+
+
+def _blindly(answers: Answers, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(what the blind answer says, what is so), each [N, T, C] bool."""
+    return answers.valid[..., None] & (row[:-1] > 0), answers.actual[..., :-1]
+
+
+def parsing_scores(audio: tuple[np.ndarray, np.ndarray], video: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+    """All official scores of clips whose two modalities were both answered.
 
     Args:
-        annotations, inputs: of "audio" and "video".
-    """
-    from hdcid_cli.tasks.cmg.probe import predict
+        audio, video: (said, actual), each [N, T, C] bool.
 
-    device = outcome.tested.inputs.device
-    tested = {
-        name: {clip.id: clip for clip in split_clips(task, settings.protocol, each, each).test}
-        for name, each in annotations.items()
-    }
-    ids = list(dict.fromkeys([*tested["audio"], *tested["video"]]))
-    classes = annotations["audio"].classes
-    known = {
-        name: {clip.id for clip in each.match([Clip(name) for name in ids], classes)[0]}
-        for name, each in inputs.items()
-    }
-    ids = [name for name in ids if name in known["audio"] and name in known["video"]]
-    if not ids:
-        return [], 0
-    answers = {}
-    for name in ("audio", "video"):
-        clips = [tested[name].get(clip, Clip(clip)) for clip in ids]
-        samples = make_samples(task, clips, inputs[name], classes, settings.protocol != "published", [])
-        said = (predict(outcome.probe, samples.to(device)) > 0) & samples.valid.numpy()[..., None]
-        actual = (samples.labels.numpy() > 0) & samples.valid.numpy()[..., None]
-        answers[name] = said[..., :-1], actual[..., :-1]
-    if answers["audio"][0].shape != answers["video"][0].shape:
-        return [], 0  # clips of different numbers of segments cannot agree on one
-    return [mean_score(name, values) for name, values in parsing_scores(**answers).items()], len(ids)
+    Returns:
+        {`segment_a`, `segment_v`, `segment_av`, `segment_type`, `segment_event`, `event_a`, ...: [N] in 0..1}.
+        `av` is where both modalities agree, `type` the mean of a, v and av, `event` pools the counts of a and v.
+    """
+    both = (audio[0] & video[0], audio[1] & video[1])
+    scores = {}
+    for level, counts in (("segment", segment_counts), ("event", event_counts)):
+        of_audio, of_video = counts(*audio), counts(*video)
+        a, v, av = (clip_f1(each) for each in (of_audio, of_video, counts(*both)))
+        scores |= {f"{level}_a": a, f"{level}_v": v, f"{level}_av": av}
+        scores |= {f"{level}_type": (a + v + av) / 3, f"{level}_event": clip_f1(of_audio + of_video)}
+    return scores

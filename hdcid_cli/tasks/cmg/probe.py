@@ -6,12 +6,15 @@ epoch is nothing but a few dozen small matrix products.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hdcid_cli.tasks.cmg.protocol import Schedule
+from hdcid_cli.tasks.cmg.scores import CLASSIFICATION
 
 
 class Classifier(nn.Module):
@@ -30,7 +33,7 @@ class Classifier(nn.Module):
         return self.event(hidden.amax(1))  # amax: thirty times faster than max on a CPU
 
 
-class Localiser(nn.Module):
+class Localizer(nn.Module):
     """Linear, Linear: all events of each segment (AVVP); the last output is the background."""
 
     def __init__(self, width: int, hidden: int, classes: int):
@@ -43,7 +46,7 @@ class Localiser(nn.Module):
         return self.event(self.linear(inputs))
 
 
-class Standardise(nn.Module):
+class Standardize(nn.Module):
     """Zero mean and unit deviation of every channel."""
 
     def __init__(self, mean: Tensor, deviation: Tensor):
@@ -55,8 +58,8 @@ class Standardise(nn.Module):
         return (inputs - self.mean) / self.deviation
 
 
-def standardise(probe: nn.Module, samples: "Samples") -> None:
-    """Let the probe see raw features as the valid segments of `samples` standardise them."""
+def standardize(probe: nn.Module, samples: "Samples") -> None:
+    """Let the probe see raw features as the valid segments of `samples` standardize them."""
     count = samples.valid.sum().clamp(min=1)
     weight = samples.valid[..., None]
     total = sum((part.float() * each).sum((0, 1)) for part, each in zip(samples.inputs.split(256), weight.split(256)))
@@ -67,7 +70,7 @@ def standardise(probe: nn.Module, samples: "Samples") -> None:
     )
     deviation = (square / count).sqrt()
     deviation[deviation < 1e-6] = 1.0  # a channel that never changes says nothing
-    probe.linear = nn.Sequential(Standardise(mean, deviation), probe.linear)
+    probe.linear = nn.Sequential(Standardize(mean, deviation), probe.linear)
 
 
 class ClassificationLoss(nn.Module):
@@ -78,7 +81,7 @@ class ClassificationLoss(nn.Module):
         return F.cross_entropy(logits, labels)
 
 
-class LocalisationLoss(nn.Module):
+class LocalizationLoss(nn.Module):
     """Binary cross-entropy plus the published term with a learned weight for every class:
     -mean(sum_c target_c log_softmax_c exp(-alpha_c)), alpha starting at 0.1."""
 
@@ -99,12 +102,14 @@ class Samples:
 
     Attributes:
         ids: [N] clip names.
+        groups: [N] the recording that each is cut from.
         inputs: [N, T, C] codes or features, float32 (float16 to save memory).
         labels: [N] class numbers, or [N, T, classes + 1] zeros and ones.
         valid: [N, T] bool, the segments that count.
     """
 
     ids: list[str]
+    groups: list[str]
     inputs: Tensor
     labels: Tensor
     valid: Tensor
@@ -112,34 +117,18 @@ class Samples:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def to(self, device) -> "Samples":
-        return Samples(self.ids, self.inputs.to(device), self.labels.to(device), self.valid.to(device))
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How the probe learns; the defaults are the published ones.
-
-    Args:
-        epochs: how often it sees every clip.
-        milestones: epochs after which the rate is halved, as published for 50 and 100 epochs alike.
-        clip: largest norm of the decoder's gradient.
-    """
-
-    epochs: int = 50
-    batch_size: int = 80
-    lr: float = 4e-4
-    milestones: tuple[int, ...] = (10, 20, 30)
-    clip: float = 0.5
+    def to(self, device: torch.device | str) -> "Samples":
+        """The same on a device."""
+        return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device), valid=self.valid.to(device))
 
 
 def new_probe(kind: str, width: int, hidden: int, classes: int, seed: int) -> tuple[nn.Module, nn.Module]:
-    """Decoder and loss for "classification" or "localisation", with weights that only the seed decides."""
+    """Decoder and loss for a kind of task, with weights that only the seed decides."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if kind == "classification":
+        if kind == CLASSIFICATION:
             return Classifier(width, hidden, classes), ClassificationLoss()
-        return Localiser(width, hidden, classes), LocalisationLoss(classes)
+        return Localizer(width, hidden, classes), LocalizationLoss(classes)
 
 
 def fit(
@@ -149,11 +138,13 @@ def fit(
     schedule: Schedule,
     seed: int,
     judge: Callable[[nn.Module], float],
+    renew: Callable[[int], Tensor] | None = None,
 ) -> tuple[nn.Module, int, list[float]]:
     """Learn, and keep the weights of the epoch that `judge` likes best.
 
     Args:
         samples: on the device on which to learn.
+        renew: epoch -> the inputs that it learns from instead of those of `samples`.
         judge: called after every epoch with the probe in eval mode; the larger the better. Of
             equally good epochs the last is kept: it has learned longest.
 
@@ -168,9 +159,10 @@ def fit(
     best, judgements = (-float("inf"), 0, probe.state_dict()), []
     for epoch in range(1, schedule.epochs + 1):
         probe.train()
+        inputs = samples.inputs if renew is None else renew(epoch)
         for rows in torch.randperm(len(samples), generator=shuffle).to(device).split(schedule.batch_size):
             valid = samples.valid[rows]
-            value = loss(probe(samples.inputs[rows].float(), valid), samples.labels[rows], valid)
+            value = loss(probe(inputs[rows].float(), valid), samples.labels[rows], valid)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             nn.utils.clip_grad_norm_(probe.parameters(), schedule.clip)

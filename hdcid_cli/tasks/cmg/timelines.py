@@ -5,23 +5,24 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hdcid_cli.core.records import timeline
-from hdcid_cli.tasks.cmg.llp_scores import runs
-from hdcid_cli.tasks.cmg.tasks import Outcome
+from hdcid_cli.tasks.cmg.scores import Answers, runs
 
 
-def timelines(outcome: Outcome, classes: Sequence[str], seconds: float, fields: dict) -> Iterator[dict]:
+def timelines(
+    ids: Sequence[str], answers: Answers, classes: Sequence[str], seconds: float, fields: dict
+) -> Iterator[dict]:
     """One record a clip.
 
     Args:
-        outcome: of a localisation task.
+        ids: [N] names of the clips.
+        answers: to a localization task.
         seconds: length of a segment.
         fields: what was tested, as in a result.
     """
-    labels, valid = outcome.tested.labels.cpu().numpy() > 0, outcome.tested.valid.cpu().numpy()
-    for row, name in enumerate(outcome.tested.ids):
-        steps = int(valid[row].sum())
+    for row, name in enumerate(ids):
+        steps = int(answers.valid[row].sum())
         true, predicted = (
-            _events(active[row, :steps, :-1], classes, seconds) for active in (labels, outcome.logits > 0)
+            _events(active[row, :steps, :-1], classes, seconds) for active in (answers.actual, answers.said)
         )
         yield timeline(name, steps * seconds, true, predicted, **fields)
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.splits import split_name
 from hdcid_cli.media.picture import read_picture
-from hdcid_cli.tasks.annotations import tables
+from hdcid_cli.tasks.annotations import places
 
 FRAMES = 5
 META = "s4_meta_data.csv"
@@ -41,14 +43,14 @@ def read_meta(data: Path) -> list[Clip]:
     """All clips of the data set, in the order of its table; an unknown split or a clip listed twice is an
     InputError.
     """
-    places = tables.folders(data, "avs_s4", "Single-source")
-    path = tables.require(data, places, META, what=WHAT)
+    folders = places.folders(data, "avs_s4", "Single-source")
+    path = places.require(data, folders, META, what=WHAT)
     root = path.parent / "s4_data"
     if not root.is_dir():
         root = path.parent
     clips: dict[str, Clip] = {}
     for row in tables.table(path, "name", "category", "split"):
-        name, category, split = row["name"], row["category"], tables.split_name(row["split"], path, row.line)
+        name, category, split = row["name"], row["category"], split_name(row["split"], path, row.line)
         if name in clips:
             raise InputError(f"{path}, line {row.line}: clip {name} is listed twice.")
         place = Path(split, category, name)
@@ -65,7 +67,7 @@ def read_meta(data: Path) -> list[Clip]:
 
 def read_prompts(data: Path) -> dict[str, str]:
     """{category: prompt}; empty if the data set has no such table."""
-    path = tables.find(tables.folders(data, "avs_s4", "Single-source"), PROMPTS)
+    path = places.find(places.folders(data, "avs_s4", "Single-source"), PROMPTS)
     return {row["label"]: row["prompt"] for row in tables.table(path, "label", "prompt")} if path else {}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hdcid_cli.core.progress import progress
-from hdcid_cli.tasks.metrics import Score, bootstrapped
+from hdcid_cli.tasks.metrics import Bootstrap, Score, sums_score
 from hdcid_cli.tasks.segmentation.avsbench import Clip, Reader
 from hdcid_cli.tasks.segmentation.metrics import THRESHOLDS, f_curve, f_score, iou
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter
@@ -46,12 +46,12 @@ class ClipScores:
     def scores(self, seed: int = 0) -> list[Score]:
         """`miou` and `fscore` as AVSBench's released test computes them, clip by clip, and `fscore_shared`,
         for which one threshold must serve all clips (each clip's own best one is chosen with the truth in hand)."""
-        ones = np.ones(len(self.iou))
+        ones, bootstrap = np.ones(len(self.iou)), Bootstrap(range(len(self.iou)), seed)
         curve = np.array(self.curve).reshape(-1, THRESHOLDS + 1)
         return [
-            bootstrapped("miou", np.stack([self.iou, ones], 1), _mean, seed),
-            bootstrapped("fscore", np.stack([self.fscore, ones], 1), _mean, seed),
-            bootstrapped("fscore_shared", curve, _best_of_curve, seed),
+            sums_score("miou", np.stack([self.iou, ones], 1), _mean, bootstrap),
+            sums_score("fscore", np.stack([self.fscore, ones], 1), _mean, bootstrap),
+            sums_score("fscore_shared", curve, _best_of_curve, bootstrap),
         ]
 
 

@@ -1,0 +1,1 @@
+"""What the codes mean (Liu et al. 2021, section 4.4), and where in a clip they occur."""

@@ -1,0 +1,88 @@
+"""Where in a clip one modality uses the codes that another uses: localisation that nobody supervised."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hdcid_cli.codes.checkpoint import Checkpoint
+from hdcid_cli.codes.encode import encode
+from hdcid_cli.core.errors import HdcidError
+from hdcid_cli.core.features import FeatureFile
+from hdcid_cli.core.files import atomic_path
+from hdcid_cli.tasks.retrieval import soft_codes
+
+
+def locate(
+    checkpoint: Checkpoint, clip: str, query: FeatureFile, target: FeatureFile, plot: Path | None = None
+) -> list[dict]:
+    """Where in a clip `target` uses the codes that `query` uses, one row a segment of `target`; drawn to `plot`."""
+    sides = []
+    for file in (query, target):
+        [row] = file.rows([clip])
+        codes = encode(checkpoint, file)
+        sides.append(codes.indices[row, : codes.length[row], :, 0])
+    agreement = agreement_map(*sides, checkpoint.codebooks)
+    names, seconds = (query.modality, target.modality), (query.segment_seconds, target.segment_seconds)
+    if plot:
+        draw_map(agreement, clip, names, seconds, plot)
+    return list(_rows(clip, agreement, sides, names, seconds))
+
+
+def _rows(
+    clip: str,
+    agreement: np.ndarray,
+    codes: Sequence[np.ndarray],
+    names: tuple[str, str],
+    seconds: tuple[float, float],
+) -> Iterator[dict]:
+    for step, column in enumerate(agreement.T):
+        best = int(column.argmax())
+        yield {
+            "clip": clip,
+            "second": step * seconds[1],
+            "agreement": round(float(column.max()), 4),
+            f"{names[0]} second": best * seconds[0],
+            f"codes of {names[1]}": codes[1][step].tolist(),
+            f"codes of {names[0]}": codes[0][best].tolist(),
+        }
+
+
+def agreement_map(first: np.ndarray, second: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray:
+    """How alike the codes of every two segments of one clip are: [T, K], [T', K] -> [T, T'] in 0..1.
+
+    Mean over layers of the overlap sum_l sqrt(p_l q_l) of what the two codes say of all codes; 1 for the same code.
+    """
+    maps = []
+    for layer, codebook in enumerate(codebooks):
+        root = np.sqrt(soft_codes(codebook))
+        maps.append(root[first[:, layer]] @ root[second[:, layer]].T)
+    return np.mean(maps, axis=0)
+
+
+def draw_map(agreement: np.ndarray, clip: str, names: tuple[str, str], seconds: Sequence[float], path: Path) -> None:
+    """Draw [T, T'] to `path` (png, pdf or svg by its ending): the first modality down, the second across."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise HdcidError("Pictures need matplotlib: install it with `pip install hdcid[plot]`.") from error
+
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    height, width = agreement.shape[0] * seconds[0], agreement.shape[1] * seconds[1]
+    image = axis.imshow(
+        agreement, vmin=0, vmax=1, cmap="viridis", interpolation="nearest", extent=(0, width, height, 0), aspect="auto"
+    )
+    axis.set_title(f"{clip}: where {names[1]} uses the codes of {names[0]}", fontsize=10)
+    axis.set_xlabel(f"{names[1]} (s)")
+    axis.set_ylabel(f"{names[0]} (s)")
+    figure.colorbar(image, ax=axis, label="agreement of codes")
+    with atomic_path(path) as temporary:
+        try:
+            figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", dpi=120)
+        except ValueError as error:
+            raise HdcidError(
+                f"{path}: pictures can be png, pdf or svg ({str(error).split('(')[0].strip()})."
+            ) from error

@@ -1,0 +1,192 @@
+"""How a task is put: which clips a probe learns on, chooses by and is tested on, and for how long it learns.
+
+heldout     learn on the train split, choose the epoch on the validation split in the same modality, report the test
+            split once
+published   as the released code does: choose the best epoch on what is tested
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, divide
+from hdcid_cli.tasks.cmg.inputs import Inputs
+from hdcid_cli.tasks.cmg.scores import Answers
+from hdcid_cli.tasks.metrics import Score
+
+PROTOCOLS = ("heldout", "published")
+# On few clips the published 50 or 100 epochs are too few steps to learn anything.
+LEAST_STEPS = 500
+# The published rate, for codes. A supervised probe reads standardized features, which take a larger one.
+LR = 4e-4
+SUPERVISED_LR = 2e-3
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+        name: as on the command line and in records.
+        kind: `scores.CLASSIFICATION` (one class a clip) or `scores.LOCALIZATION` (events of each segment).
+        summary: what it asks, in a few words.
+        metric: the papers' metric, reported first; also what the published protocol chooses by.
+        choice: the metric by which the held-out protocol chooses the epoch.
+        read: (data folder, modality learned on, modality tested on) -> their annotations.
+        published: the splits that the published protocol learns and tests on, None for all clips.
+        epochs: as published.
+        more: further scores of its own, which may look at both modalities.
+    """
+
+    name: str
+    kind: str
+    summary: str
+    metric: str
+    choice: str
+    read: Callable[[Path, str, str], tuple[Annotations, Annotations]]
+    published: tuple[str | None, str | None] = ("train", "test")
+    epochs: int = 50
+    more: "Callable[[Probed], Further] | None" = None
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A trained probe, as a task's own further scores see it.
+
+    Attributes:
+        answer: (clips, their inputs) -> the probe's answers, in order; all of the clips have inputs.
+        blind: {metric: the blind answer to it}.
+        tested: {modality: the clips that it is tested on}.
+        inputs: {modality: what a probe reads}.
+        classes: their names.
+    """
+
+    answer: Callable[[Sequence[AnnotatedClip], Inputs], Answers]
+    blind: Mapping[str, np.ndarray]
+    tested: Mapping[str, Sequence[AnnotatedClip]]
+    inputs: Mapping[str, Inputs]
+    classes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Further:
+    """A task's own further scores, with the chance of each and the number of clips that they are of."""
+
+    scores: Sequence[Score] = ()
+    chances: Mapping[str, float] = field(default_factory=dict)
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How to probe.
+
+    Attributes:
+        protocol: heldout or published.
+        epochs: None for the task's own number, held out at least as many as LEAST_STEPS take.
+        batch_size: clips a step.
+        lr: Adam's rate; None for LR or SUPERVISED_LR.
+        encoder_dropout: encode anew every epoch, with the encoder's dropout, so that a clip has other codes each
+            time; None: as the protocol does, which is yes for published.
+    """
+
+    protocol: str = "heldout"
+    epochs: int | None = None
+    batch_size: int = 80
+    lr: float | None = None
+    encoder_dropout: bool | None = None
+
+    @property
+    def published(self) -> bool:
+        """Whether all is done as the released code does it."""
+        return self.protocol == "published"
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the encoder's dropout is on while the probe learns."""
+        return self.published if self.encoder_dropout is None else self.encoder_dropout
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a probe learns; the defaults are the published ones.
+
+    Attributes:
+        epochs: how often it sees every clip.
+        milestones: epochs after which the rate is halved, as published for 50 and 100 epochs alike.
+        clip: largest norm of the decoder's gradient.
+    """
+
+    epochs: int = 50
+    batch_size: int = 80
+    lr: float = LR
+    milestones: tuple[int, ...] = (10, 20, 30)
+    clip: float = 0.5
+
+
+def schedule_for(task: Task, settings: ProbeSettings, clips: int, supervised: bool = False, start: int = 0) -> Schedule:
+    """The probe's schedule; held out, the rate is halved after 20, 40 and 60 % of the epochs (10, 20, 30 of 50).
+
+    Args:
+        clips: how many it learns on.
+        start: the epoch after that of an imported checkpoint: the released scripts count the probe's from there.
+    """
+    lr = settings.lr or (SUPERVISED_LR if supervised else LR)
+    if settings.published:
+        return Schedule(settings.epochs or max(1, task.epochs - start), settings.batch_size, lr)
+    steps = -(-clips // settings.batch_size)
+    epochs = settings.epochs or max(task.epochs, -(-LEAST_STEPS // steps))
+    return Schedule(epochs, settings.batch_size, lr, tuple(round(epochs * part) for part in (0.2, 0.4, 0.6)))
+
+
+@dataclass
+class Splits:
+    """Clips to learn on, to choose the epoch on, and to test on (no choice set: choose on the test clips)."""
+
+    fit: list[AnnotatedClip]
+    choose: list[AnnotatedClip] | None
+    test: list[AnnotatedClip]
+
+
+def split_clips(task: Task, protocol: str, source: Annotations, target: Annotations) -> Splits:
+    """The clips of each part under a protocol.
+
+    Held out, nothing of a recording that is tested on is learned on, whatever the files say
+    (8 videos of AVE are in two splits). Where the files have no validation split, or
+    none but that one to learn on (LLP), a fifth of the recordings is set aside for choosing.
+    """
+    test = tested_clips(task, protocol, target)
+    if protocol == "published":
+        return Splits(_some(_published(source, task.published[0]), source, "learn from"), None, test)
+    tested = {clip.group for clip in test}
+    rest = [clip for clip in source.clips if clip.group not in tested]
+    unsplit = all(clip.split is None for clip in source.clips)
+    fit = [clip for clip in rest if unsplit or clip.split == "train"]
+    choose = [clip for clip in rest if clip.split == "val"]
+    if not fit or not choose:
+        fit, choose = divide(_some(fit or choose, source, "learn from"))
+    return Splits(fit, choose or fit, test)
+
+
+def tested_clips(task: Task, protocol: str, target: Annotations) -> list[AnnotatedClip]:
+    """The clips that are tested on; all of them where the files name no splits."""
+    if protocol == "published":
+        return _some(_published(target, task.published[1]), target, "test on")
+    unsplit = all(clip.split is None for clip in target.clips)
+    return _some([clip for clip in target.clips if unsplit or clip.split == "test"], target, "test on")
+
+
+def _published(annotations: Annotations, split: str | None) -> list[AnnotatedClip]:
+    return [clip for clip in annotations.clips if split is None or clip.split in (split, None)]
+
+
+def _some(clips: list[AnnotatedClip], annotations: Annotations, purpose: str) -> list[AnnotatedClip]:
+    if not clips:
+        raise InputError(
+            f"{annotations.source} leaves no clips to {purpose}: say which clips are train, val and test, there or in "
+            "split.csv beside it."
+        )
+    return clips

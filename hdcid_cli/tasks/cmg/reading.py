@@ -1,0 +1,169 @@
+"""What a probe reads of the modality that it learns on and of the one that it is tested on: codes, or raw features."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from hdcid_cli.codes.checkpoint import Checkpoint
+from hdcid_cli.codes.encode import encode
+from hdcid_cli.codes.toc import Selection, apply_toc, resolve_toc
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import FeatureFile
+from hdcid_cli.tasks.cmg.inputs import Inputs
+from hdcid_cli.training.data import ClipReader
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a probe reads, and of which model it is.
+
+    Attributes:
+        train, test: of the modality learned on and of the one tested on.
+        model: the fields of a record that say which model a result is of.
+        pretrained: names of the clips that the model learned from.
+        supervised: it reads raw features: they are to be standardized.
+        dropout: the encoder's, in training mode.
+        start: for a model that others trained, the epoch after its last; 0 for our own.
+    """
+
+    train: Inputs
+    test: Inputs
+    model: dict = field(default_factory=dict)
+    pretrained: frozenset[str] = frozenset()
+    supervised: bool = False
+    dropout: float = 0.0
+    start: int = 0
+
+
+def read_features(train: FeatureFile, test: FeatureFile | None = None) -> Reading:
+    """Raw features, one flat vector a segment: the supervised ceiling of a modality.
+
+    Args:
+        train, test: the features learned on and tested on; None: the same.
+    """
+    learned = _feature_inputs(train)
+    tested = learned if test in (None, train) else _feature_inputs(test)
+    model = {"method": "supervised", "backbone": (test or train).backbone}
+    model |= dict.fromkeys(("layers", "quantizer", "codebook", "toc", "checkpoint"))
+    return Reading(learned, tested, model, supervised=True)
+
+
+def _feature_inputs(features: FeatureFile) -> Inputs:
+    steps, width = features.shape[0], int(np.prod(features.shape[1:]))
+
+    def read(rows: Sequence[int]) -> np.ndarray:
+        return features.read(rows).reshape(len(rows), steps, width)
+
+    return _inputs(features, (steps, width), read)
+
+
+def read_codes(
+    checkpoint: Checkpoint,
+    train: FeatureFile,
+    test: FeatureFile,
+    task: str,
+    toc: str = "stored",
+    layers: int | None = None,
+) -> Reading:
+    """Quantized features of all layers side by side, on the channels that TOC selects.
+
+    Args:
+        train, test: the features that are encoded; the same file twice is encoded once.
+        task: for `toc` "paper", which depends on it.
+        toc: see `resolve_toc`.
+        layers: read only so many layers, the first ones.
+    """
+    levels = len(checkpoint.codebooks)
+    if layers is not None and layers > levels:
+        raise InputError(f"{checkpoint.path} has {levels} layers of codes: --layers-used {layers} cannot be read.")
+    selection = resolve_toc(toc, checkpoint, task, train.modality)
+    model = checkpoint.describe() | {
+        "layers_used": layers or levels,
+        "toc": selection.label if selection else "none",
+        "backbone": test.backbone,
+    }
+    if selection and toc == "stored":
+        model["toc_criterion"] = checkpoint.toc["criterion"]
+    learned = _code_inputs(checkpoint, train, selection, layers)
+    tested = learned if test is train else _code_inputs(checkpoint, test, selection, layers)
+    config = checkpoint.config
+    return Reading(
+        learned,
+        tested,
+        model,
+        frozenset(checkpoint.clips),
+        dropout=config["model"].get("dropout", 0.0),
+        start=config["converted"]["epoch"] + 1 if "epoch" in config.get("converted", {}) else 0,
+    )
+
+
+def _code_inputs(
+    checkpoint: Checkpoint, features: FeatureFile, selection: Selection | None, layers: int | None
+) -> Inputs:
+    if selection is not None:
+        selection = replace(selection, channels=selection.channels[:layers])
+    values = apply_toc(encode(checkpoint, features).quantized[:, :, :layers], selection)
+    noisy = _Noisy(checkpoint.model, features, lambda quantized: apply_toc(quantized[:, :, :layers], selection))
+    return _inputs(features, values.shape[1:], values.__getitem__, noisy.read)
+
+
+def _inputs(features: FeatureFile, shape: tuple[int, int], read: Callable, noisy: Callable | None = None) -> Inputs:
+    return Inputs(
+        features.name,
+        features.modality,
+        features.ids,
+        features.length,
+        features.segment_seconds,
+        shape,
+        read,
+        noisy,
+        features.digest,
+    )
+
+
+class _Noisy:
+    """Codes as the encoder gives them in training mode, with its dropout: others for every seed.
+
+    Args:
+        select: quantized features [n, T, K, D] -> [n, T, C].
+    """
+
+    def __init__(self, model: nn.Module, features: FeatureFile, select: Callable[[np.ndarray], np.ndarray]):
+        self.model, self.features, self.select = model, features, select
+        self._clips: tuple[list[int], ClipReader] | None = None
+
+    def read(self, rows: Sequence[int], seed: int) -> np.ndarray:
+        """[n, T, C] of these rows. The features of the rows last asked for stay in memory if there is room."""
+        rows, name = list(rows), self.features.modality
+        if self._clips is None or self._clips[0] != rows:
+            clips = ClipReader({name: self.features}, [self.features.ids[row] for row in rows])
+            self._clips = rows, clips
+        reader, parameter, parts = self._clips[1], next(self.model.parameters()), []
+        lengths = torch.from_numpy(np.asarray(self.features.length)[rows])
+        with _dropping(self.model, seed, parameter.device), torch.no_grad():
+            for start in range(0, len(rows), BATCH):
+                places = range(start, min(start + BATCH, len(rows)))
+                x = torch.as_tensor(reader.read(places)[name]).to(parameter.device, parameter.dtype)
+                parts.append(self.model.encode(name, x, lengths[start : start + len(x)])[0].float().cpu().numpy())
+        return self.select(np.concatenate(parts))
+
+
+@contextmanager
+def _dropping(model: nn.Module, seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout as in training, drawn from the seed; statistics of batches stay as they are."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model.train()
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        try:
+            yield
+        finally:
+            model.eval()
