@@ -17,7 +17,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 
 from hdcid_cli.synth.classes import KINDS
-from hdcid_cli.synth.world import SECONDS, Clip, World
+from hdcid_cli.synth.world import SECONDS, PlannedClip, World
 
 SPLITS = ("train", "val", "test")
 
@@ -29,7 +29,7 @@ def files(world: World) -> dict[str, str]:
     return {name: text for make in makers for name, text in make(world, clips).items()} | _avs_s4(world)
 
 
-def _common(world: World, clips: list[Clip]) -> dict[str, str]:
+def _common(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     return {
         "split.csv": _table(
             ("category", "video_id", "split"), ((_label(clip), clip.name, clip.split) for clip in clips)
@@ -43,10 +43,10 @@ def _prompts(world: World, rename: Callable[[str], str]) -> str:
     return _table(("label", "prompt"), ((rename(kind.name), kind.prompt) for kind in KINDS[: world.classes]))
 
 
-def _ave(world: World, clips: list[Clip]) -> dict[str, str]:
+def _ave(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     """AVE knows only the event that is seen and heard at once."""
 
-    def lines(chosen: Iterable[Clip]) -> str:
+    def lines(chosen: Iterable[PlannedClip]) -> str:
         return "".join(
             f"{_label(clip)}&{clip.name}&good&{clip.events[0].onset}&{clip.events[0].offset}\n" for clip in chosen
         )
@@ -59,10 +59,10 @@ def _ave(world: World, clips: list[Clip]) -> dict[str, str]:
     }
 
 
-def _avvp(world: World, clips: list[Clip]) -> dict[str, str]:
+def _avvp(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     """LLP: labels of the clip for all, and for each modality the events with their times."""
 
-    def labels(chosen: Iterable[Clip]) -> str:
+    def labels(chosen: Iterable[PlannedClip]) -> str:
         rows = (
             (_llp_name(clip), ",".join(dict.fromkeys(KINDS[event.kind].name for event in clip.events)))
             for clip in chosen
@@ -88,7 +88,7 @@ def _avvp(world: World, clips: list[Clip]) -> dict[str, str]:
     }
 
 
-def _ave2avvp(world: World, clips: list[Clip]) -> dict[str, str]:
+def _ave2avvp(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     """What LLP has of the classes that both data sets know."""
     shared = world.labels[: (world.classes + 1) // 2]
 
@@ -108,7 +108,7 @@ def _ave2avvp(world: World, clips: list[Clip]) -> dict[str, str]:
     }
 
 
-def _ucf2vgg(world: World, clips: list[Clip]) -> dict[str, str]:
+def _ucf2vgg(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     """Of each class every other clip goes to either data set."""
 
     def part(turn: int, rename: Callable[[str], str]) -> str:
@@ -125,7 +125,7 @@ def _ucf2vgg(world: World, clips: list[Clip]) -> dict[str, str]:
     }
 
 
-def _vggsound(world: World, clips: list[Clip]) -> dict[str, str]:
+def _vggsound(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     rows = (
         (_vggsound_label(_label(clip)), clip.name, clip.split, clip.events[0].onset, clip.events[0].offset)
         for clip in clips
@@ -153,11 +153,11 @@ def _vggsound_label(name: str) -> str:
     return f"sounding {name}"
 
 
-def _label(clip: Clip) -> str:
+def _label(clip: PlannedClip) -> str:
     return KINDS[clip.kind].name
 
 
-def _llp_name(clip: Clip) -> str:
+def _llp_name(clip: PlannedClip) -> str:
     return f"{clip.name}_0_{SECONDS}"
 
 

@@ -30,7 +30,7 @@ from hdcid_cli.core.progress import progress
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.synth import annotations, media, pictures, sounds
 from hdcid_cli.synth.classes import KINDS
-from hdcid_cli.synth.world import SCENE_SECONDS, Clip, World
+from hdcid_cli.synth.world import SCENE_SECONDS, PlannedClip, World
 
 SIZE, RATE = 96, 8  # pixels and frames a second of the videos
 SCENE_SIZE = 128  # pixels of the pictures to segment
@@ -59,11 +59,11 @@ def make(world: World, folder: Path, workers: int = 1, overwrite: bool = False) 
         write_text(folder / "data" / name, text)
 
 
-def video_path(folder: Path, clip: Clip) -> Path:
+def video_path(folder: Path, clip: PlannedClip) -> Path:
     return folder / "videos" / f"{clip.name}.mp4"
 
 
-def scene_paths(folder: Path, scene: Clip) -> list[Path]:
+def scene_paths(folder: Path, scene: PlannedClip) -> list[Path]:
     """The files of one clip of AVSBench-S4: its sound, five frames, and one mask (train) or five."""
     root, place = folder / "data" / "avs_s4" / "s4_data", Path(scene.split, KINDS[scene.kind].name)
     masks = 1 if scene.split == "train" else SCENE_SECONDS
@@ -77,13 +77,13 @@ def scene_paths(folder: Path, scene: Clip) -> list[Path]:
     ]
 
 
-def write_video(clip: Clip, folder: Path) -> None:
+def write_video(clip: PlannedClip, folder: Path) -> None:
     """Draw, sound and encode one clip of `videos/`."""
     drawn, _ = pictures.frames(clip, RATE, SIZE)
     media.write_video(video_path(folder, clip), drawn, RATE, sounds.track(clip))
 
 
-def write_scene(scene: Clip, folder: Path) -> None:
+def write_scene(scene: PlannedClip, folder: Path) -> None:
     """Write one clip of the segmentation set: a frame and a mask from the middle of every second."""
     drawn, truth = pictures.frames(scene, 1, SCENE_SIZE)
     sound, *images = scene_paths(folder, scene)

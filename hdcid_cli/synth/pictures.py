@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hdcid_cli.synth.classes import KINDS
-from hdcid_cli.synth.world import PICTURE, Clip, Event
+from hdcid_cli.synth.world import PICTURE, PlannedClip, PlannedEvent
 
 TURN = 0.4  # radians that a thing may lean
 LIGHT = (0.5, 1.0)  # brightness of light paint
@@ -184,7 +184,7 @@ LOOKS = {
 }
 
 
-def frames(clip: Clip, rate: float, size: int) -> tuple[Array, Array]:
+def frames(clip: PlannedClip, rate: float, size: int) -> tuple[Array, Array]:
     """Draw a clip at `rate` frames a second.
 
     Returns:
@@ -229,7 +229,7 @@ def _background(random, times: Array, size: int) -> Array:
     return pictures
 
 
-def _thing(random, event: Event, times: Array, size: int) -> tuple[slice, slice, Array, Array]:
+def _thing(random, event: PlannedEvent, times: Array, size: int) -> tuple[slice, slice, Array, Array]:
     """One event's window of the picture: rows, columns, cover [frames, h, w] and colour [frames, h, w, 3] in it."""
     look = LOOKS[KINDS[event.kind].name]
     beat = times * event.rate + random.uniform()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hdcid_cli.synth.classes import KINDS
-from hdcid_cli.synth.world import SOUND, Clip
+from hdcid_cli.synth.world import SOUND, PlannedClip
 
 SAMPLE_RATE = 16000
 # Decibels.
@@ -133,7 +133,7 @@ VOICES: dict[str, Callable] = {
 }
 
 
-def track(clip: Clip) -> Array:
+def track(clip: PlannedClip) -> Array:
     """A clip's sound: [seconds * SAMPLE_RATE] float32 in -1..1."""
     random = clip.random(SOUND)
     count = clip.seconds * SAMPLE_RATE

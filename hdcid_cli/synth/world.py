@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.names import SYNTHETIC_SCENE, SYNTHETIC_VIDEO
 from hdcid_cli.synth.classes import KINDS, article
 
 SECONDS = 10
@@ -37,7 +38,7 @@ PLAN, PICTURE, SOUND = range(3)
 
 
 @dataclass(frozen=True)
-class Event:
+class PlannedEvent:
     """Something of class `kind` between the whole seconds `onset` and `offset`.
 
     Attributes:
@@ -60,7 +61,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Clip:
+class PlannedClip:
     """One clip: its name, split, length, and its events, the primary one first."""
 
     name: str
@@ -69,7 +70,7 @@ class Clip:
     split: str
     seconds: int
     caption: str
-    events: tuple[Event, ...]
+    events: tuple[PlannedEvent, ...]
 
     @property
     def kind(self) -> int:
@@ -103,13 +104,13 @@ class World:
         return tuple(kind.name for kind in KINDS[: self.classes])
 
     @cached_property
-    def videos(self) -> list[Clip]:
+    def videos(self) -> list[PlannedClip]:
         """The clips of `videos/`, classes taking turns."""
         splits = _splits(self.clips)
         return [_video(self, index, split) for index, split in enumerate(splits)]
 
     @cached_property
-    def scenes(self) -> list[Clip]:
+    def scenes(self) -> list[PlannedClip]:
         """The clips of the segmentation set."""
         splits = _splits(max(round(self.clips * SCENES_PER_CLIP), 3))
         return [_scene(self, index, split) for index, split in enumerate(splits)]
@@ -125,23 +126,29 @@ def _random(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 
-def _video(world: World, index: int, split: str) -> Clip:
+def _video(world: World, index: int, split: str) -> PlannedClip:
     random = _random(world.seed, SECONDS, index, PLAN)
     first = index % world.classes
     onset, offset = _times(random, 3, 9)
-    events = [Event(first, onset, offset, True, True, _about(random, 0, 0), random.uniform(*SIZES), 1.0, _rate(random))]
+    events = [
+        PlannedEvent(first, onset, offset, True, True, _about(random, 0, 0), random.uniform(*SIZES), 1.0, _rate(random))
+    ]
     if random.random() < 0.5:
         onset, offset = _times(random, 2, 4)
         seen, heard = ((True, False), (False, True), (True, True))[random.integers(3)]
         place = _about(random, *random.choice([-0.6, 0.6], 2))  # in a corner
         size = ASIDE * random.uniform(*SIZES)
         events.append(
-            Event(_other(random, world.classes, {first}), onset, offset, seen, heard, place, size, ASIDE, _rate(random))
+            PlannedEvent(
+                _other(random, world.classes, {first}), onset, offset, seen, heard, place, size, ASIDE, _rate(random)
+            )
         )
-    return Clip(f"syn{index:08d}", index, world.seed, split, SECONDS, _caption(random, events), tuple(events))
+    return PlannedClip(
+        SYNTHETIC_VIDEO.format(index), index, world.seed, split, SECONDS, _caption(random, events), tuple(events)
+    )
 
 
-def _scene(world: World, index: int, split: str) -> Clip:
+def _scene(world: World, index: int, split: str) -> PlannedClip:
     random = _random(world.seed, SCENE_SECONDS, index, PLAN)
     kinds = [index % world.classes]
     silent = min(int(random.choice([0, 1, 2], p=[0.25, 0.5, 0.25])), world.classes - 1)
@@ -152,7 +159,7 @@ def _scene(world: World, index: int, split: str) -> Clip:
     columns = (random.permutation(count) + 0.5) / count * 1.8 - 0.9
     size = {2: 0.8, 3: 0.55}[count]
     events = [
-        Event(
+        PlannedEvent(
             kind,
             0,
             SCENE_SECONDS,
@@ -165,7 +172,15 @@ def _scene(world: World, index: int, split: str) -> Clip:
         )
         for kind, x in zip(kinds, columns, strict=False)
     ]
-    return Clip(f"avs{index:08d}", index, world.seed, split, SCENE_SECONDS, _caption(random, events[:1]), tuple(events))
+    return PlannedClip(
+        SYNTHETIC_SCENE.format(index),
+        index,
+        world.seed,
+        split,
+        SCENE_SECONDS,
+        _caption(random, events[:1]),
+        tuple(events),
+    )
 
 
 def _times(random: np.random.Generator, shortest: int, longest: int) -> tuple[int, int]:
@@ -186,12 +201,12 @@ def _other(random: np.random.Generator, classes: int, taken: set[int]) -> int:
     return int(random.choice([kind for kind in range(classes) if kind not in taken]))
 
 
-def _caption(random: np.random.Generator, events: list[Event]) -> str:
+def _caption(random: np.random.Generator, events: list[PlannedEvent]) -> str:
     """One sentence of at most ten words (as many as a text feature has steps)."""
     return " while ".join(_clause(random, event, brief=event is not events[0]) for event in events)
 
 
-def _clause(random: np.random.Generator, event: Event, brief: bool) -> str:
+def _clause(random: np.random.Generator, event: PlannedEvent, brief: bool) -> str:
     kind = KINDS[event.kind]
     noun, sounding, moving = (str(random.choice(words)) for words in (kind.nouns, kind.sounding, kind.moving))
     both = not brief and random.random() < 0.5

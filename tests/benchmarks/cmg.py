@@ -18,8 +18,9 @@ import torch
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.tasks.cmg.probe import Samples, Schedule, fit, new_probe, predict
-from hdcid_cli.tasks.metrics import headline
+from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict
+from hdcid_cli.tasks.cmg.protocol import Schedule
+from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, Answers, value
 from hdcid_cli.tasks.retrieval import both_vectors, code_vectors, retrieval_scores, summary_vectors
 
 CLIPS, VALIDATION, STEPS, CODES, DIM, LAYERS, CLASSES = 3339, 402, 10, 400, 256, 2, 28
@@ -28,8 +29,10 @@ CLIPS, VALIDATION, STEPS, CODES, DIM, LAYERS, CLASSES = 3339, 402, 10, 400, 256,
 def samples(clips: int, codebooks: list[torch.Tensor]) -> Samples:
     indices = torch.randint(0, CODES, (clips, STEPS, LAYERS))
     inputs = torch.cat([codebook[indices[..., layer]] for layer, codebook in enumerate(codebooks)], -1)
+    names = [str(row) for row in range(clips)]
     return Samples(
-        [str(row) for row in range(clips)],
+        names,
+        names,
         inputs,
         torch.randint(0, CLASSES, (clips,)),
         torch.ones(clips, STEPS, dtype=torch.bool),
@@ -39,8 +42,8 @@ def samples(clips: int, codebooks: list[torch.Tensor]) -> Samples:
 def probe_seconds(epochs: int, device) -> float:
     codebooks = [torch.randn(CODES, DIM) for _ in range(LAYERS)]
     learned, chosen = (samples(clips, codebooks).to(device) for clips in (CLIPS, VALIDATION))
-    truth = chosen.labels.cpu().numpy()
-    probe, loss = new_probe("classification", LAYERS * DIM, LAYERS * DIM, CLASSES, seed=0)
+    truth, valid = chosen.labels.cpu().numpy(), chosen.valid.cpu().numpy()
+    probe, loss = new_probe(CLASSIFICATION, LAYERS * DIM, LAYERS * DIM, CLASSES, seed=0)
     start = time.perf_counter()
     fit(
         probe,
@@ -48,7 +51,7 @@ def probe_seconds(epochs: int, device) -> float:
         learned,
         Schedule(epochs=epochs),
         0,
-        lambda each: headline("precision", predict(each, chosen), truth, None),
+        lambda each: value(CLASSIFICATION, "precision", Answers(predict(each, chosen), truth, valid)),
     )
     return time.perf_counter() - start
 
