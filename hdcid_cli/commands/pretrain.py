@@ -47,7 +47,10 @@ class SaveEvery(click.ParamType):
     "--split",
     type=click.Path(path_type=Path),
     default=None,
-    help="CSV of id and split: learn from its train clips alone; DATA/split.csv if that exists, `none` for all clips.",
+    help=(
+        "CSV of id and split: learn from its train clips alone. By default DATA/split.csv; else every clip that no "
+        "table in DATA is to test or to choose by. `none` for all clips."
+    ),
 )
 @options.data_option
 @click.option(

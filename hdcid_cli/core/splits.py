@@ -1,13 +1,14 @@
 """Which clips are for learning and which for testing, as tables of a user's data say."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.names import recording
+from hdcid_cli.core.progress import say
 
 SPLITS = ("train", "val", "test")
 OTHER_NAMES = {"training": "train", "validation": "val", "valid": "val", "eval": "val", "testing": "test"}
@@ -86,6 +87,34 @@ def held_out(data: Path) -> HeldOut:
         for name, split in found.items():
             splits[name] = max(split, splits.get(name, split), key=SPLITS.index)
     return HeldOut(splits, tuple(said))
+
+
+def training_clips(split: Path | None, data: Path, names: Sequence[str]) -> frozenset[str] | None:
+    """Which of the clips to learn from, None for all; what is left out is said.
+
+    Args:
+        split: a table of splits, whose train clips alone count; "none" for all clips; None: `data/split.csv` if there
+            is one, or else all clips that no table in `data` is to test or to choose by.
+        names: of all clips.
+    """
+    if str(split) == "none":
+        return None
+    if split is None and (data / "split.csv").exists():
+        split = data / "split.csv"
+    if split is not None:
+        clips = frozenset(name for name, part in read_splits(split).items() if part == "train")
+        if not clips:
+            raise InputError(f"{split} names no clip of the split `train`.")
+        say(f"Learning from the {len(clips)} train clips of {split} (--split none takes all).")
+        return clips
+    held = held_out(data)
+    left = frozenset(names) - held.of(names).keys()
+    if len(left) == len(names):
+        return None
+    if not left:
+        raise InputError(f"{held.describe(names)} are all there is to learn from: --split none takes them.")
+    say(f"Learning from {len(left)} of {len(names)} clips, without {held.describe(names)} (--split none takes all).")
+    return left
 
 
 def _name_column(header: list[str]) -> str | None:

@@ -67,8 +67,8 @@ def table(path: Path, *columns: str) -> Iterator[TableRow]:
             raise InputError(
                 f"{path} has no column {column!r}; its first line should be {reader.dialect.delimiter.join(columns)!r}."
             )
-    for name in header:
-        if name and header.count(name) > 1:
+    for name in columns:
+        if header.count(name) > 1:
             raise InputError(f"{path}, line 1: the column {name!r} is there twice.")
     rows = iter(reader)
     while True:
@@ -92,7 +92,7 @@ def columns_of(path: Path) -> list[str]:
 
 def _open(path: Path, columns: tuple[str, ...]):
     """A reader of the rows after the header, and the header, split where most of the columns are found."""
-    text = (line for _, line in lines(path))
+    text = (f"{line}\n" for _, line in lines(path))
     first = next(text, None)
     if first is None:
         raise InputError(f"{path} is empty.")
@@ -105,7 +105,7 @@ def _open(path: Path, columns: tuple[str, ...]):
 
 def _after_header(text: Iterator[str]) -> Iterator[str]:
     """The remaining lines behind an empty one, so that the reader counts lines as the file does."""
-    yield ""
+    yield "\n"
     yield from text
 
 

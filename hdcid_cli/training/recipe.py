@@ -1,12 +1,12 @@
 """From the flat options of `hdcid pretrain` (and the recipes that name them) to a `Run`."""
 
-import csv
 from pathlib import Path
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import feature_paths, open_features
 from hdcid_cli.core.modalities import ORDER, letter
 from hdcid_cli.core.progress import say
+from hdcid_cli.core.splits import training_clips
 from hdcid_cli.training.data import epoch_batches
 from hdcid_cli.training.pretrain import Run
 
@@ -27,9 +27,9 @@ SMALL_BATCH, FEW_CLIPS = 40, 2000
 def run_from_options(values: dict) -> Run:
     """Fill in what was not given: modalities, epochs, warm-up, the split and the output's name."""
     names = values["modalities"] or present_modalities(values["features"])
-    clips = training_clips(values["split"], values["data"])
     align = tuple(part.strip() for part in values["align"].split(",") if part.strip())
     with open_features(values["features"], names[0]) as first:
+        clips = training_clips(values["split"], values["data"], first.ids)
         count = len(first) if clips is None else sum(name in clips for name in first.ids)
     batch_size = values["batch_size"] or (SMALL_BATCH if count < FEW_CLIPS else BATCH)
     steps = len(epoch_batches(max(1, count), batch_size, 0, 0))
@@ -79,34 +79,3 @@ def run_name(values: dict, names: tuple[str, ...], align: tuple[str, ...]) -> st
     if values["seed"]:
         parts.append(f"seed{values['seed']}")
     return "-".join(parts)
-
-
-def training_clips(split: Path | None, data: Path) -> frozenset[str] | None:
-    """Names of the clips to learn from: the train rows of a split file; None is all clips.
-
-    Without `split` it is `data/split.csv` if there is one. The file has a header with a
-    column `split` and one of `id`, `video_id`, `filename`.
-    """
-    if split is None:
-        split = data / "split.csv"
-        if not split.exists():
-            return None
-    elif str(split) == "none":
-        return None
-    try:
-        with open(split, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            column = next((name for name in ("id", "video_id", "filename") if name in (reader.fieldnames or ())), None)
-            if column is None or "split" not in reader.fieldnames:
-                raise InputError(
-                    f"{split} is not a split file: its header should name `id` (or `video_id`) and `split`."
-                )
-            clips = frozenset(row[column] for row in reader if row["split"] == "train")
-    except OSError as error:
-        raise InputError(f"The split file {split} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"The split file {split} is not UTF-8 text.") from error
-    if not clips:
-        raise InputError(f"{split} names no clip of the split `train`.")
-    say(f"Learning from the {len(clips)} train clips of {split} (--split none takes all).")
-    return clips
