@@ -1,6 +1,9 @@
 """Cross-modal generalisation: protocols on fixed codes, splits, and the command."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from hdcid_cli.core.records import result, table
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, Event
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.probe import new_probe
-from hdcid_cli.tasks.cmg.protocol import ProbeSettings, split_clips
+from hdcid_cli.tasks.cmg.protocol import ProbeSettings, schedule_for, split_clips
 from hdcid_cli.tasks.cmg.reading import Reading, read_codes, read_features
 from hdcid_cli.tasks.cmg.run import read_task, run_task
 from hdcid_cli.tasks.cmg.tasks import TASKS
@@ -226,6 +229,41 @@ def test_segments_past_the_end_of_a_clip_count_only_as_published():
     ] == pytest.approx(60)
 
 
+def test_published_probe_learns_from_other_codes_in_every_epoch():
+    """The encoder is in training mode while the probe learns: dropout draws anew, by the seed alone."""
+    annotations, video, audio = world()
+    drawn = []
+
+    def noisy(rows, seed):
+        drawn.append(seed)
+        return video.read(rows) + np.random.default_rng(seed).normal(size=(len(rows), 5, 8)).astype(np.float32)
+
+    video.read_noisy, reading = noisy, Reading(video, audio, dropout=0.1)
+    task = TASKS["ave"][0]
+
+    def probe(seed=3, **given):
+        drawn.clear()
+        trial = Trial(task, annotations, annotations, reading, ProbeSettings(epochs=4, **given), "cpu")
+        return trial.probe(seed).answers.logits, list(drawn), trial.noisy
+
+    first, seeds, noisy_one = probe(protocol="published")
+    again, same, _ = probe(protocol="published")
+    assert len(set(seeds)) == 4 and seeds == same and noisy_one and np.array_equal(first, again)
+    assert not set(probe(4, protocol="published")[1]) & set(seeds)
+    still, none, noisy_other = probe(protocol="published", encoder_dropout=False)
+    assert none == [] and not noisy_other and not np.array_equal(first, still)
+    assert probe()[1] == [] and len(probe(encoder_dropout=True)[1]) == 4  # held out only where it is asked for
+
+
+def test_released_epochs_count_from_the_imported_checkpoints_own():
+    ave, ucf, avvp = (TASKS[name][0] for name in ("ave", "ucf2vgg", "avvp"))
+    published = ProbeSettings(protocol="published")
+    assert [schedule_for(task, published, 3339).epochs for task in (ave, ucf, avvp)] == [50, 100, 100]
+    assert schedule_for(ave, published, 3339, start=6).epochs == 44
+    assert schedule_for(ave, ProbeSettings(protocol="published", epochs=7), 3339, start=6).epochs == 7
+    assert schedule_for(ave, ProbeSettings(), 3339, start=6).epochs == 50
+
+
 def test_parsing_scores_answer_both_modalities_of_the_same_clips():
     annotations, video, audio = world(clips=80)
     trial, found, scores = run("avvp", annotations, video, audio, epochs=10, lr=0.01)
@@ -394,6 +432,16 @@ def test_command_from_features_to_report(hdcid, workplace):
     with pytest.raises(InputError, match="--layers-used 3 cannot be read"):
         read(3)
 
+    codes = read(None).train
+    rows, model = [3, 1, 40], open_checkpoint(None, workplace / "checkpoints").model.train()
+    torch.manual_seed(9)
+    x = torch.from_numpy(open_features(workplace / "features", "audio").read(rows))
+    np.testing.assert_allclose(codes.read_noisy(rows, 9), model.encode("audio", x)[0].flatten(2).numpy())
+    assert not np.array_equal(codes.read_noisy(rows, 8), codes.read_noisy(rows, 9))
+    done = hdcid("cmg", "ave", "--train", "v", "--test", "a", "--protocol", "published", "--epochs", "2")
+    first = json.loads(done.stdout.splitlines()[0])
+    assert (first["encoder_dropout"], first["probe_epochs"], first["n_pretrained"]) == (0.3, 2, first["n"])
+
 
 def test_seeds_are_one_row_of_a_table():
     def record(value, **fields):
@@ -456,3 +504,38 @@ def test_strict_makes_an_oddity_an_error(workplace, capsys):
     )
     with pytest.raises(InputError, match="line 49"):
         probe(strict=True)
+
+
+TOY = """
+import sys
+from dataclasses import replace
+from hdcid_cli.main import run
+from hdcid_cli.core import tables
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations
+from hdcid_cli.tasks.cmg.scores import CLASSIFICATION
+from hdcid_cli.tasks.cmg.tasks import TASKS, classification, twice
+
+def read(data):
+    clips = [AnnotatedClip(row["id"], row["split"], int(row["label"].removeprefix("class")))
+             for row in tables.table(data / "toy.csv", "id", "split", "label")]
+    return Annotations(data / "toy.csv", ("w", "x", "y", "z"), clips)
+
+TASKS["toy"] = (classification("toy", "a task of somebody's own", twice(read)),)
+sys.exit(run(sys.argv[1:], {}))
+"""
+
+
+def test_a_task_with_its_own_table_is_one_entry(workplace):
+    """A file of somebody else's that reads the table and names the task: command, help and records know it."""
+    (workplace / "mine.csv").rename(workplace / "data" / "toy.csv")
+
+    def toy(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", TOY, *arguments], cwd=workplace, capture_output=True, text=True, env=os.environ
+        )
+
+    shown = toy("cmg", "--help")
+    assert "toy       a task of somebody's own" in shown.stdout, shown.stderr
+    done = toy("cmg", "toy", "--train", "v", "--test", "v", "--supervised", "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    assert {json.loads(line)["task"] for line in done.stdout.splitlines()} == {"toy"}

@@ -8,6 +8,11 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 
+from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.core.features import open_features
+from hdcid_cli.synth import annotations as made
+from hdcid_cli.synth.classes import KINDS
+from hdcid_cli.synth.world import World
 from hdcid_cli.tasks.analysis.counts import (
     CodeCounts,
     count,
@@ -18,6 +23,9 @@ from hdcid_cli.tasks.analysis.counts import (
     shared_codes,
 )
 from hdcid_cli.tasks.analysis.location import agreement_map
+from hdcid_cli.tasks.analysis.meaning import analyze, read_labels
+from hdcid_cli.tasks.annotations.clips import segment_labels
+from hdcid_cli.tasks.cmg.tasks import TASKS
 
 
 def test_segments_with_several_events_count_in_parts():
@@ -171,3 +179,30 @@ def test_command_counts_codes_and_looks_into_a_clip(hdcid, tmp_path):
     ):
         refused = hdcid("codes", *arguments)
         assert refused.returncode == 2 and message in refused.stderr
+
+
+def test_every_task_that_is_offered_can_be_counted(hdcid, tmp_path):
+    """Where nobody says what happens when, a clip's class holds all along."""
+    from worlds import write_features
+
+    clips = World(clips=16, classes=4)
+    ids = [clip.name for clip in clips.videos]
+    for name, text in made.files(clips).items():
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    rows = [(clip.name, clip.split, KINDS[clip.kind].name) for clip in clips.videos]
+    for name, columns in (("classify", ""), ("localise", ",onset,offset")):
+        lines = [",".join(row) + columns.replace("onset", "0").replace("offset", "4") for row in rows]
+        (tmp_path / "data" / f"{name}.csv").write_text("\n".join([f"id,split,label{columns}", *lines]))
+    write_features(tmp_path / "features", ids=ids)
+    assert hdcid("pretrain", "--epochs", "1", "--dim", "16", "--codebook", "12", "--split", "none").returncode == 0
+    opened = open_checkpoint(None, tmp_path / "checkpoints")
+    files = [open_features(tmp_path / "features", name) for name in ("audio", "video")]
+    for task in TASKS:
+        labels = {file.modality: read_labels(task, tmp_path / "data", file.modality) for file in files}
+        found = {record["metric"]: record for record in analyze(opened, files, labels, "all", task=task)}
+        assert found["layer 2 ami"]["value"] <= 100 and found["layer 1 purity"]["data"] == "synth", task
+        assert found["layer 1 used"]["n_pretrained"] == found["layer 1 used"]["n"] > 0
+    labels = read_labels("classify", tmp_path / "data", "audio")
+    assert not segment_labels(labels.clips, len(labels.classes), 6)[..., -1].any()  # no background

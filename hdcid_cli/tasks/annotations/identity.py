@@ -34,12 +34,6 @@ def data_set(*annotations: Annotations) -> str:
     return names.pop() if len(names) == 1 else OWN
 
 
-def scenes(clips: Iterable[str], categories: Iterable[str]) -> str:
-    """As `data_set`, of a table of clips to segment."""
-    clips = list(clips)
-    return _of(clips, sorted(set(categories)))
-
-
 def digest(*annotations: Annotations) -> str:
     """Digest of what was learned on and of what was tested on, which may be the same."""
     found = sorted({each.digest for each in annotations})
@@ -49,6 +43,14 @@ def digest(*annotations: Annotations) -> str:
 def of_clips(clips: Iterable[str]) -> str:
     """What the names of clips tell without any annotations: SYNTH or OWN."""
     return SYNTH if any(map(is_synthetic, clips)) else OWN
+
+
+def of_scenes(scenes: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+    """What a record says of clips to segment, (name, category, split) each: `data` and `data_digest`."""
+    return {
+        "data": _of([name for name, _, _ in scenes], {category for _, category, _ in scenes}),
+        "data_digest": hashlib.sha256(repr(list(scenes)).encode("utf-8", "surrogatepass")).hexdigest()[:16],
+    }
 
 
 def _name(annotations: Annotations) -> str:

@@ -43,10 +43,10 @@ class ClipScores:
         """Mean over clips, in percent."""
         return 100 * float(np.mean(self.iou))
 
-    def scores(self, seed: int = 0) -> list[Score]:
+    def scores(self, seed: int = 0, groups: Sequence[str] | None = None) -> list[Score]:
         """`miou` and `fscore` as AVSBench's released test computes them, clip by clip, and `fscore_shared`,
         for which one threshold must serve all clips (each clip's own best one is chosen with the truth in hand)."""
-        ones, bootstrap = np.ones(len(self.iou)), Bootstrap(range(len(self.iou)), seed)
+        ones, bootstrap = np.ones(len(self.iou)), Bootstrap(groups or range(len(self.iou)), seed)
         curve = np.array(self.curve).reshape(-1, THRESHOLDS + 1)
         return [
             sums_score("miou", np.stack([self.iou, ones], 1), _mean, bootstrap),

@@ -10,8 +10,11 @@ import torch
 from hdcid_cli.codes.checkpoint import Checkpoint
 from hdcid_cli.codes.toc import Selection
 from hdcid_cli.core.device import resolve_device
+from hdcid_cli.core.features import open_features
 from hdcid_cli.core.modalities import letter
+from hdcid_cli.core.names import recording
 from hdcid_cli.core.records import result
+from hdcid_cli.tasks.annotations.identity import of_scenes
 from hdcid_cli.tasks.segmentation.avsbench import Reader, read_meta, read_prompts
 from hdcid_cli.tasks.segmentation.backbones import layout_of, load_backbone
 from hdcid_cli.tasks.segmentation.directory import load_segmenter
@@ -154,22 +157,30 @@ def _test(experiment: Experiment, reader: Reader, overlays: list[Overlays], devi
         model, guess = load_segmenter(experiment.output, judge, device), Guess()
         found = evaluate(model, reader, settings.batch_size, device, settings.precision, keep=[guess, *overlays])
         for name, scores in found.items():
-            yield from _records(experiment, name, scores, guess.chance())
+            tested = [clip.name for clip in reader.clips if clip.name not in reader.unreadable]
+            yield from _records(experiment, name, tested, scores, guess.chance())
 
 
-def _records(experiment: Experiment, test: str, scores: ClipScores, chance: dict[str, float]) -> Iterator[dict]:
+def _records(
+    experiment: Experiment, test: str, tested: list[str], scores: ClipScores, chance: dict[str, float]
+) -> Iterator[dict]:
     described = experiment.checkpoint.describe()
     if experiment.blind:
         described["method"] = BLIND
-    for score in scores.scores(experiment.settings.seed):
+    described |= of_scenes([(clip.name, clip.category, clip.split) for clip in read_meta(experiment.data)])
+    with open_features(experiment.features, test) as file:
+        described["features_digest"] = file.digest
+    groups, seen = [recording(name) for name in tested], set(map(recording, experiment.checkpoint.clips))
+    for score in scores.scores(experiment.settings.seed, groups):
         yield result(
             task="segment",
             train=letter(experiment.train),
             test=letter(test),
             metric=score.name,
             value=score.value,
-            interval=list(score.interval),
+            interval=score.interval,
             n=len(scores.iou),
+            n_pretrained=sum(group in seen for group in groups),
             chance=chance[score.name],
             protocol=experiment.protocol,
             **described,
