@@ -156,7 +156,7 @@ class EventList:
 
     def __init__(self):
         self.events: list[Event] = []
-        self._covered: dict[int, tuple[list[float], list[float]]] = {}
+        self._covered: dict[int, tuple[list[float], list[float]]] | None = None  # most clips have one event
 
     def add(self, label: int, onset: float, offset: float, name: str) -> str | None:
         """Add one event; return what is odd about it, if anything."""
@@ -164,8 +164,8 @@ class EventList:
             return f"the interval of {name} is reversed ({onset:g} to {offset:g} s); it is left out"
         if offset == onset:
             return f"the interval of {name} is empty (at {onset:g} s); it is left out"
+        overlapping = bool(self.events) and self._cover(label, onset, offset)
         self.events.append(Event(label, onset, offset))
-        overlapping = self._cover(label, onset, offset)
         if onset < 0:
             return f"{name} begins before the clip ({onset:g} s)"
         if overlapping:
@@ -174,6 +174,9 @@ class EventList:
 
     def _cover(self, label: int, onset: float, offset: float) -> bool:
         """Join an interval with what the label's intervals cover, kept apart and in order; whether it meets any."""
+        if self._covered is None:
+            first = self.events[0]
+            self._covered = {first.label: ([first.onset], [first.offset])}
         starts, ends = self._covered.setdefault(label, ([], []))
         met = slice(bisect_right(ends, onset), bisect_left(starts, offset))
         overlapping = met.start < met.stop
