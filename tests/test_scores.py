@@ -13,6 +13,7 @@ from hdcid_cli.tasks.cmg.scores import (
     CLASSIFICATION,
     LOCALIZATION,
     Answers,
+    Truth,
     all_scores,
     batched_scores,
     blind_answers,
@@ -26,16 +27,24 @@ from hdcid_cli.tasks.cmg.tasks import TASKS
 from hdcid_cli.tasks.metrics import Bootstrap, average_precision
 
 
+def one_each(labels, classes):
+    """The truth about clips of one class each."""
+    return Truth(labels, np.ones((len(labels), 1), bool), classes)
+
+
+def events(labels, valid):
+    """The truth about events of segments."""
+    return Truth(labels, valid, labels.shape[2] - 1)
+
+
 def classified(scores, labels):
     """All scores of one class a clip."""
-    return all_scores(
-        CLASSIFICATION, Answers(scores, labels, np.ones((len(labels), 1), bool), Bootstrap(range(len(labels))))
-    )
+    return all_scores(CLASSIFICATION, Answers(scores, one_each(labels, scores.shape[1]), Bootstrap(range(len(labels)))))
 
 
 def localized(logits, labels, valid):
     """All scores of events of each segment."""
-    return all_scores(LOCALIZATION, Answers(logits, labels, valid, Bootstrap(range(len(labels)))))
+    return all_scores(LOCALIZATION, Answers(logits, events(labels, valid), Bootstrap(range(len(labels)))))
 
 
 @pytest.fixture
@@ -69,7 +78,7 @@ def test_classified_equal_their_definitions():
     assert found["macro_precision"] == pytest.approx(100 * np.mean(precision))
     assert found["macro_recall"] == pytest.approx(100 * np.mean(recall))
     assert found["macro_f1"] == pytest.approx(100 * np.mean(f1))
-    assert value(CLASSIFICATION, "precision", Answers(scores, labels, np.ones((30, 1), bool))) == found["precision"]
+    assert value(CLASSIFICATION, "precision", Answers(scores, one_each(labels, 5))) == found["precision"]
 
 
 def test_classification_and_localization_share_no_name(several):
@@ -122,7 +131,9 @@ def test_localized_count_valid_segments_only(several):
     assert found["foreground_recall"] == pytest.approx(100 * event_hit / event_actual)
     assert found["segment_accuracy"] == pytest.approx(100 * right / valid.sum())
     for metric in ("accuracy", "recall", "f1", "segment_accuracy"):
-        assert value(LOCALIZATION, metric, Answers(logits, labels, valid)) == pytest.approx(found[metric], abs=1e-3)
+        assert value(LOCALIZATION, metric, Answers(logits, events(labels, valid))) == pytest.approx(
+            found[metric], abs=1e-3
+        )
 
 
 def test_published_scores_average_over_batches():
@@ -132,7 +143,7 @@ def test_published_scores_average_over_batches():
     precision, recall = (2 * 1 / 2 + 1 * 0) / 3, (2 * 1 / 2 + 1 * 0) / 3
     f1 = 2 * precision * recall / (precision + recall + 1e-6)
     assert batched_scores(np.array([[1, 2, 2], [0, 0, 1]]), np.array([2, 1])) == pytest.approx((precision, recall, f1))
-    answers = Answers(np.where(said, 1.0, -1), actual.astype(float), np.ones((3, 2), bool), batch=2)
+    answers = Answers(np.where(said, 1.0, -1), events(actual.astype(float), np.ones((3, 2), bool)), batch=2)
     found = [value(LOCALIZATION, name, answers) for name in ("accuracy", "recall", "f1")]
     assert found == pytest.approx([100 * precision, 100 * recall, 100 * f1])
 
@@ -142,7 +153,7 @@ def test_intervals_of_averages_over_batches_are_of_that_estimator(several):
     logits, labels, valid = (np.concatenate([part] * 6) for part in several)
     random = np.random.default_rng(5)
     logits = logits + random.normal(size=logits.shape)
-    answers = Answers(logits, labels, valid, Bootstrap(range(42)), batch=8)
+    answers = Answers(logits, events(labels, valid), Bootstrap(range(42)), batch=8)
     counts = answers.counts.sum(-1)
     naive = []
     for _ in range(2000):
@@ -158,9 +169,9 @@ def test_intervals_of_averages_over_batches_are_of_that_estimator(several):
 
 
 def test_chance_of_classes_is_the_most_frequent_one():
-    learned = Answers(np.empty((0, 4)), np.array([0, 1, 1, 1, 2]), np.ones((5, 1), bool))
-    tested = Answers(np.empty((0, 4)), np.array([1, 1, 0, 3]), np.ones((4, 1), bool))
-    found = chances(CLASSIFICATION, blind_answers(CLASSIFICATION, learned, 4), tested)
+    learned = one_each(np.array([0, 1, 1, 1, 2]), 4)
+    tested = one_each(np.array([1, 1, 0, 3]), 4)
+    found = chances(CLASSIFICATION, blind_answers(CLASSIFICATION, learned), tested)
     assert found["precision"] == 50 and found["macro_recall"] == pytest.approx(100 / 3)
     assert found["map"] == pytest.approx(
         100 * (1 / 4 + 2 / 4 + 1 / 4) / 3
@@ -172,12 +183,12 @@ def test_chance_of_classes_is_the_most_frequent_one():
 )
 def test_no_blind_answer_gets_more_than_chance(several, metric):
     """Against every set of entries that could be answered all along."""
-    learned = Answers(*several)
+    learned = events(*several[1:])
     best = max(
-        value(LOCALIZATION, metric, Answers(np.broadcast_to(np.where(row, 1.0, -1.0), several[1].shape), *several[1:]))
+        value(LOCALIZATION, metric, Answers(np.broadcast_to(np.where(row, 1.0, -1.0), several[1].shape), learned))
         for row in product([False, True], repeat=5)
     )
-    blind = blind_answers(LOCALIZATION, learned, 4)
+    blind = blind_answers(LOCALIZATION, learned)
     assert chances(LOCALIZATION, {metric: blind[metric]}, learned)[metric] == pytest.approx(best)
 
 
@@ -186,14 +197,14 @@ def test_chance_of_official_scores_answers_the_most_frequent_classes(several, me
     _, labels, valid = several
     labels = labels * np.array([1, 1, 0, 1, 1])  # class 2 never occurs
     labels[3:5, :, 0] = 1
-    learned = Answers(several[0], labels, valid)
+    learned = events(labels, valid)
     frequency = labels[valid][:, :-1].mean(0)
     tried = []
     for count in range(5):
         row = np.full(5, -1.0)
         row[np.argsort(-frequency, kind="stable")[:count]] = 1
-        tried.append(value(LOCALIZATION, metric, Answers(np.broadcast_to(row, labels.shape), labels, valid)))
-    blind = blind_answers(LOCALIZATION, learned, 4)
+        tried.append(value(LOCALIZATION, metric, Answers(np.broadcast_to(row, labels.shape), learned)))
+    blind = blind_answers(LOCALIZATION, learned)
     assert chances(LOCALIZATION, blind, learned)[metric] == pytest.approx(max(tried))
     assert (blind[metric] > 0).sum() == int(np.argmax(tried))
 
@@ -201,8 +212,8 @@ def test_chance_of_official_scores_answers_the_most_frequent_classes(several, me
 def test_chance_of_segment_accuracy_is_the_commonest_entry(several):
     _, labels, valid = several
     first = labels[valid].argmax(-1)
-    blind = blind_answers(LOCALIZATION, Answers(*several), 4)
-    found = chances(LOCALIZATION, blind, Answers(*several))["segment_accuracy"]
+    blind = blind_answers(LOCALIZATION, events(*several[1:]))
+    found = chances(LOCALIZATION, blind, events(*several[1:]))["segment_accuracy"]
     assert found == pytest.approx(100 * np.bincount(first).max() / len(first))
 
 
@@ -211,8 +222,8 @@ def test_chance_on_the_real_annotations_of_llp(shared):
     task, annotations = TASKS["avvp"][0], {name: llp.read(shared / "annotations", name) for name in ("audio", "video")}
     parts = split_clips(task, "heldout", annotations["video"], annotations["audio"])
     labels = [segment_labels(clips, 25, 10) for clips in (parts.fit, parts.test)]
-    learned, tested = (Answers(np.empty(0), each, np.ones(each.shape[:2], bool)) for each in labels)
-    blind = blind_answers(LOCALIZATION, learned, 25)
+    learned, tested = (events(each, np.ones(each.shape[:2], bool)) for each in labels)
+    blind = blind_answers(LOCALIZATION, learned)
 
     fit, test = (each.reshape(-1, 26) for each in labels)
     order = np.argsort(-fit.sum(0), kind="stable")

@@ -78,12 +78,13 @@ def retrieve(
     sides = []
     for file in (query, gallery):
         rows, codes = file.rows(ids), encode(checkpoint, file)
-        sides.append((apply_toc(codes.quantized[rows], selection), codes.indices[rows, :, :, 0], codes.length[rows]))
+        length, indices = codes.length[rows], codes.indices[rows, :, :, 0]
+        sides.append(((apply_toc(codes.quantized[rows], selection), length), (indices, length)))
     vectors = {}
     if by != "codes":
-        vectors["summary"] = summary_vectors(*((quantized, length) for quantized, _, length in sides))
+        vectors["summary"] = summary_vectors(sides[0][0], sides[1][0])
     if by != "summary":
-        vectors["codes"] = code_vectors(*((indices, length) for _, indices, length in sides), checkpoint.codebooks)
+        vectors["codes"] = code_vectors(sides[0][1], sides[1][1], checkpoint.codebooks)
     if by in ("both", "all"):
         vectors["both"] = both_vectors(vectors["summary"], vectors["codes"])
     bootstrap = Bootstrap([recording(name) for name in ids])

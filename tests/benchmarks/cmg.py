@@ -20,7 +20,7 @@ from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict
 from hdcid_cli.tasks.cmg.protocol import Schedule
-from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, Answers, value
+from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, Answers, Truth, value
 from hdcid_cli.tasks.retrieval import both_vectors, code_vectors, retrieval_scores, summary_vectors
 
 CLIPS, VALIDATION, STEPS, CODES, DIM, LAYERS, CLASSES = 3339, 402, 10, 400, 256, 2, 28
@@ -42,7 +42,7 @@ def samples(clips: int, codebooks: list[torch.Tensor]) -> Samples:
 def probe_seconds(epochs: int, device) -> float:
     codebooks = [torch.randn(CODES, DIM) for _ in range(LAYERS)]
     learned, chosen = (samples(clips, codebooks).to(device) for clips in (CLIPS, VALIDATION))
-    truth, valid = chosen.labels.cpu().numpy(), chosen.valid.cpu().numpy()
+    truth = Truth(chosen.labels.cpu().numpy(), chosen.valid.cpu().numpy(), CLASSES)
     probe, loss = new_probe(CLASSIFICATION, LAYERS * DIM, LAYERS * DIM, CLASSES, seed=0)
     start = time.perf_counter()
     fit(
@@ -51,7 +51,7 @@ def probe_seconds(epochs: int, device) -> float:
         learned,
         Schedule(epochs=epochs),
         0,
-        lambda each: value(CLASSIFICATION, "precision", Answers(predict(each, chosen), truth, valid)),
+        lambda each: value(CLASSIFICATION, "precision", Answers(predict(each, chosen), truth)),
     )
     return time.perf_counter() - start
 

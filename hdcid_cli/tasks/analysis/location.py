@@ -17,16 +17,19 @@ def locate(
     checkpoint: Checkpoint, clip: str, query: FeatureFile, target: FeatureFile, plot: Path | None = None
 ) -> list[dict]:
     """Where in a clip `target` uses the codes that `query` uses, one row a segment of `target`; drawn to `plot`."""
-    sides = []
-    for file in (query, target):
-        [row] = file.rows([clip])
-        codes = encode(checkpoint, file)
-        sides.append(codes.indices[row, : codes.length[row], :, 0])
-    agreement = agreement_map(*sides, checkpoint.codebooks)
+    sides = [_codes(checkpoint, clip, file) for file in (query, target)]
+    agreement = agreement_map(sides[0], sides[1], checkpoint.codebooks)
     names, seconds = (query.modality, target.modality), (query.segment_seconds, target.segment_seconds)
     if plot:
         draw_map(agreement, clip, names, seconds, plot)
     return list(_rows(clip, agreement, sides, names, seconds))
+
+
+def _codes(checkpoint: Checkpoint, clip: str, file: FeatureFile) -> np.ndarray:
+    """Codes of a clip's valid segments, [T, K]."""
+    [row] = file.rows([clip])
+    codes = encode(checkpoint, file)
+    return codes.indices[row, : codes.length[row], :, 0]
 
 
 def _rows(

@@ -56,7 +56,9 @@ def analyze(
         task: whose annotations they are, for the records.
     """
     counts: list[CodeCounts] = []
-    common, clips, labels = {}, {}, ()
+    common: dict[str, dict] = {}
+    clips: dict[str, int] = {}
+    labels: tuple[str, ...] = ()
     for file in features:
         whole = annotations[file.modality]
         chosen = _of_split(whole, split)

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from hdcid_cli.core.errors import InputError
 
 # Labels of segments take clips x segments x classes numbers; the largest data set here has 141 classes.
 MOST_CLASSES = 10_000
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +189,10 @@ class EventList:
         return overlapping
 
 
-def repeated(keys: Iterable[Hashable]) -> dict[Hashable, int]:
+def repeated(keys: Iterable[Key]) -> dict[Key, int]:
     """{key: position of its first occurrence} for the keys that occur more than once."""
-    first: dict[Hashable, int] = {}
-    twice = {}
+    first: dict[Key, int] = {}
+    twice: dict[Key, int] = {}
     for position, key in enumerate(keys):
         if key in first:
             twice[key] = first[key]

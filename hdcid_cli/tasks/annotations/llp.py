@@ -98,7 +98,7 @@ def video_id(filename: str) -> str:
 
 def _classes(folders: Sequence[Path]) -> tuple[str, ...]:
     """Without a list of categories: all labels of both files, sorted."""
-    found = set()
+    found: set[str] = set()
     for files in FILES.values():
         if path := places.find(folders, *files):
             found.update(label for row in tables.table(path, *COLUMNS) for label in row["event_labels"].split(","))

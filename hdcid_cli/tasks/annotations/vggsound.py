@@ -61,14 +61,15 @@ def read_categories(path: Path, classes: Sequence[str]) -> Annotations:
             continue
         first[video] = row.line
         split = split_name(row["split"], path, row.line) if row.get("split") else None
-        events = None
+        clip = AnnotatedClip(video, split, numbers[category], None, line=row.line)
         if row.get("onset") and row.get("offset"):
+            onset, offset = (tables.seconds(row[name], path, row.line) for name in ("onset", "offset"))
             events = EventList()
-            times = (tables.seconds(row[name], path, row.line) for name in ("onset", "offset"))
-            problem = events.add(numbers[category], *times, category)
+            problem = events.add(numbers[category], onset, offset, category)
+            clip.events = events.events
             if problem:
                 problems.append(f"{path}, line {row.line}: {problem}")
-        clips.append(AnnotatedClip(video, split, numbers[category], events and events.events, line=row.line))
+        clips.append(clip)
     return Annotations(path, tuple(classes), clips, problems)
 
 
@@ -87,4 +88,5 @@ def _read_segments(folder: Path, annotations: Annotations) -> None:
         if active.dtype.kind not in "biuf" or active.size > MOST_SEGMENTS:
             raise InputError(f"{path} holds {active.size:,} of {active.dtype}, not a zero or one for every second.")
         edges = np.flatnonzero(np.diff((active.reshape(-1) > 0).astype(np.int8), prepend=0, append=0))
+        assert clip.label is not None  # every line of the table has a category
         clip.events = [Event(clip.label, float(start), float(end)) for start, end in zip(edges[::2], edges[1::2])]

@@ -47,13 +47,13 @@ class Inputs:
         """
         rows = {name: row for row, name in enumerate(self.ids)}
         videos: dict[str, int | None] = {}
-        for name, row in rows.items():
-            videos[video_id(name)] = None if video_id(name) in videos else row
-        found, places, missing = [], [], []
+        for name, place in rows.items():
+            videos[video_id(name)] = None if video_id(name) in videos else place
+        found: list[AnnotatedClip] = []
+        places: list[int] = []
+        missing: list[str] = []
         for clip in clips:
-            row = rows.get(clip.id)
-            if row is None:
-                row = videos.get(video_id(clip.id))
+            row: int | None = rows.get(clip.id, videos.get(video_id(clip.id)))
             if row is None and self.modality == "text" and clip.label is not None:
                 row = rows.get(classes[clip.label])
             if row is None:

@@ -32,8 +32,8 @@ def parsing(probed: Probed) -> Further:
         for name in BOTH
     ]
     bootstrap = Bootstrap([either[name].group for name in ids])
-    found = parsing_scores(*((each.said[..., :-1], each.actual[..., :-1]) for each in answers))
-    chances = {}
+    found = parsing_scores(*((each.said[..., :-1], each.truth.actual[..., :-1]) for each in answers))
+    chances: dict[str, float] = {}
     for level in ("segment", "event"):
         blind = parsing_scores(*(_blindly(each, probed.blind[f"{level}_f1"]) for each in answers))
         chances |= {name: 100 * float(values.mean()) for name, values in blind.items() if name.startswith(level)}
@@ -42,7 +42,7 @@ def parsing(probed: Probed) -> Further:
 
 def _blindly(answers: Answers, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(what the blind answer says, what is so), each [N, T, C] bool."""
-    return answers.valid[..., None] & (row[:-1] > 0), answers.actual[..., :-1]
+    return answers.truth.valid[..., None] & (row[:-1] > 0), answers.truth.actual[..., :-1]
 
 
 def parsing_scores(audio: tuple[np.ndarray, np.ndarray], video: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
@@ -56,7 +56,7 @@ def parsing_scores(audio: tuple[np.ndarray, np.ndarray], video: tuple[np.ndarray
         `av` is where both modalities agree, `type` the mean of a, v and av, `event` pools the counts of a and v.
     """
     both = (audio[0] & video[0], audio[1] & video[1])
-    scores = {}
+    scores: dict[str, np.ndarray] = {}
     for level, counts in (("segment", segment_counts), ("event", event_counts)):
         of_audio, of_video = counts(*audio), counts(*video)
         a, v, av = (clip_f1(each) for each in (of_audio, of_video, counts(*both)))

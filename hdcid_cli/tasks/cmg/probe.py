@@ -22,7 +22,7 @@ class Classifier(nn.Module):
 
     def __init__(self, width: int, hidden: int, classes: int):
         super().__init__()
-        self.linear = nn.Linear(width, hidden)
+        self.linear: nn.Module = nn.Linear(width, hidden)
         self.event = nn.Linear(hidden, classes)
 
     def forward(self, inputs: Tensor, valid: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class Localizer(nn.Module):
 
     def __init__(self, width: int, hidden: int, classes: int):
         super().__init__()
-        self.linear = nn.Linear(width, hidden)
+        self.linear: nn.Module = nn.Linear(width, hidden)
         self.event = nn.Linear(hidden, classes + 1)
 
     def forward(self, inputs: Tensor, valid: Tensor) -> Tensor:
@@ -49,6 +49,9 @@ class Localizer(nn.Module):
 class Standardize(nn.Module):
     """Zero mean and unit deviation of every channel."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, mean: Tensor, deviation: Tensor):
         super().__init__()
         self.register_buffer("mean", mean)
@@ -58,7 +61,7 @@ class Standardize(nn.Module):
         return (inputs - self.mean) / self.deviation
 
 
-def standardize(probe: nn.Module, samples: "Samples") -> None:
+def standardize(probe: "Classifier | Localizer", samples: "Samples") -> None:
     """Let the probe see raw features as the valid segments of `samples` standardize them."""
     count = samples.valid.sum().clamp(min=1)
     weight = samples.valid[..., None]
@@ -122,7 +125,9 @@ class Samples:
         return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device), valid=self.valid.to(device))
 
 
-def new_probe(kind: str, width: int, hidden: int, classes: int, seed: int) -> tuple[nn.Module, nn.Module]:
+def new_probe(
+    kind: str, width: int, hidden: int, classes: int, seed: int
+) -> "tuple[Classifier | Localizer, nn.Module]":
     """Decoder and loss for a kind of task, with weights that only the seed decides."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -13,6 +13,7 @@ from hdcid_cli.codes.encode import encode
 from hdcid_cli.codes.toc import Selection, apply_toc, resolve_toc
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
+from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.training.data import ClipReader
 
@@ -49,8 +50,8 @@ def read_features(train: FeatureFile, test: FeatureFile | None = None) -> Readin
     """
     learned = _feature_inputs(train)
     tested = learned if test in (None, train) else _feature_inputs(test)
-    model = {"method": "supervised", "backbone": (test or train).backbone}
-    model |= dict.fromkeys(("layers", "quantizer", "codebook", "toc", "checkpoint"))
+    model = dict.fromkeys(("layers", "quantizer", "codebook", "toc", "checkpoint"))
+    model |= {"method": "supervised", "backbone": (test or train).backbone}
     return Reading(learned, tested, model, supervised=True)
 
 
@@ -88,7 +89,7 @@ def read_codes(
         "toc": selection.label if selection else "none",
         "backbone": test.backbone,
     }
-    if selection and toc == "stored":
+    if selection and toc == "stored" and checkpoint.toc:
         model["toc_criterion"] = checkpoint.toc["criterion"]
     learned = _code_inputs(checkpoint, train, selection, layers)
     tested = learned if test is train else _code_inputs(checkpoint, test, selection, layers)
@@ -134,22 +135,22 @@ class _Noisy:
         select: quantized features [n, T, K, D] -> [n, T, C].
     """
 
-    def __init__(self, model: nn.Module, features: FeatureFile, select: Callable[[np.ndarray], np.ndarray]):
+    def __init__(self, model: HDCID, features: FeatureFile, select: Callable[[np.ndarray], np.ndarray]):
         self.model, self.features, self.select = model, features, select
-        self._clips: tuple[list[int], ClipReader] | None = None
+        self._rows: list[int] = []
+        self._reader: ClipReader | None = None
 
     def read(self, rows: Sequence[int], seed: int) -> np.ndarray:
         """[n, T, C] of these rows. The features of the rows last asked for stay in memory if there is room."""
-        rows, name = list(rows), self.features.modality
-        if self._clips is None or self._clips[0] != rows:
-            clips = ClipReader({name: self.features}, [self.features.ids[row] for row in rows])
-            self._clips = rows, clips
-        reader, parameter, parts = self._clips[1], next(self.model.parameters()), []
-        lengths = torch.from_numpy(np.asarray(self.features.length)[rows])
-        with _dropping(self.model, seed, parameter.device), torch.no_grad():
+        name, parameter, parts = self.features.modality, next(self.model.parameters()), []
+        if self._reader is None or self._rows != list(rows):
+            self._rows = list(rows)
+            self._reader = ClipReader({name: self.features}, [self.features.ids[row] for row in rows])
+        lengths = torch.from_numpy(np.asarray(self.features.length)[self._rows])
+        with _dropping(self.model, seed, parameter.device):
             for start in range(0, len(rows), BATCH):
                 places = range(start, min(start + BATCH, len(rows)))
-                x = torch.as_tensor(reader.read(places)[name]).to(parameter.device, parameter.dtype)
+                x = torch.as_tensor(self._reader.read(places)[name]).to(parameter.device, parameter.dtype)
                 parts.append(self.model.encode(name, x, lengths[start : start + len(x)])[0].float().cpu().numpy())
         return self.select(np.concatenate(parts))
 

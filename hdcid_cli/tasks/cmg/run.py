@@ -1,7 +1,7 @@
 """From annotations and what a probe reads to records."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +138,7 @@ def _fields(part: AnnotatedTask, trial: Trial, outcome: Outcome) -> dict:
     }
 
 
-def _record(fields: dict, score: Score, chances: dict[str, float]) -> dict:
+def _record(fields: dict, score: Score, chances: Mapping[str, float]) -> dict:
     return result(
         **fields, metric=score.name, value=score.value, interval=score.interval, chance=chances.get(score.name)
     )

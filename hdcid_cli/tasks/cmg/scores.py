@@ -5,8 +5,8 @@ the same for every clip and segment. Chance is what a metric's own blind answer,
 learned on, gets on the tested ones.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
 
@@ -17,43 +17,57 @@ from hdcid_cli.tasks.metrics import Bootstrap, Score, batch_sums, map_score, mea
 CLASSIFICATION, LOCALIZATION = "classification", "localization"
 
 
-@dataclass
-class Answers:
-    """What was answered of N clips, and the truth about them.
+@dataclass(frozen=True)
+class Truth:
+    """What is so of N clips.
 
     Attributes:
-        logits: [N, C], the larger the likelier; or [N, T, C + 1], the last column the background, answered where > 0.
-        labels: [N] class numbers; or [N, T, C + 1] of zeros and ones.
+        labels: [N] class numbers; or [N, T, C + 1] of zeros and ones, the last column the background.
         valid: [N, T] bool, the segments that count.
+        classes: C.
+    """
+
+    labels: np.ndarray
+    valid: np.ndarray
+    classes: int
+
+    @cached_property
+    def actual(self) -> np.ndarray:
+        """The labels as bool, [N, C], or [N, T, C + 1] without the segments that do not count."""
+        if self.labels.ndim == 1:
+            return np.eye(self.classes, dtype=bool)[self.labels]
+        return (self.labels > 0) & self.valid[..., None]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was answered of N clips.
+
+    Attributes:
+        logits: [N, C], the larger the likelier; or [N, T, C + 1], answered where > 0.
+        truth: of the same clips.
         bootstrap: of the clips; None for scores without intervals.
         batch: average `accuracy` and `recall` over batches of so many clips and take `f1` of the averages, as the
             released code does; None pools all segments.
     """
 
     logits: np.ndarray
-    labels: np.ndarray
-    valid: np.ndarray
+    truth: Truth
     bootstrap: Bootstrap | None = None
     batch: int | None = None
 
     @cached_property
     def said(self) -> np.ndarray:
-        """What was answered: the likeliest class [N, C], or all that are likelier than not [N, T, C + 1]; bool."""
-        if self.labels.ndim == 1:
-            return np.eye(self.logits.shape[1], dtype=bool)[self.logits.argmax(1)]
-        return (self.logits > 0) & self.valid[..., None]
-
-    @cached_property
-    def actual(self) -> np.ndarray:
-        """What is so, in the same form."""
-        if self.labels.ndim == 1:
-            return np.eye(self.logits.shape[1], dtype=bool)[self.labels]
-        return (self.labels > 0) & self.valid[..., None]
+        """The answers in the form of `Truth.actual`: the likeliest class, or all entries that are likelier than not."""
+        if self.logits.ndim == 2:
+            return np.eye(self.truth.classes, dtype=bool)[self.logits.argmax(1)]
+        return (self.logits > 0) & self.truth.valid[..., None]
 
     @cached_property
     def counts(self) -> np.ndarray:
         """Hits, answers and truths of every clip and class, [N, 3, C] or [N, 3, C + 1]."""
-        parts = (self.said & self.actual, self.said, self.actual)
+        actual = self.truth.actual
+        parts = (self.said & actual, self.said, actual)
         return np.stack([part if part.ndim == 2 else part.sum(1) for part in parts], 1).astype(np.int64)
 
 
@@ -63,12 +77,12 @@ class Metric:
 
     Attributes:
         score: (its name, answers) -> its score.
-        blind: (truth about what was learned on, number of classes) -> the answer to every clip or segment that gets
-            most by it, a row of logits [C] or [C + 1].
+        blind: truth about what was learned on -> the answer to every clip or segment that gets most by it, a row of
+            logits [C] or [C + 1].
     """
 
     score: Callable[[str, Answers], Score]
-    blind: Callable[[Answers, int], np.ndarray]
+    blind: Callable[[Truth], np.ndarray]
 
 
 def all_scores(kind: str, answers: Answers) -> list[Score]:
@@ -81,16 +95,16 @@ def value(kind: str, metric: str, answers: Answers) -> float:
     return METRICS[kind][metric].score(metric, answers).value
 
 
-def blind_answers(kind: str, learned: Answers, classes: int) -> dict[str, np.ndarray]:
-    """{metric: the best blind answer to it}, chosen by the labels of what was learned on; its logits do not count."""
-    return {name: metric.blind(learned, classes) for name, metric in METRICS[kind].items()}
+def blind_answers(kind: str, learned: Truth) -> dict[str, np.ndarray]:
+    """{metric: the best blind answer to it}, chosen by the labels of what was learned on."""
+    return {name: metric.blind(learned) for name, metric in METRICS[kind].items()}
 
 
-def chances(kind: str, blind: dict[str, np.ndarray], tested: Answers) -> dict[str, float]:
+def chances(kind: str, blind: Mapping[str, np.ndarray], tested: Truth, batch: int | None = None) -> dict[str, float]:
     """{metric: what its blind answer gets on the tested clips, in percent}."""
-    places = (len(tested.labels),) if tested.labels.ndim == 1 else tested.labels.shape[:2]
+    places = tested.labels.shape[:2] if tested.labels.ndim == 3 else tested.labels.shape
     return {
-        name: value(kind, name, replace(tested, logits=np.broadcast_to(row, (*places, len(row))), bootstrap=None))
+        name: value(kind, name, Answers(np.broadcast_to(row, (*places, len(row))), tested, batch=batch))
         for name, row in blind.items()
     }
 
@@ -99,7 +113,7 @@ def chances(kind: str, blind: dict[str, np.ndarray], tested: Answers) -> dict[st
 
 
 def _top1(name: str, answers: Answers) -> Score:
-    hit = (answers.said & answers.actual).any(1)
+    hit = (answers.said & answers.truth.actual).any(1)
     statistics = np.stack([hit, np.ones_like(hit)], 1)
     recall = per_class_scores(answers.counts.sum(0))[1]
     return sums_score(name, statistics, ratio, answers.bootstrap, 100 * recall)
@@ -118,11 +132,11 @@ def _macro(name: str, answers: Answers, which: int) -> Score:
 
 
 def _map(name: str, answers: Answers) -> Score:
-    return map_score(name, answers.logits, answers.actual, np.arange(len(answers.logits)), answers.bootstrap)
+    return map_score(name, answers.logits, answers.truth.actual, np.arange(len(answers.logits)), answers.bootstrap)
 
 
-def _most_frequent_class(learned: Answers, classes: int) -> np.ndarray:
-    return np.bincount(learned.labels, minlength=classes) / len(learned.labels)
+def _most_frequent_class(learned: Truth) -> np.ndarray:
+    return np.bincount(learned.labels, minlength=learned.classes) / len(learned.labels)
 
 
 # --- all events of each segment ---
@@ -166,23 +180,27 @@ def batched_scores(sums: np.ndarray, clips: np.ndarray) -> tuple[float, float, f
 
 
 def _segment_map(name: str, answers: Answers) -> Score:
-    valid = answers.valid
+    valid = answers.truth.valid
     return map_score(
-        name, answers.logits[valid][:, :-1], answers.actual[valid][:, :-1], np.nonzero(valid)[0], answers.bootstrap
+        name,
+        answers.logits[valid][:, :-1],
+        answers.truth.actual[valid][:, :-1],
+        np.nonzero(valid)[0],
+        answers.bootstrap,
     )
 
 
 def _segment_accuracy(name: str, answers: Answers) -> Score:
-    right = (answers.logits.argmax(-1) == answers.labels.argmax(-1)) & answers.valid
-    return sums_score(name, np.stack([right.sum(1), answers.valid.sum(1)], 1), ratio, answers.bootstrap)
+    right = (answers.logits.argmax(-1) == answers.truth.labels.argmax(-1)) & answers.truth.valid
+    return sums_score(name, np.stack([right.sum(1), answers.truth.valid.sum(1)], 1), ratio, answers.bootstrap)
 
 
 def _official(name: str, answers: Answers, counts: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Score:
     """LLP's score of one modality, of segments or of events."""
-    return mean_score(name, clip_f1(counts(answers.said[..., :-1], answers.actual[..., :-1])), answers.bootstrap)
+    return mean_score(name, clip_f1(counts(answers.said[..., :-1], answers.truth.actual[..., :-1])), answers.bootstrap)
 
 
-def _frequencies(learned: Answers) -> np.ndarray:
+def _frequencies(learned: Truth) -> np.ndarray:
     """[C + 1], the share of segments in which each entry is true."""
     return learned.actual[learned.valid].mean(0)
 
@@ -193,45 +211,35 @@ def _answering(columns: np.ndarray, entries: int) -> np.ndarray:
     return row
 
 
-def _blind_pooled(learned: Answers, classes: int, which: int, foreground: bool = False) -> np.ndarray:
+def _blind_pooled(learned: Truth, which: int, foreground: bool = False) -> np.ndarray:
     """The k most frequent entries: no other k entries get as many hits."""
-    frequency = _frequencies(learned)[: classes if foreground else None]
+    frequency = _frequencies(learned)[: learned.classes if foreground else None]
     order = np.argsort(-frequency, kind="stable")
     hit, said = frequency[order].cumsum(), np.arange(1, len(order) + 1)
     gained = (hit / said, hit, 2 * hit / (said + frequency.sum()))[which]
-    return _answering(order[: gained.argmax() + 1], classes + 1)
+    return _answering(order[: gained.argmax() + 1], learned.classes + 1)
 
 
-def _blind_segment(learned: Answers, classes: int) -> np.ndarray:
+def _blind_segment(learned: Truth) -> np.ndarray:
     """The commonest of the entries that come first in their segment."""
     first = learned.labels.argmax(-1)[learned.valid]
-    return _answering(np.bincount(first, minlength=classes + 1).argmax(), classes + 1)
+    commonest = np.bincount(first, minlength=learned.classes + 1).argmax()
+    return _answering(np.array([commonest]), learned.classes + 1)
 
 
-def _blind_official(
-    learned: Answers, classes: int, counts: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """The k most frequent classes all along, k = 0 to C, whichever gets most.
-
-    A class's counts in a clip depend on no other class, so they are needed but twice: answered and not answered.
-    """
+def _blind_official(learned: Truth, counts: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """The k most frequent classes all along, k = 0 to C, whichever gets most."""
     actual = learned.actual[..., :-1]
     everything = np.broadcast_to(learned.valid[..., None], actual.shape)
-    occurs = actual.any(1)
-    answered = counts(everything & occurs[:, None], actual)
-    answered[1, ~occurs] = counts(everything[:, :, :1], np.zeros_like(actual[:, :, :1]))[1].repeat(classes, 1)[~occurs]
-    silent = counts(np.zeros_like(actual), actual)
     order = np.argsort(-_frequencies(learned)[:-1], kind="stable")
-    gained, among = [], []  # of every clip: sum of F over the answered classes, and how many classes count
-    for part in (answered, silent):
-        hit, wrong, missed = part[..., order]
-        gained.append(2 * hit / np.maximum(2 * hit + wrong + missed, 1))
-        among.append(hit + wrong + missed > 0)
-    start = np.zeros((len(actual), 1))
-    total = np.hstack([start, gained[0].cumsum(1)])
-    number = np.hstack([start, among[0].cumsum(1)]) + np.hstack([among[1][:, ::-1].cumsum(1)[:, ::-1], start])
-    score = np.where(number > 0, total / np.maximum(number, 1), 1).mean(0)
-    return _answering(order[: score.argmax()], classes + 1)
+    answered, silent = (counts(said, actual)[..., order] for said in (everything, np.zeros_like(actual)))
+    # A class counts alike whichever others are answered: sums over the first k of one kind and the rest of the other.
+    f1 = 2 * answered[0] / np.maximum(answered[0] + answered.sum(0), 1)
+    gained = np.pad(f1.cumsum(1), ((0, 0), (1, 0)))
+    first, rest = (answered.sum(0) > 0).cumsum(1), (silent.sum(0) > 0)[:, ::-1].cumsum(1)[:, ::-1]
+    occurring = np.pad(first, ((0, 0), (1, 0))) + np.pad(rest, ((0, 0), (0, 1)))
+    score = np.where(occurring > 0, gained / np.maximum(occurring, 1), 1).mean(0)
+    return _answering(order[: score.argmax()], learned.classes + 1)
 
 
 def per_class_scores(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -241,7 +249,8 @@ def per_class_scores(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """
     hit, said, actual = np.moveaxis(np.asarray(sums, float), -2, 0)
     occurs = actual > 0
-    return tuple(np.where(occurs, each, np.nan) for each in _rates(hit, said, actual))
+    precision, recall, f1 = (np.where(occurs, each, np.nan) for each in _rates(hit, said, actual))
+    return precision, recall, f1
 
 
 # --- LLP's official scores (Tian et al. 2020, section 6.1) ---
@@ -258,13 +267,19 @@ def event_counts(said: np.ndarray, actual: np.ndarray) -> np.ndarray:
     Two events fit if they share at least half of their union. As in the official code an answer is right if it fits
     any true event, and a true event is missed if no answer fits it, so that two answers may fit the same event.
     """
-    counts = np.zeros((3, len(said), said.shape[2]), int)
-    for clip, label in np.argwhere(said.any(1) | actual.any(1)):
+    answered, true = _starts(said), _starts(actual)
+    counts = np.stack([np.zeros_like(true), answered, true])
+    for clip, label in np.argwhere((answered > 0) & (true > 0)):
         answers, truths = runs(said[clip, :, label]), runs(actual[clip, :, label])
         right = sum(any(_fits(answer, truth) for truth in truths) for answer in answers)
         missed = sum(not any(_fits(truth, answer) for answer in answers) for truth in truths)
         counts[:, clip, label] = right, len(answers) - right, missed
     return counts
+
+
+def _starts(active: np.ndarray) -> np.ndarray:
+    """[N, T, C] bool -> how many events begin, [N, C]."""
+    return active[:, 0] + (active[:, 1:] & ~active[:, :-1]).sum(1)
 
 
 def runs(active: np.ndarray) -> list[tuple[int, int]]:
@@ -314,7 +329,7 @@ METRICS: dict[str, dict[str, Metric]] = {
             )
             for which, name in enumerate(("precision", "recall", "f1"))
         },
-        "segment_map": Metric(_segment_map, lambda learned, classes: _frequencies(learned)),
+        "segment_map": Metric(_segment_map, _frequencies),
         "segment_accuracy": Metric(_segment_accuracy, _blind_segment),
         "segment_f1": Metric(
             partial(_official, counts=segment_counts), partial(_blind_official, counts=segment_counts)

@@ -20,9 +20,9 @@ def timelines(
         fields: what was tested, as in a result.
     """
     for row, name in enumerate(ids):
-        steps = int(answers.valid[row].sum())
+        steps = int(answers.truth.valid[row].sum())
         true, predicted = (
-            _events(active[row, :steps, :-1], classes, seconds) for active in (answers.actual, answers.said)
+            _events(active[row, :steps, :-1], classes, seconds) for active in (answers.truth.actual, answers.said)
         )
         yield timeline(name, steps * seconds, true, predicted, **fields)
 
@@ -31,6 +31,6 @@ def _events(active: np.ndarray, classes: Sequence[str], seconds: float) -> list[
     """[T, classes] bool -> events."""
     return [
         {"label": classes[label], "start": start * seconds, "end": end * seconds}
-        for label in np.flatnonzero(active.any(0))
+        for label in np.flatnonzero(active.any(0)).tolist()
         for start, end in runs(active[:, label])
     ]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.progress import progress
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, segment_labels
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict, standardize
@@ -25,7 +24,7 @@ from hdcid_cli.tasks.cmg.protocol import (
     tested_clips,
 )
 from hdcid_cli.tasks.cmg.reading import Reading
-from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, Answers, all_scores, blind_answers, chances, value
+from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, Answers, Truth, all_scores, blind_answers, chances, value
 from hdcid_cli.tasks.metrics import Bootstrap, Score
 
 # The published probe is as wide as the codes that it reads; one on raw features has a width of its own.
@@ -109,13 +108,12 @@ class Trial:
     @cached_property
     def blind(self) -> dict[str, np.ndarray]:
         """{metric: the best answer to it that does not look at its input}, by the labels of what is learned on."""
-        return blind_answers(
-            self.task.kind, self._answers(np.empty((0, len(self.classes))), self.fit), len(self.classes)
-        )
+        return blind_answers(self.task.kind, self._truth(self.fit))
 
     @cached_property
     def chances(self) -> dict[str, float]:
-        return chances(self.task.kind, self.blind, self._answers(np.empty((0, len(self.classes))), self.tested))
+        """{metric: what its blind answer gets}."""
+        return chances(self.task.kind, self.blind, self._truth(self.tested), self._batch)
 
     def probe(self, seed: int) -> Outcome:
         """Learn on `fit`, choose the epoch on `choose` (None: on `tested`), answer `tested`."""
@@ -125,37 +123,42 @@ class Trial:
         if self.reading.supervised:
             standardize(decoder, self.fit)
         judged, metric = (self.tested, task.metric) if self.choose is None else (self.choose, task.choice)
+        truth = self._truth(judged)
 
         def judge(candidate: nn.Module) -> float:
-            return value(task.kind, metric, self._answers(predict(candidate, judged), judged))
+            return value(task.kind, metric, Answers(predict(candidate, judged), truth, batch=self._batch))
 
-        with progress(total=self.schedule.epochs, description="probe", unit="epoch") as bar:
-
-            def renew(epoch: int) -> Tensor:
-                bar.update()
-                number = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-                return torch.from_numpy(self.reading.train.read_noisy(self._rows, number)).to(self.device)
-
-            decoder, epoch, _ = fit(decoder, loss, self.fit, self.schedule, seed, judge, renew if self.noisy else None)
-        answers = self._answers(predict(decoder, self.tested), self.tested, self._bootstrap)
+        best, epoch, _ = fit(decoder, loss, self.fit, self.schedule, seed, judge, self._renewing(seed))
+        bootstrap = Bootstrap(self.tested.groups)
+        answers = Answers(predict(best, self.tested), self._truth(self.tested), bootstrap, self._batch)
         scores = sorted(all_scores(task.kind, answers), key=lambda each: each.name != task.metric)
-        return Outcome(
-            seed, epoch, decoder, answers, scores, task.more(self._probed(decoder)) if task.more else Further()
-        )
+        further = task.more(self._probed(best)) if task.more else Further()
+        return Outcome(seed, epoch, best, answers, scores, further)
 
-    @cached_property
-    def _bootstrap(self) -> Bootstrap:
-        return Bootstrap(self.tested.groups)
+    def _renewing(self, seed: int) -> Callable[[int], Tensor] | None:
+        """What gives the inputs of every epoch anew: the encoder's dropout; None without."""
+        read = self.reading.train.read_noisy
+        if read is None or not self.noisy:
+            return None
 
-    def _answers(self, logits: np.ndarray, samples: Samples, bootstrap: Bootstrap | None = None) -> Answers:
-        # Held out there is one batch: the released code averages over batches.
-        batch = self.settings.batch_size if self.settings.published else None
-        return Answers(logits, samples.labels.cpu().numpy(), samples.valid.cpu().numpy(), bootstrap, batch)
+        def renew(epoch: int) -> Tensor:
+            number = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+            return torch.from_numpy(read(self._rows, number)).to(self.device)
+
+        return renew
+
+    @property
+    def _batch(self) -> int | None:
+        """The released code averages over batches."""
+        return self.settings.batch_size if self.settings.published else None
+
+    def _truth(self, samples: Samples) -> Truth:
+        return Truth(samples.labels.cpu().numpy(), samples.valid.cpu().numpy(), len(self.classes))
 
     def _probed(self, decoder: nn.Module) -> Probed:
         def answer(clips: Sequence[AnnotatedClip], inputs: Inputs) -> Answers:
             samples, _ = self._samples(clips, inputs)
-            return self._answers(predict(decoder, samples), samples)
+            return Answers(predict(decoder, samples), self._truth(samples))
 
         tested = {
             name: tested_clips(self.task, self.settings.protocol, each) for name, each in self._annotations.items()
