@@ -9,6 +9,7 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 
 from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import open_features
 from hdcid_cli.synth import annotations as made
 from hdcid_cli.synth.classes import KINDS
@@ -25,6 +26,7 @@ from hdcid_cli.tasks.analysis.counts import (
 from hdcid_cli.tasks.analysis.location import agreement_map
 from hdcid_cli.tasks.analysis.meaning import analyze, read_labels
 from hdcid_cli.tasks.annotations.clips import segment_labels
+from hdcid_cli.tasks.cmg.scores import CLASSIFICATION
 from hdcid_cli.tasks.cmg.tasks import TASKS
 
 
@@ -204,5 +206,11 @@ def test_every_task_that_is_offered_can_be_counted(hdcid, tmp_path):
         found = {record["metric"]: record for record in analyze(opened, files, labels, "all", task=task)}
         assert found["layer 2 ami"]["value"] <= 100 and found["layer 1 purity"]["data"] == "synth", task
         assert found["layer 1 used"]["n_pretrained"] == found["layer 1 used"]["n"] > 0
+    for task in TASKS:
+        if TASKS[task][0].kind == CLASSIFICATION and task != "ucf2vgg":
+            assert read_labels(task, tmp_path / "data", "text").clips  # a word is of its clip's class
+        else:
+            with pytest.raises(InputError, match="no seconds|no text"):
+                read_labels(task, tmp_path / "data", "text")
     labels = read_labels("classify", tmp_path / "data", "audio")
     assert not segment_labels(labels.clips, len(labels.classes), 6)[..., -1].any()  # no background

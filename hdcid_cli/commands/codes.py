@@ -12,7 +12,10 @@ from hdcid_cli.tasks.cmg.tasks import TASKS
 @click.command(cls=options.Command)
 @click.argument("task", required=False, type=click.Choice(list(TASKS)))
 @click.option(
-    "--modalities", type=options.MODALITIES, default=None, help="Such as av; those of the model if not given."
+    "--modalities",
+    type=options.MODALITIES,
+    default=None,
+    help="Such as av; by default those of the model, without text.",
 )
 @click.option(
     "--split",
@@ -67,7 +70,8 @@ def command(
     With TASK the codes of annotated seconds are counted against their labels:
     purity, normalised and adjusted mutual information, codes used, and the
     codes that two modalities use for the same label (which ones, --json says).
-    Where TASK has classes of clips alone, every second is of its clip's class.
+    Where TASK has classes of clips alone, every second is of its clip's class;
+    and so is every word, with t among the --modalities.
     With --clip no annotation is needed.
     """
     from hdcid_cli.codes.checkpoint import open_checkpoint
@@ -91,9 +95,7 @@ def command(
     if plot:
         raise InputError("--plot draws one clip: name it with --clip.")
     opened = open_checkpoint(checkpoint, checkpoints, device)
-    wanted = [name for name in modalities or opened.config["model"]["inputs"] if name != "text"]
-    if not wanted:
-        raise InputError("Codes are counted second by second, and words have no seconds: use v or a.")
+    wanted = modalities or [name for name in opened.config["model"]["inputs"] if name != "text"]
     annotations = {name: read_labels(task, data, name) for name in wanted}
     files = [open_features(features, name) for name in wanted]
     records = analyze(opened, files, annotations, split, output, task)

@@ -20,17 +20,21 @@ from hdcid_cli.tasks.analysis.counts import CodeCounts, count, count_permuted, r
 from hdcid_cli.tasks.annotations import identity
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, Event, segment_labels
 from hdcid_cli.tasks.cmg.inputs import Inputs
+from hdcid_cli.tasks.cmg.scores import LOCALIZATION
 from hdcid_cli.tasks.cmg.tasks import TASKS
 
 
 def read_labels(task: str, data: Path, modality: str) -> Annotations:
-    """The events of each clip in one modality; where nobody says when, the clip's class holds all along.
+    """The events of each clip in one modality; of words, and where nobody says when, the clip's class holds all along.
 
     Raises:
-        InputError: the task's files are missing or broken, or give neither events nor classes.
+        InputError: the task's files are missing or broken, or say when, and words have no seconds.
     """
+    words = modality == "text"
+    if words and TASKS[task][0].kind == LOCALIZATION:
+        raise InputError(f"{task} tells what happens in each second, and words have no seconds: use v or a.")
     annotations = TASKS[task][0].read(data, modality, modality)[1]
-    if annotations.timed.clips:
+    if annotations.timed.clips and not words:
         return annotations.timed
     clips = [
         replace(clip, events=[Event(clip.label, 0.0, np.inf)]) for clip in annotations.clips if clip.label is not None
