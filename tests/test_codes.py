@@ -210,7 +210,7 @@ def test_every_task_that_is_offered_can_be_counted(hdcid, tmp_path):
         if TASKS[task][0].kind == CLASSIFICATION and task != "ucf2vgg":
             assert read_labels(task, tmp_path / "data", "text").clips  # a word is of its clip's class
         else:
-            with pytest.raises(InputError, match="no seconds|no text"):
+            with pytest.raises(InputError, match=r"no seconds|no text"):
                 read_labels(task, tmp_path / "data", "text")
     labels = read_labels("classify", tmp_path / "data", "audio")
     assert not segment_labels(labels.clips, len(labels.classes), 6)[..., -1].any()  # no background

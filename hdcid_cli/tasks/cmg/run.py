@@ -100,6 +100,11 @@ def run_task(
                 f"{pretrained} of the {len(trial.tested)} tested clips were among those that the model was pretrained "
                 "on, without labels."
             )
+        if trial.noisy:
+            say(
+                f"The encoder's dropout is on while the probe learns: {len(trial.fit)} clips are encoded in each of "
+                f"{trial.schedule.epochs} epochs (--no-encoder-dropout encodes them once)."
+            )
         for seed in seeds:
             outcome = trial.probe(seed)
             fields = _fields(part, trial, outcome) | {"n_pretrained": pretrained}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.progress import progress
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, segment_labels
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict, standardize
@@ -126,9 +127,11 @@ class Trial:
         truth = self._truth(judged)
 
         def judge(candidate: nn.Module) -> float:
+            bar.update()
             return value(task.kind, metric, Answers(predict(candidate, judged), truth, batch=self._batch))
 
-        best, epoch, _ = fit(decoder, loss, self.fit, self.schedule, seed, judge, self._renewing(seed))
+        with progress(total=self.schedule.epochs, description=f"probing {task.name}", unit="epoch") as bar:
+            best, epoch, _ = fit(decoder, loss, self.fit, self.schedule, seed, judge, self._renewing(seed))
         bootstrap = Bootstrap(self.tested.groups)
         answers = Answers(predict(best, self.tested), self._truth(self.tested), bootstrap, self._batch)
         scores = sorted(all_scores(task.kind, answers), key=lambda each: each.name != task.metric)
