@@ -268,7 +268,7 @@ def test_parsing_scores_answer_both_modalities_of_the_same_clips():
     annotations, video, audio = world(clips=80)
     trial, found, scores = run("avvp", annotations, video, audio, epochs=10, lr=0.01)
     by_name = {score.name: score.value for score in found.further.scores}
-    assert found.further.n == 20 and len(by_name) == 10
+    assert len(found.further.clips) == 20 and len(by_name) == 10
     assert by_name["segment_a"] == pytest.approx(scores["segment_f1"].value)
     assert by_name["event_a"] == pytest.approx(scores["event_f1"].value)
     assert by_name["segment_type"] == pytest.approx(np.mean([by_name[f"segment_{each}"] for each in ("a", "v", "av")]))
@@ -478,9 +478,18 @@ def test_own_table_and_supervised_ceiling(workplace):
         (("ave", "--train", "t", "--test", "t", "--supervised"), "There is no feature file features/text.h5"),
         (("classify", "--train", "v", "--test", "v", "--supervised"), "There is no table of labels data/classify.csv"),
         (("ucf2vgg", "--train", "v", "--test", "a"), "has no UCF101sameVGGSound.txt"),
+        (("ave", "--train", "v", "--test", "a", "--lr", "nan"), "lr is a number above 0 and up to 100, not nan"),
+        (("ave", "--train", "v", "--test", "a", "--epochs", "9" * 20), "epochs is a number from 1 to 1,000,000"),
+        (("classify", "--train", "v", "--test", "v", "--data", "pipe"), "pipe is a pipe or a device"),
+        (("classify", "--train", "v", "--test", "v", "--data", "my.csv"), "There is no file my.csv"),
+        (
+            ("ave", "--train", "a", "--test", "a", "--supervised", "--timelines", "t.jsonl"),
+            "Clips are classified here, and no events localised",
+        ),
     ],
 )
 def test_what_is_missing_is_said_in_a_sentence(hdcid, workplace, arguments, message):
+    os.mkfifo(workplace / "pipe")
     done = hdcid("cmg", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr and done.stderr.count("\n") == 1

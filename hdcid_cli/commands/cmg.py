@@ -110,6 +110,7 @@ def command(task, train, test, data, features, test_features, supervised, seed, 
             f"A supervised probe reads raw features, so it is tested on what it learns on: --train {letter(test)} "
             f"--test {letter(test)}."
         )
+    settings = ProbeSettings(**{field.name: given[field.name] for field in fields(ProbeSettings)})
     tasks = read_task(task, data, train, test)
     elsewhere = test_features or features
     learned = open_features(features, train)
@@ -119,6 +120,5 @@ def command(task, train, test, data, features, test_features, supervised, seed, 
     else:
         checkpoint = open_checkpoint(given["checkpoint"], given["checkpoints"], given["device"])
         reading = read_codes(checkpoint, learned, tested, task, given["toc"], given["layers_used"])
-    settings = ProbeSettings(**{field.name: given[field.name] for field in fields(ProbeSettings)})
     more = {name: given[name] for name in ("per_class", "strict", "timelines", "device")}
     emit(run_task(tasks, reading, settings, range(seed, seed + seeds), **more), as_json)

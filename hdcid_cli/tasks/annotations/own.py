@@ -15,7 +15,7 @@ from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, EventL
 
 def find_table(data: Path, task: str) -> Path:
     """The table itself, `data/TASK.csv`, or the only CSV file in `data/TASK/` or in `data`."""
-    if data.is_file():
+    if data.suffix == ".csv" or (data.exists() and not data.is_dir()):
         return data
     named = data / f"{task}.csv"
     if named.exists():

@@ -37,7 +37,7 @@ def parsing(probed: Probed) -> Further:
     for level in ("segment", "event"):
         blind = parsing_scores(*(_blindly(each, probed.blind[f"{level}_f1"]) for each in answers))
         chances |= {name: 100 * float(values.mean()) for name, values in blind.items() if name.startswith(level)}
-    return Further([mean_score(name, values, bootstrap) for name, values in found.items()], chances, len(ids))
+    return Further([mean_score(name, values, bootstrap) for name, values in found.items()], chances, ids)
 
 
 def _blindly(answers: Answers, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

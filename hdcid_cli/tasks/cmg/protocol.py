@@ -23,6 +23,7 @@ LEAST_STEPS = 500
 # The published rate, for codes. A supervised probe reads standardized features, which take a larger one.
 LR = 4e-4
 SUPERVISED_LR = 2e-3
+MOST_EPOCHS, MOST_CLIPS, MOST_LR = 1_000_000, 1_000_000, 100.0
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,11 @@ class Probed:
 
 @dataclass(frozen=True)
 class Further:
-    """A task's own further scores, with the chance of each and the number of clips that they are of."""
+    """A task's own further scores, with the chance of each and the names of the clips that they are of."""
 
     scores: Sequence[Score] = ()
     chances: Mapping[str, float] = field(default_factory=dict)
-    n: int = 0
+    clips: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,15 @@ class ProbeSettings:
     batch_size: int = 80
     lr: float | None = None
     encoder_dropout: bool | None = None
+
+    def __post_init__(self):
+        if self.protocol not in PROTOCOLS:
+            raise InputError(f"A protocol is {' or '.join(PROTOCOLS)}, not {self.protocol!r}.")
+        for name, number, most in (("epochs", self.epochs, MOST_EPOCHS), ("batch_size", self.batch_size, MOST_CLIPS)):
+            if number is not None and not 1 <= number <= most:
+                raise InputError(f"{name} is a number from 1 to {most:,}, not {number}.")
+        if self.lr is not None and not 0 < self.lr <= MOST_LR:
+            raise InputError(f"lr is a number above 0 and up to {MOST_LR:g}, not {self.lr}.")
 
     @property
     def published(self) -> bool:

@@ -90,15 +90,18 @@ def run_task(
     """
     complain = _refuse if strict else warn
     drawn: list[dict] = []
+    if timelines and not any(part.task.kind == LOCALIZATION for part in tasks):
+        raise InputError(
+            f"Clips are classified here, and no events localised: there is nothing to write to {timelines}."
+        )
     for part in tasks:
         _tell_problems(part.problems, complain)
         trial = Trial(part.task, part.source, part.target, reading, settings, device, complain)
-        seen = {recording(name) for name in reading.pretrained}
-        pretrained = sum(recording(name) in seen for name in trial.tested.ids)
-        if pretrained and not settings.published:
+        tested = _tested(reading, trial.tested.ids)
+        if tested["n_pretrained"] and not settings.published:
             say(
-                f"{pretrained} of the {len(trial.tested)} tested clips were among those that the model was pretrained "
-                "on, without labels."
+                f"{tested['n_pretrained']} of the {tested['n']} tested clips were among those that the model was "
+                "pretrained on, without labels."
             )
         if trial.noisy:
             say(
@@ -107,17 +110,16 @@ def run_task(
             )
         for seed in seeds:
             outcome = trial.probe(seed)
-            fields = _fields(part, trial, outcome) | {"n_pretrained": pretrained}
+            fields = _fields(part, trial, outcome) | tested
             for score in outcome.scores:
                 yield _record(fields, score, trial.chances) | _per_class(score, part.source if per_class else None)
-            for score in outcome.further.scores:
-                yield _record(fields | {"n": outcome.further.n}, score, outcome.further.chances)
+            further = outcome.further
+            for score in further.scores:
+                yield _record(fields | _tested(reading, further.clips), score, further.chances)
             if timelines and part.task.kind == LOCALIZATION and seed == seeds[0]:
                 classes, seconds = part.source.classes, reading.test.seconds
                 drawn += draw(trial.tested.ids, outcome.answers, classes, seconds, fields)
     if timelines:
-        if not drawn:
-            raise InputError(f"No events were localised, so there is nothing to write to {timelines}.")
         write_text(timelines, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in drawn))
 
 
@@ -128,7 +130,6 @@ def _fields(part: AnnotatedTask, trial: Trial, outcome: Outcome) -> dict:
         "task": part.task.name,
         "train": letter(reading.train.modality),
         "test": letter(reading.test.modality),
-        "n": len(trial.tested),
         "protocol": settings.protocol,
         "data": identity.data_set(part.source, part.target),
         "data_digest": identity.digest(part.source, part.target),
@@ -141,6 +142,12 @@ def _fields(part: AnnotatedTask, trial: Trial, outcome: Outcome) -> dict:
         "n_choose": len(trial.choose or ()),
         **reading.model,
     }
+
+
+def _tested(reading: Reading, clips: Sequence[str]) -> dict[str, int]:
+    """How many clips were tested, and how many of them are of recordings that the model was pretrained on."""
+    seen = {recording(name) for name in reading.pretrained}
+    return {"n": len(clips), "n_pretrained": sum(recording(name) in seen for name in clips)}
 
 
 def _record(fields: dict, score: Score, chances: Mapping[str, float]) -> dict:
