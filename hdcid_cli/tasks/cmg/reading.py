@@ -93,14 +93,15 @@ def read_codes(
         model["toc_criterion"] = checkpoint.toc["criterion"]
     learned = _code_inputs(checkpoint, train, selection, layers)
     tested = learned if test is train else _code_inputs(checkpoint, test, selection, layers)
-    config = checkpoint.config
+    converted = checkpoint.config.get("converted")
+    epoch = converted.get("epoch") if isinstance(converted, dict) else None
     return Reading(
         learned,
         tested,
         model,
         frozenset(checkpoint.clips),
-        dropout=config["model"].get("dropout", 0.0),
-        start=config["converted"]["epoch"] + 1 if "epoch" in config.get("converted", {}) else 0,
+        dropout=checkpoint.model.config.dropout,
+        start=max(0, epoch) + 1 if isinstance(epoch, int) else 0,
     )
 
 
