@@ -83,3 +83,5 @@ def test_training_clips_are_the_split_files_or_those_that_no_table_holds_out(tmp
     (tmp_path / "split.csv").unlink()
     with pytest.raises(InputError, match=r"1 val and 2 test clips of .* are all there is to learn from"):
         training_clips(None, folder, ["c1", "c2", "c3"])
+    with pytest.raises(InputError, match=r"line 2: there is no split 'fold1'.* --split FILE.csv or --split none"):
+        training_clips(None, write(tmp_path / "folds", mine="id,split\na,fold1\n"), names)

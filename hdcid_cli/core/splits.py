@@ -107,7 +107,10 @@ def training_clips(split: Path | None, data: Path, names: Sequence[str]) -> froz
             raise InputError(f"{split} names no clip of the split `train`.")
         say(f"Learning from the {len(clips)} train clips of {split} (--split none takes all).")
         return clips
-    held = held_out(data)
+    try:
+        held = held_out(data)
+    except InputError as error:
+        raise InputError(f"{error} (To learn all the same, say from what: --split FILE.csv or --split none.)") from None
     left = frozenset(names) - held.of(names).keys()
     if len(left) == len(names):
         return None
