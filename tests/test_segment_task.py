@@ -107,7 +107,7 @@ def test_records_name_what_was_done(squares, tiny_backbone):
         assert (
             record["task"] == "segment"
             and record["n"] == 9
-            and (record["data"], record["n_pretrained"]) == ("synth", 0)
+            and (record["data"], record["n_pretrained"]) == ("own", 0)
             and record["toc"] == "4"
             and record["protocol"] == "heldout"
         )
