@@ -66,6 +66,7 @@ def run(arguments: list[str], state: dict) -> int:
     Args:
         state: for `--debug`, which sets `debug` in it: errors are then raised.
     """
+    interruption.forget()
     try:
         status = _call(arguments, state)
         sys.stdout.flush()

@@ -42,7 +42,6 @@ def test_what_a_library_makes_of_an_interruption_is_still_one(monkeypatch, capsy
             raise ImportError("initialization failed") from error
 
     monkeypatch.setattr(main, "_call", swallow)
-    monkeypatch.setattr(main.interruption, "_came", False)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         main.interruption.listen()
@@ -51,6 +50,14 @@ def test_what_a_library_makes_of_an_interruption_is_still_one(monkeypatch, capsy
         for number, handler in before.items():
             signal.signal(number, handler)
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_interruption_is_over_when_the_next_command_begins(capsys):
+    with pytest.raises(KeyboardInterrupt), Interruption():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert run(["info", "nothing.h5"], {}) == 2
+    assert "nothing.h5" in capsys.readouterr().err
 
 
 def test_the_end_of_a_file_is_no_interruption(monkeypatch, capsys):

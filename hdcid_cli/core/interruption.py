@@ -20,8 +20,14 @@ def _interrupt(number, frame):
     raise KeyboardInterrupt
 
 
+def forget() -> None:
+    """A new command begins: what came before it is over."""
+    global _came
+    _came = False
+
+
 def came() -> bool:
-    """Whether a signal has come since `listen`; a library may have made another error of its KeyboardInterrupt."""
+    """Whether a signal has come since `forget`; a library may have made another error of its KeyboardInterrupt."""
     return _came
 
 
