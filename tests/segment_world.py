@@ -70,11 +70,11 @@ def write_tiny_checkpoint(path: Path, width: int = 12) -> None:
     import torch
 
     from hdcid_cli.codes.checkpoint import write_checkpoint
-    from hdcid_cli.models.config import ModelConfig
     from hdcid_cli.models.hdcid import HDCID
+    from hdcid_cli.models.settings import ModelSettings
 
     torch.manual_seed(0)
-    config = ModelConfig(
+    config = ModelSettings(
         inputs={"audio": (width,), "text": (width,)},
         layers=1,
         dim=8,

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.losses.codis import PrototypeAlignment, sinkhorn
 from hdcid_cli.training.losses.mst import SymmetricInfoNCE
 from hdcid_cli.training.losses.smit import masked_margin_softmax, smit
 from hdcid_cli.training.losses.teacher import Teacher
 from hdcid_cli.training.losses.turn import SelfCrossReconstruction
-from hdcid_cli.training.objective import Objective, ObjectiveConfig
-from hdcid_cli.training.trainer import TrainConfig, Trainer
+from hdcid_cli.training.objective import Objective
+from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
+from hdcid_cli.training.trainer import Trainer
 
 INPUTS = {"audio": (12,), "video": (5, 5, 8), "text": (10,)}
 
@@ -39,7 +40,7 @@ def softmax(x, axis=-1):
 
 def build(align, layers=1, **options):
     sizes = {"dim": 16, "codebook": 7, "feedforward": 16, "text_hidden": 4, "dropout": 0.0}
-    return HDCID(ModelConfig(inputs=INPUTS, layers=layers, shared_transformer="mst" in align, **sizes, **options))
+    return HDCID(ModelSettings(inputs=INPUTS, layers=layers, shared_transformer="mst" in align, **sizes, **options))
 
 
 def clips(batch=6, steps=4):
@@ -156,9 +157,9 @@ def test_mst_shares_one_transformer_but_not_the_input_projections():
 @pytest.mark.parametrize("align", ["cmcm", "smit", "mst", "codis", "turn", "cpc,cmcm"])
 def test_every_method_learns_in_every_layer_and_moves_the_shared_codebook(align, layers):
     model = build(align, layers)
-    objective = Objective(ObjectiveConfig(align=align.split(",")), model)
+    objective = Objective(ObjectiveSettings(align=align.split(",")), model)
     trainer = Trainer(
-        model, objective, TrainConfig(epochs=30, batch_size=6, warmup=0, lr=3e-3, precision="float64"), 1, "cpu"
+        model, objective, TrainSettings(epochs=30, batch_size=6, warmup=0, lr=3e-3, precision="float64"), 1, "cpu"
     )
     batch, names = clips(), align.split(",")
     first = trainer.step(batch, 0)
@@ -186,11 +187,11 @@ def test_without_mm_ema_each_modality_moves_its_own_codes_alone():
 
 
 def test_layers_0_of_one_modality_has_nothing_to_learn_from():
-    model = HDCID(ModelConfig(inputs={"audio": (12,)}, layers=0, dim=16, codebook=7))
+    model = HDCID(ModelSettings(inputs={"audio": (12,)}, layers=0, dim=16, codebook=7))
     with pytest.raises(InputError, match="--layers 0"):
-        Objective(ObjectiveConfig(), model)
+        Objective(ObjectiveSettings(), model)
 
 
 def test_an_unknown_alignment_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="cpc, cmcm, smit, mst, codis, turn"):
-        ObjectiveConfig(align=("clip",))
+        ObjectiveSettings(align=("clip",))

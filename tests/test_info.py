@@ -91,10 +91,12 @@ def test_what_is_neither_is_refused(tmp_path, capsys):
 
 def test_a_checkpoint_is_described_and_loaded(tmp_path, capsys):
     from hdcid_cli.codes.checkpoint import write_checkpoint
-    from hdcid_cli.models.config import ModelConfig
     from hdcid_cli.models.hdcid import HDCID
+    from hdcid_cli.models.settings import ModelSettings
 
-    config = ModelConfig(inputs={"audio": (12,), "text": (10,)}, layers=2, dim=16, codebook=20, heads=2, text_hidden=0)
+    config = ModelSettings(
+        inputs={"audio": (12,), "text": (10,)}, layers=2, dim=16, codebook=20, heads=2, text_hidden=0
+    )
     path = tmp_path / "checkpoints" / "mine"
     model = HDCID(config)
     write_checkpoint(path, {"model": config.to_dict(), "objective": {"align": ["cpc"]}, "train": {"seed": 3}}, model)

@@ -9,16 +9,17 @@ from worlds import SHAPES
 
 from hdcid_cli.codes.encode import encode
 from hdcid_cli.core.features import FeatureWriter, open_features
-from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.quantizers.vq import VectorQuantizer
 from hdcid_cli.models.segments import masked_mean, time_mean
+from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.losses.club import Club
 from hdcid_cli.training.losses.commitment import commitment
 from hdcid_cli.training.losses.cpc import CrossModalCPC
-from hdcid_cli.training.objective import Objective, ObjectiveConfig
+from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.pretrain import Run, pretrain
-from hdcid_cli.training.trainer import TrainConfig, Trainer
+from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
+from hdcid_cli.training.trainer import Trainer
 
 STEPS = 5
 
@@ -100,7 +101,7 @@ def test_codes_of_padding_alone_die():
 def train(fill, align, quantizer="vq", steps=3):
     """A few steps on clips whose padding holds `fill`; returns model and metrics."""
     torch.manual_seed(1)
-    config = ModelConfig(
+    config = ModelSettings(
         inputs=SHAPES,
         dim=16,
         codebook=9,
@@ -111,9 +112,9 @@ def train(fill, align, quantizer="vq", steps=3):
         quantizer=quantizer,
     )
     model = HDCID(config)
-    objective = Objective(ObjectiveConfig(align=align), model)
+    objective = Objective(ObjectiveSettings(align=align), model)
     trainer = Trainer(
-        model, objective, TrainConfig(epochs=9, batch_size=6, warmup=0, idle=1, precision="float64"), 1, "cpu"
+        model, objective, TrainSettings(epochs=9, batch_size=6, warmup=0, idle=1, precision="float64"), 1, "cpu"
     )
     lengths = {
         "audio": torch.tensor([5, 4, 3, 1, 2, 5]),

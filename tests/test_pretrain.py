@@ -14,10 +14,11 @@ from hdcid_cli.codes.checkpoint import open_checkpoint
 from hdcid_cli.codes.encode import encode
 from hdcid_cli.core.features import FeatureWriter, open_features
 from hdcid_cli.main import run
-from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.training.objective import Objective, ObjectiveConfig
-from hdcid_cli.training.trainer import TrainConfig, Trainer
+from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.training.objective import Objective
+from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
+from hdcid_cli.training.trainer import Trainer
 
 SMALL = ["--dim", "16", "--codebook", "12", "--batch-size", "8", "--epochs", "2", "--warmup", "1"]
 
@@ -298,9 +299,9 @@ def test_a_config_file_sets_options_and_the_line_overrides_it(pretrain, tmp_path
 
 def test_a_layer_that_has_not_joined_is_not_computed_at_all():
     torch.set_num_threads(1)
-    model = HDCID(ModelConfig(inputs={"audio": (12,), "video": (5, 5, 8)}, dim=16, codebook=12))
-    objective = Objective(ObjectiveConfig(), model)
-    trainer = Trainer(model, objective, TrainConfig(epochs=3, warmup=2, batch_size=4), 1, "cpu")
+    model = HDCID(ModelSettings(inputs={"audio": (12,), "video": (5, 5, 8)}, dim=16, codebook=12))
+    objective = Objective(ObjectiveSettings(), model)
+    trainer = Trainer(model, objective, TrainSettings(epochs=3, warmup=2, batch_size=4), 1, "cpu")
     calls = []
     for part in (model.layers[1], objective.layers[1]):
         for module in part.modules():

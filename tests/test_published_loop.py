@@ -9,11 +9,12 @@ import torch
 import yaml
 from published_loop import PublishedLoop
 
-from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.training.objective import Objective, ObjectiveConfig
+from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.recipe import MODEL, OBJECTIVE, TRAIN
-from hdcid_cli.training.trainer import TrainConfig, Trainer
+from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
+from hdcid_cli.training.trainer import Trainer
 
 INPUTS = {"audio": (12,), "video": (5, 5, 8), "text": (10,)}
 IDLE = 8  # so that codes die within the test
@@ -30,15 +31,15 @@ def settings():
 def build():
     model, objective, _ = settings()
     torch.manual_seed(0)
-    model = HDCID(ModelConfig(inputs=INPUTS, text_hidden=4, feedforward=16, **model))
+    model = HDCID(ModelSettings(inputs=INPUTS, text_hidden=4, feedforward=16, **model))
     for layer in model.layers:
         layer.quantizer.idle = IDLE
-    return model.double().train(), Objective(ObjectiveConfig(align=("cpc",), **objective), model).double()
+    return model.double().train(), Objective(ObjectiveSettings(align=("cpc",), **objective), model).double()
 
 
 def test_one_encoder_pass_a_step_learns_what_six_learn():
     torch.set_num_threads(1)
-    trainer = Trainer(*build(), TrainConfig(epochs=5, warmup=0, batch_size=6, **settings()[2]), 100, "cpu")
+    trainer = Trainer(*build(), TrainSettings(epochs=5, warmup=0, batch_size=6, **settings()[2]), 100, "cpu")
     loop = PublishedLoop(*build(), torch.Generator().manual_seed(0))
     for number in range(4):
         generator = torch.Generator().manual_seed(number)

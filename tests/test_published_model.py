@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.published.names import club_state, cpc_state, decoder_state, encoder_state, text_state
 from hdcid_cli.training.losses.club import Club
 from hdcid_cli.training.losses.cmcm import cmcm, code_distribution
@@ -39,7 +39,7 @@ def close(ours, reference, tolerance=1e-8):
 
 def build(reference, modalities, layers, decoders=True):
     """Sizes of the reference files: D = 32, L = 50, maps of 24 channels."""
-    config = ModelConfig(
+    config = ModelSettings(
         inputs={name: tuple(reference.arrays[f"in/{name}"].shape[2:]) for name in modalities},
         layers=layers,
         dim=32,
@@ -178,7 +178,7 @@ def test_one_mm_ema_update_reproduces_the_published_codebook(folder, file, modal
 def test_text_front_reproduces_the_published_lstm(folder):
     reference = Reference(folder / "text_lstm.npz")
     model = HDCID(
-        ModelConfig(inputs={"text": (30,)}, layers=0, dim=32, codebook=50, text_hidden=10, standardize=False)
+        ModelSettings(inputs={"text": (30,)}, layers=0, dim=32, codebook=50, text_hidden=10, standardize=False)
     ).double()
     missing, unexpected = model.load_state_dict(text_state(reference.module("text_lstm")), strict=False)
     assert not unexpected and not any(name.startswith("text_front") for name in missing)

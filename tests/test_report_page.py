@@ -53,8 +53,8 @@ class Page(HTMLParser):
 def inputs(tmp_path_factory):
     """Records of several codebook sizes, a checkpoint of two layers with TOC, timelines and overlay pictures."""
     from hdcid_cli.codes.checkpoint import write_checkpoint
-    from hdcid_cli.models.config import ModelConfig
     from hdcid_cli.models.hdcid import HDCID
+    from hdcid_cli.models.settings import ModelSettings
 
     folder = tmp_path_factory.mktemp("report")
     results = [
@@ -65,7 +65,7 @@ def inputs(tmp_path_factory):
     ]
     (folder / "results.jsonl").write_text(lines(*results, record(method="<script>alert(1)</script>&amp;", value=12.0)))
 
-    config = ModelConfig(
+    config = ModelSettings(
         inputs={"audio": (6,), "text": (5,)}, layers=2, dim=WIDTH, codebook=CODES, heads=2, feedforward=8, specific=8
     )
     model = HDCID(config)

@@ -58,10 +58,10 @@ class Checkpoint:
         from safetensors.torch import load_model
 
         from hdcid_cli.core.device import resolve_device
-        from hdcid_cli.models.config import ModelConfig
         from hdcid_cli.models.hdcid import HDCID
+        from hdcid_cli.models.settings import ModelSettings
 
-        model = HDCID(ModelConfig.from_dict(self.config["model"]))
+        model = HDCID(ModelSettings.from_dict(self.config["model"]))
         if self.config.get("train", {}).get("precision") == "float64":
             model.double()
         try:

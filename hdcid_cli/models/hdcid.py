@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
 from hdcid_cli.models.encoders import (
     GeneralEncoder,
@@ -28,6 +27,7 @@ from hdcid_cli.models.encoders import (
 from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.models.quantizers.vq import straight_through
 from hdcid_cli.models.segments import Valid
+from hdcid_cli.models.settings import ModelSettings
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Layer(nn.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, inputs: dict[str, tuple[int, ...]], specific: dict[str, int], first: bool = True
+        self, config: ModelSettings, inputs: dict[str, tuple[int, ...]], specific: dict[str, int], first: bool = True
     ):
         super().__init__()
         self.config = config
@@ -147,7 +147,7 @@ class HDCID(nn.Module):
     Feature tensors are [B, T, ...] in the shapes of `config.inputs`; T may differ between modalities.
     """
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelSettings):
         super().__init__()
         self.config = config
         shapes = dict(config.inputs)

@@ -17,10 +17,10 @@ from hdcid_cli.codes.checkpoint import write_checkpoint
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest
 from hdcid_cli.core.progress import warn
-from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.published.names import LETTER, decoder_state, encoder_state, text_state
-from hdcid_cli.training.objective import ObjectiveConfig
+from hdcid_cli.training.settings import ObjectiveSettings
 
 MAP_CELLS = (7, 7)  # VGG19's last pooling layer; no tensor tells
 
@@ -78,7 +78,7 @@ def load(file: Path, part: str, rename, state: dict[str, Tensor]) -> dict[str, T
         raise InputError(f"{file}: {part} holds {error.args[0]!r}, which no published model has.") from None
 
 
-def model_config(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, file: Path) -> ModelConfig:
+def model_config(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, file: Path) -> ModelSettings:
     """The architecture, from the shapes of the encoder's tensors and of the text's LSTM."""
     inputs, specific = {}, {}
     for name in LETTER.values():
@@ -102,7 +102,7 @@ def model_config(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, fil
         }
     layer = f"{next(iter(inputs))}_self_att.encoder.layers."
     codebook = encoder["Cross_quantizer.embedding"]
-    return ModelConfig(
+    return ModelSettings(
         inputs=inputs,
         layers=2 if codebook.ndim == 3 else 1,
         dim=codebook.shape[-1],
@@ -132,9 +132,9 @@ def fill(model: HDCID, state: dict[str, Tensor], file: Path) -> None:
         raise InputError(f"{file} is not a complete published checkpoint: {', '.join([*missing, *unexpected][:3])}.")
 
 
-def _description(config: ModelConfig, model: HDCID, parts: dict, file: Path) -> dict:
+def _description(config: ModelSettings, model: HDCID, parts: dict, file: Path) -> dict:
     """What `config.yaml` says of a converted model. The released two-layer code leaves CMCM out."""
-    objective = ObjectiveConfig(
+    objective = ObjectiveSettings(
         align=("cpc", "cmcm") if config.layers == 1 else ("cpc",), club_gradient="both", cpc_steps="random"
     )
     double = next(model.parameters()).dtype == torch.float64

@@ -28,8 +28,8 @@ class Method:
     """One way of pulling the modalities together.
 
     Args:
-        make: (ObjectiveConfig, Layer) -> the module that learns along, or an empty one.
-        loss: (module, LayerOutput of the global batch, Layer, CPU generator, ObjectiveConfig) -> loss and metrics.
+        make: (ObjectiveSettings, Layer) -> the module that learns along, or an empty one.
+        loss: (module, LayerOutput of the global batch, Layer, CPU generator, ObjectiveSettings) -> loss and metrics.
         observe: (module, LayerOutput of this process) -> what else the loss needs of every clip, {modality: [B, T,
             ...]}.
     """

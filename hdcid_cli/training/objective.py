@@ -5,8 +5,6 @@
 Each layer has its own networks (CLUB, CPC, ...), which are needed for training alone.
 """
 
-from dataclasses import asdict, dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -18,61 +16,13 @@ from hdcid_cli.training.losses.club import Club, random_permutation
 from hdcid_cli.training.losses.commitment import commitment
 from hdcid_cli.training.losses.teacher import Teacher
 from hdcid_cli.training.methods import METHODS
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """Terms of the loss and their settings.
-
-    Args:
-        align: what pulls the modalities together, of `METHODS`.
-        beta: weight of the commitment loss.
-        mm_ema: codes and commitment look at the other modalities too (Xia et al. 2023), or at the own one alone.
-        club: "sampled" (published), "exact" (eq. 12) or "none".
-        club_weight: weight of the CLUB bound (published: 1). A specific encoder lowers the bound by shrinking its
-            features, too; at 1 it leaves the next layer nothing to align, at 0.05 that layer learns.
-        club_gradient: "both" lets the bound train general and specific encoders (published), "specific" the
-            latter alone. Pushed by both, the general features give up content before the alignment has any
-            to hold on to: on digits 10 % after 60 steps against 50 %.
-        club_steps, club_hidden: fitting steps of the CLUB networks a step of the model, and their width.
-        cpc_steps: "random" scores one step drawn a batch (published), "all" every step.
-        cpc_layers, cpc_horizon: layers of the context LSTM, and R.
-        deeper: weight of each layer beyond the first.
-    """
-
-    align: tuple[str, ...] = ("cpc", "cmcm")
-    beta: float = 0.25
-    mm_ema: bool = True
-    club: str = "sampled"
-    club_weight: float = 0.05
-    club_gradient: str = "specific"
-    club_steps: int = 5
-    club_hidden: int = 128
-    cpc_steps: str = "all"
-    cpc_layers: int = 2
-    cpc_horizon: int = 1
-    deeper: float = 0.3
-
-    def __post_init__(self):
-        object.__setattr__(self, "align", tuple(self.align))
-        for name in self.align:
-            if name not in METHODS:
-                raise InputError(f"There is no alignment {name!r}: --align takes {', '.join(METHODS)}.")
-        if self.club not in ("sampled", "exact", "none"):
-            raise InputError(f"--club is sampled, exact or none, not {self.club!r}.")
-        if self.club_gradient not in ("specific", "both"):
-            raise InputError(f"--club-gradient is specific or both, not {self.club_gradient!r}.")
-        if self.cpc_steps not in ("random", "all"):
-            raise InputError(f"--cpc-steps is random or all, not {self.cpc_steps!r}.")
-
-    def to_dict(self) -> dict:
-        return {**asdict(self), "align": list(self.align)}
+from hdcid_cli.training.settings import ObjectiveSettings
 
 
 class LayerObjective(nn.Module):
     """The losses of one layer, with the networks that they need."""
 
-    def __init__(self, config: ObjectiveConfig, layer: Layer):
+    def __init__(self, config: ObjectiveSettings, layer: Layer):
         super().__init__()
         self.config = config
         self.club = nn.ModuleDict()
@@ -122,7 +72,7 @@ class LayerObjective(nn.Module):
 class Objective(nn.Module):
     """The losses of all layers."""
 
-    def __init__(self, config: ObjectiveConfig, model: HDCID):
+    def __init__(self, config: ObjectiveSettings, model: HDCID):
         super().__init__()
         self.config = config
         if not model.config.layers and len(model.config.modalities) < 2:

@@ -18,14 +18,15 @@ from hdcid_cli.core.features import FeatureFile, open_features
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say
 from hdcid_cli.core.run_directory import RunDirectory
-from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.cadence import Cadence
 from hdcid_cli.training.data import ClipReader, common_clips, epoch_batches, prefetch
-from hdcid_cli.training.objective import Objective, ObjectiveConfig
+from hdcid_cli.training.objective import Objective
+from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
 from hdcid_cli.training.speed import Speed
 from hdcid_cli.training.telling import Board, CodesInUse, require_tensorboard, summary, warn_of_collapse
-from hdcid_cli.training.trainer import Meter, TrainConfig, Trainer, check_finite, to_tensors
+from hdcid_cli.training.trainer import Meter, Trainer, check_finite, to_tensors
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def pretrain(run: Run) -> Path:
 
 def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, world: World) -> Path:
     ids = common_clips(files, run.clips)
-    train = TrainConfig(**run.train)
+    train = TrainSettings(**run.train)
     if world.size > 1 and min(train.batch_size, len(ids)) % world.size:
         raise InputError(
             f"--batch-size {min(train.batch_size, len(ids))} should be divisible by the {world.size} processes "
@@ -92,8 +93,8 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
         )
     config = _configuration(run, files, len(ids))
     torch.manual_seed(train.seed)
-    model = HDCID(ModelConfig.from_dict(config["model"]))
-    objective = Objective(ObjectiveConfig(**config["objective"]), model)
+    model = HDCID(ModelSettings.from_dict(config["model"]))
+    objective = Objective(ObjectiveSettings(**config["objective"]), model)
     steps_per_epoch = len(epoch_batches(len(ids), train.batch_size, 0, 0))
     trainer = Trainer(model, objective, train, steps_per_epoch, device, world)
     if world.size > 1:  # other dropout on every rank
@@ -130,9 +131,9 @@ def _configuration(run: Run, files: dict[str, FeatureFile], clips: int) -> dict:
     """All that decides what is learned, as `config.yaml` keeps it."""
     inputs = {name: file.shape[1:] for name, file in files.items()}
     return {
-        "model": ModelConfig(inputs=inputs, **run.model).to_dict(),
-        "objective": ObjectiveConfig(**run.objective).to_dict(),
-        "train": TrainConfig(**run.train).to_dict(),
+        "model": ModelSettings(inputs=inputs, **run.model).to_dict(),
+        "objective": ObjectiveSettings(**run.objective).to_dict(),
+        "train": TrainSettings(**run.train).to_dict(),
         "features": {
             name: {
                 "backbone": file.backbone,
@@ -211,7 +212,7 @@ def _lengths(trainer: Trainer, reader: ClipReader, positions: np.ndarray) -> dic
     return {name: torch.from_numpy(length[positions]) for name, length in reader.lengths.items()}
 
 
-def _batches(count: int, config: TrainConfig, start: int, per_epoch: int, world: World) -> Iterator[np.ndarray]:
+def _batches(count: int, config: TrainSettings, start: int, per_epoch: int, world: World) -> Iterator[np.ndarray]:
     """This rank's part of every global batch from step `start` on."""
     for epoch in range(start // per_epoch, config.epochs):
         for number, batch in enumerate(epoch_batches(count, config.batch_size, epoch, config.seed)):

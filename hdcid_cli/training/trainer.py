@@ -7,7 +7,6 @@ of the codebooks with the features of this step; revival of codes that nobody us
 
 import math
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
 from itertools import combinations
 
 import numpy as np
@@ -15,67 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from hdcid_cli.core.distributed import World
-from hdcid_cli.core.errors import HdcidError, InputError
+from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.progress import warn
 from hdcid_cli.models.hdcid import HDCID, LayerOutput
 from hdcid_cli.models.segments import at_length, masked_mean, valid_in
 from hdcid_cli.training.objective import Objective, gather_output
-
-PRECISIONS = ("float64", "float32", "tf32", "bf16")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How the model is trained.
-
-    Args:
-        epochs, batch_size, lr: as usual; the batch is the global one.
-        warmup: layer k joins after (k - 1) * warmup epochs.
-        schedule: "trapezoid" (constant, the last 30 % down to a hundredth, so that layers which join late learn at the
-            full rate too), "cosine" (to a hundredth), "constant", or "steps" (published: halved at `milestones`, in
-            epochs).
-        clip: largest norm of the gradient of each module.
-        club_lr: of the CLUB networks.
-        decay: of the codebooks' moving averages.
-        codebook_updates: how often a step moves the codes: once, or up to six times as in the published loop.
-        codebook_start: "data" (codes on features of the first batches) or "uniform" (published).
-        revival: "persistent" gives a replaced code its moving averages too, "published" does not, "none" replaces
-            nothing.
-        idle: updates after which an unused code is replaced.
-        precision: float64, float32, tf32 or bf16 (the last two on a GPU).
-    """
-
-    epochs: int = 5
-    batch_size: int = 80
-    lr: float = 4e-4
-    warmup: int = 3
-    schedule: str = "constant"
-    milestones: tuple[int, ...] = (10, 20, 30)
-    clip: float = 0.5
-    club_lr: float = 1e-3
-    decay: float = 0.99
-    codebook_updates: int = 1
-    codebook_start: str = "data"
-    revival: str = "persistent"
-    idle: int = 300
-    precision: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self):
-        object.__setattr__(self, "milestones", tuple(self.milestones))
-        if self.epochs < 1 or self.batch_size < 1:
-            raise InputError("--epochs and --batch-size should be 1 or more.")
-        for name, value, choices in (
-            ("schedule", self.schedule, ("trapezoid", "cosine", "constant", "steps")),
-            ("codebook-start", self.codebook_start, ("data", "uniform")),
-            ("revival", self.revival, ("persistent", "published", "none")),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in choices:
-                raise InputError(f"--{name} is {', '.join(choices)}, not {value!r}.")
-
-    def to_dict(self) -> dict:
-        return {**asdict(self), "milestones": list(self.milestones)}
+from hdcid_cli.training.settings import TrainSettings
 
 
 class Trainer:
@@ -90,7 +34,7 @@ class Trainer:
         self,
         model: HDCID,
         objective: Objective,
-        config: TrainConfig,
+        config: TrainSettings,
         steps_per_epoch: int,
         device,
         world: World | None = None,

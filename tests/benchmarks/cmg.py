@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from hdcid_cli.core.device import resolve_device
-from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict
 from hdcid_cli.tasks.cmg.protocol import Schedule
 from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, Answers, Truth, value
@@ -59,7 +59,7 @@ def probe_seconds(epochs: int, device) -> float:
 def encoding_seconds(full: bool, device) -> float:
     """Seconds to encode all clips once, from a few batches of 80."""
     name, shape = ("video", (7, 7, 512)) if full else ("audio", (128,))
-    model = HDCID(ModelConfig(inputs={name: shape})).to(device).eval()
+    model = HDCID(ModelSettings(inputs={name: shape})).to(device).eval()
     batch = torch.rand(80, STEPS, *shape, device=device)
     with torch.inference_mode():
         model.encode(name, batch)

@@ -22,13 +22,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the published loop stands 
 from published_loop import PublishedLoop
 
 from hdcid_cli.core.device import resolve_device
-from hdcid_cli.models.config import ModelConfig
 from hdcid_cli.models.convolution import Conv3x3, ConvTranspose3x3
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.training.objective import Objective, ObjectiveConfig
+from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.pretrain import Run, pretrain
+from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
 from hdcid_cli.training.speed import FlopCounter, matrix_rate
-from hdcid_cli.training.trainer import TrainConfig, Trainer
+from hdcid_cli.training.trainer import Trainer
 
 SEGMENTS, SHAPES = 10, {"audio": (128,), "video": (7, 7, 512), "text": (768,)}
 
@@ -39,8 +40,8 @@ def batch(size: int, device, dtype) -> dict[str, torch.Tensor]:
 
 def build(**objective) -> tuple[HDCID, Objective]:
     torch.manual_seed(0)
-    model = HDCID(ModelConfig(inputs=SHAPES))
-    return model, Objective(ObjectiveConfig(**objective), model)
+    model = HDCID(ModelSettings(inputs=SHAPES))
+    return model, Objective(ObjectiveSettings(**objective), model)
 
 
 def seconds(step, device: torch.device, repeats: int) -> float:
@@ -80,7 +81,7 @@ def measure_ours(arguments, device: torch.device) -> float:
     rate = matrix_rate(device, arguments.precision, repeats=10)
     model, objective = build()
     trainer = Trainer(
-        model, objective, TrainConfig(warmup=0, batch_size=size, precision=arguments.precision), 100, device
+        model, objective, TrainSettings(warmup=0, batch_size=size, precision=arguments.precision), 100, device
     )
     features = batch(size, device, torch.float32)
     trainer.step(features, 0)

@@ -7,7 +7,7 @@ from hdcid_cli.core.modalities import ORDER
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelSettings:
     """Architecture of an H-DCID model; the defaults give the published sizes on the published features.
 
     Args:
@@ -104,7 +104,7 @@ class ModelConfig:
         return values
 
     @classmethod
-    def from_dict(cls, values: dict) -> "ModelConfig":
+    def from_dict(cls, values: dict) -> "ModelSettings":
         """The inverse of `to_dict`; unknown keys are an InputError."""
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
