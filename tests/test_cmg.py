@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -493,6 +494,37 @@ def test_what_is_missing_is_said_in_a_sentence(hdcid, workplace, arguments, mess
     done = hdcid("cmg", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_records_say_which_groups_were_left_out_and_what_pretraining_saw(workplace, capsys):
+    lines = (workplace / "mine.csv").read_text().splitlines()
+    table = workplace / "people.csv"
+    speakers = ["speaker", *(("anna", "bob", "carla")[number % 3] for number in range(len(lines) - 1))]
+    table.write_text("".join(f"{line},{speaker}\n" for line, speaker in zip(lines, speakers, strict=True)))
+    audio = open_features(workplace / "features", "audio")
+    anna = {line.split(",")[0] for line in lines[1::3]}
+
+    def probe(leave_out=None, pretrained=(), **settings):
+        reading = replace(read_features(audio), pretrained=frozenset(pretrained))
+        tasks = read_task("classify", table, "audio", "audio", leave_out)
+        return next(run_task(tasks, reading, ProbeSettings(epochs=1, **settings)))
+
+    found = probe("speaker=anna")
+    assert (found["n"], found["n_fit"], found["n_choose"]) == (16, 16, 8)  # of 48 clips, half train, a quarter val
+    assert (found["protocol"], found["left_out"]) == ("heldout, speaker=anna left out", "speaker=anna")
+    tasks = read_task("classify", table, "audio", "audio", "speaker=anna")
+    assert {clip.id for clip in tasks[0].target.clips if clip.split == "test"} == anna
+    assert found["data_digest"] == probe()["data_digest"]  # the same table, asked in another way
+
+    seen = sorted(anna)[:3]
+    found = probe("speaker=anna", seen)
+    assert (found["protocol"], found["n_pretrained"]) == ("heldout, speaker=anna left out, seen in pretraining", 3)
+    assert "3 of the 16 tested clips were among those" in capsys.readouterr().err
+    assert probe(None, [])["protocol"] == "heldout"
+    assert probe(None, [line.split(",")[0] for line in lines[1:]])["protocol"] == "heldout, seen in pretraining"
+    assert probe(None, [lines[1].split(",")[0]], protocol="published")["protocol"] == "published"
+    with pytest.raises(InputError, match="--leave-out goes with --protocol heldout"):
+        probe("speaker=anna", protocol="published")
 
 
 def test_strict_makes_an_oddity_an_error(workplace, capsys):

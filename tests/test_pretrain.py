@@ -178,6 +178,20 @@ def test_split_decides_what_is_learned_from(pretrain, tmp_path):
     assert (tmp_path / "whole" / "clips.txt").read_text().split() == ids
 
 
+def test_groups_that_are_left_out_name_the_checkpoint_and_are_never_mixed_up(pretrain, tmp_path):
+    _, ids = write_features(tmp_path / "features", clips=16)
+    (tmp_path / "data").mkdir()
+    speakers = ["anna", "bob"] * 8
+    table = ["id,split,speaker", *(f"{name},train,{speaker}" for name, speaker in zip(ids, speakers, strict=True))]
+    (tmp_path / "data" / "split.csv").write_text("\n".join(table))
+    assert pretrain("--leave-out", "speaker=anna")[0] == 0
+    folder = tmp_path / "checkpoints" / "hdcid-av-L12-without-anna"
+    assert (folder / "clips.txt").read_text().split() == ids[1::2]
+    status, said = pretrain("--leave-out", "speaker=bob", "-o", folder)  # as many clips, but others
+    assert status == 2 and "learned from other clips" in said
+    assert "has had its 2 epochs already" in pretrain("--leave-out", "speaker=anna")[1]
+
+
 def test_clips_that_only_some_modalities_have_are_left_out_and_counted(pretrain, tmp_path):
     rng = np.random.default_rng(0)
     write(tmp_path / "features", "audio", rng.random((10, 6, 12)))

@@ -6,7 +6,7 @@ import pytest
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.names import SYNTHETIC_SCENE, SYNTHETIC_VIDEO, is_synthetic, recording
-from hdcid_cli.core.splits import held_out, read_splits, training_clips
+from hdcid_cli.core.splits import held_out, left_out, read_splits, training_clips
 
 
 def write(folder, **tables):
@@ -78,10 +78,43 @@ def test_training_clips_are_the_split_files_or_those_that_no_table_holds_out(tmp
     assert training_clips(Path("none"), folder, names) is None
     assert training_clips(folder / "classify.csv", folder, names) == {"c0"}
     write(tmp_path, split="id,split\nc5,train\nc2,train\nc4,test\n")
-    assert training_clips(None, folder, names) == {"c5", "c2"}  # a split file is the last word
+    assert training_clips(None, folder, names) == {"c5"}  # c2 is tested by another table
+    said = capsys.readouterr().err
+    assert "Learning from 1 train clips of" in said and "without 1 test clips of" in said and "classify.csv" in said
+    assert training_clips(folder / "split.csv", folder, names) == {"c5", "c2"}  # who names a table means it
+    write(tmp_path, split="id,split\nc2,train\nc3,train\n")
+    with pytest.raises(InputError, match=r"2 test clips of .*classify.csv are all train clips of .*split.csv"):
+        training_clips(None, folder, names)
     assert training_clips(None, tmp_path / "empty", names) is None
     (tmp_path / "split.csv").unlink()
     with pytest.raises(InputError, match=r"1 val and 2 test clips of .* are all there is to learn from"):
         training_clips(None, folder, ["c1", "c2", "c3"])
     with pytest.raises(InputError, match=r"line 2: there is no split 'fold1'.* --split FILE.csv or --split none"):
         training_clips(None, write(tmp_path / "folds", mine="id,split\na,fold1\n"), names)
+
+
+def test_groups_are_left_out_by_a_column_of_any_table(tmp_path, capsys):
+    folder = write(
+        tmp_path,
+        split="id,split\na,train\nb,train\nc,test\n4YdbENYcIyE_0_5,train\n",
+        people="video_id,Speaker\na,anna\nb,bob\nc,anna\n4YdbENYcIyE_5_10,anna\n",
+        mine__more="name,speaker,place\ne,Carla D,indoors\n",
+    )
+    found = left_out(folder, "speaker=anna, Carla D")
+    assert found.splits == dict.fromkeys(["a", "c", "4YdbENYcIyE_5_10", "e"], "test")
+    assert [path.name for path in found.tables] == ["more.csv", "people.csv"]
+    assert left_out(folder / "people.csv", "speaker=bob").splits == {"b": "test"}
+
+    names = ["a", "b", "c", "4YdbENYcIyE_0_5"]
+    assert training_clips(None, folder, names, "speaker=anna") == {"b"}  # and no other window of a recording left out
+    assert "without 2 more clips, those of speaker=anna" in capsys.readouterr().err
+    assert training_clips(Path("none"), folder, names, "speaker=bob") == {"a", "c", "4YdbENYcIyE_0_5"}
+    for rule, message in (
+        ("speaker", "COLUMN=VALUE, such as speaker=anna"),
+        ("speaker=, ", "COLUMN=VALUE"),
+        ("camera=2", "has a column 'camera'"),
+        ("speaker=anna,dora", r"No clip has the speaker 'dora' in .*; there are Carla D, anna, bob\."),
+        ("speaker=anna,bob", "leaves no clip to learn from"),
+    ):
+        with pytest.raises(InputError, match=message):
+            training_clips(None, folder, names, rule)

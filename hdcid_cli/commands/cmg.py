@@ -96,6 +96,7 @@ in DATA.
 @options.checkpoint_option
 @options.checkpoints_option
 @options.data_option
+@options.leave_out_option
 @options.device_option
 @options.json_option
 def command(task, train, test, data, features, test_features, supervised, seed, seeds, as_json, **given):
@@ -111,7 +112,7 @@ def command(task, train, test, data, features, test_features, supervised, seed, 
             f"--test {letter(test)}."
         )
     settings = ProbeSettings(**{field.name: given[field.name] for field in fields(ProbeSettings)})
-    tasks = read_task(task, data, train, test)
+    tasks = read_task(task, data, train, test, given["leave_out"])
     elsewhere = test_features or features
     learned = open_features(features, train)
     tested = learned if (train, features) == (test, elsewhere) else open_features(elsewhere, test)

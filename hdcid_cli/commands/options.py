@@ -125,6 +125,13 @@ checkpoints_option = _folder(
 data_option = _folder(
     "--data", envvar="HDCID_DATA", default="data", help="Folder of annotations; TASK/ in it belongs to a task."
 )
+leave_out_option = click.option(
+    "--leave-out",
+    metavar="COLUMN=VALUE",
+    default=None,
+    help="Keep groups of clips for the test, out of pretraining and probe alike: those with VALUE (or VALUE,VALUE) in "
+    "a COLUMN of a table in DATA, such as speaker=anna.",
+)
 checkpoint_option = click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),

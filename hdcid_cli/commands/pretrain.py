@@ -48,11 +48,12 @@ class SaveEvery(click.ParamType):
     type=click.Path(path_type=Path),
     default=None,
     help=(
-        "CSV of id and split: learn from its train clips alone. By default DATA/split.csv; else every clip that no "
-        "table in DATA is to test or to choose by. `none` for all clips."
+        "CSV of id and split: learn from its train clips alone. By default DATA/split.csv, else every clip; but no "
+        "clip that a table in DATA is to test or to choose by. `none` for all clips."
     ),
 )
 @options.data_option
+@options.leave_out_option
 @click.option(
     "--layers",
     type=click.IntRange(min=0),

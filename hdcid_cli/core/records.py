@@ -16,7 +16,7 @@ value*       a number in the metric's own unit (percentages are 0..100), or null
 interval     [low, high], 95 % bootstrap over clips, or null
 n*           how many clips the value was computed on
 chance       what guessing gives on the same clips, where that is known
-protocol*    "heldout" or "published"
+protocol*    "heldout" or "published", with ", seen in pretraining" or what was left out behind it
 method*      what aligned the modalities ("cpc,cmcm", ...), or "supervised" for a
              probe on the raw features of one modality (the ceiling)
 layers       number of disentangling layers (0, 1, 2, ...), null for "supervised"

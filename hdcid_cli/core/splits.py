@@ -29,8 +29,9 @@ def read_splits(path: Path) -> dict[str, str]:
 
     A clip that is listed in two splits belongs to the later of train, val, test: what is tested on is not learned on.
     """
-    column = _name_column(tables.columns_of(path))
-    if column is None:
+    header = tables.columns_of(path)
+    column = _name_column(header)
+    if column is None or "split" not in header:
         raise InputError(f"{path} is not a table of splits: its header should name `id` (or `video_id`) and `split`.")
     found: dict[str, str] = {}
     for row in tables.table(path, column, "split"):
@@ -72,15 +73,9 @@ def held_out(data: Path) -> HeldOut:
     Args:
         data: the folder, or one table. A CSV file without a column of names and one of splits says nothing.
     """
-    paths = [data] if data.is_file() else sorted([*data.glob("*.csv"), *data.glob("*/*.csv")])
     splits: dict[str, str] = {}
     said = []
-    for path in paths:
-        try:
-            if _name_column(tables.columns_of(path)) is None:
-                continue
-        except InputError:
-            continue
+    for path in _tables_with(data, "split"):
         found = {name: split for name, split in read_splits(path).items() if split != "train"}
         if found:
             said.append(path)
@@ -89,22 +84,75 @@ def held_out(data: Path) -> HeldOut:
     return HeldOut(splits, tuple(said))
 
 
-def training_clips(split: Path | None, data: Path, names: Sequence[str]) -> frozenset[str] | None:
+def left_out(data: Path, rule: str) -> HeldOut:
+    """The clips of some groups, all of them to test: those that a table of the data gives a value in a column.
+
+    Args:
+        data: the folder, whose tables (`*.csv` in it and in its folders) are asked, or one table.
+        rule: `speaker=anna`, or several values as in `speaker=anna,bob`.
+    """
+    column, values = parse_rule(rule)
+    paths = _tables_with(data, column)
+    if not paths:
+        raise InputError(f"No table in {data} has a column {column!r} beside one of {', '.join(NAME_COLUMNS)}.")
+    splits: dict[str, str] = {}
+    said: list[Path] = []
+    known: set[str] = set()
+    for path in paths:
+        names = _name_column(tables.columns_of(path))
+        for row in tables.table(path, names, column):
+            known.add(row[column])
+            if row[column] in values:
+                splits[row[names]] = "test"
+                said += [path] if path not in said else []
+    if unknown := sorted(values - known):
+        shown = sorted(known - {""})
+        raise InputError(
+            f"No clip has the {column} {unknown[0]!r} in {', '.join(map(str, paths))}; there "
+            f"{'is' if len(shown) == 1 else 'are'} {', '.join(shown[:10])}{', ...' * (len(shown) > 10)}."
+        )
+    return HeldOut(splits, tuple(said))
+
+
+def parse_rule(rule: str) -> tuple[str, set[str]]:
+    """`speaker=anna,bob` -> ("speaker", {"anna", "bob"})."""
+    column, _, values = rule.partition("=")
+    parts = {value.strip() for value in values.split(",")} - {""}
+    if not column.strip() or not parts:
+        raise InputError(f"--leave-out takes COLUMN=VALUE, such as speaker=anna or speaker=anna,bob, not {rule!r}.")
+    return column.strip().lower(), parts
+
+
+def training_clips(
+    split: Path | None, data: Path, names: Sequence[str], leave_out: str | None = None
+) -> frozenset[str] | None:
     """Which of the clips to learn from, None for all; what is left out is said.
 
     Args:
-        split: a table of splits, whose train clips alone count; "none" for all clips; None: `data/split.csv` if there
-            is one, or else all clips that no table in `data` is to test or to choose by.
+        split: a table of splits, whose train clips alone count; "none" for all clips; None: the train clips of
+            `data/split.csv` if there is one, or else all clips, but none that a table in `data` is to test or to
+            choose by.
         names: of all clips.
+        leave_out: groups whose clips are not learned from either, as `left_out` takes them.
     """
+    clips = _by_splits(split, data, names)
+    if leave_out is None:
+        return clips
+    before = frozenset(names) if clips is None else clips
+    group = left_out(data, leave_out).of(before)
+    if len(group) == len(before):
+        raise InputError(f"--leave-out {leave_out} leaves no clip to learn from.")
+    say(f"Learning without {len(group)} more clips, those of {leave_out}.")
+    return before - group.keys()
+
+
+def _by_splits(split: Path | None, data: Path, names: Sequence[str]) -> frozenset[str] | None:
     if str(split) == "none":
         return None
     if split is None and (data / "split.csv").exists():
-        split = data / "split.csv"
+        return _without_tested(data / "split.csv", data)
     if split is not None:
-        clips = frozenset(name for name, part in read_splits(split).items() if part == "train")
-        if not clips:
-            raise InputError(f"{split} names no clip of the split `train`.")
+        clips = _train_clips(split)
         say(f"Learning from the {len(clips)} train clips of {split} (--split none takes all).")
         return clips
     try:
@@ -120,6 +168,47 @@ def training_clips(split: Path | None, data: Path, names: Sequence[str]) -> froz
     return left
 
 
+def _train_clips(path: Path) -> frozenset[str]:
+    clips = frozenset(name for name, part in read_splits(path).items() if part == "train")
+    if not clips:
+        raise InputError(f"{path} names no clip of the split `train`.")
+    return clips
+
+
+def _without_tested(path: Path, data: Path) -> frozenset[str]:
+    """The train clips of `data/split.csv`, but for those that another table in the data is to test or choose by."""
+    clips = _train_clips(path)
+    try:
+        held = held_out(data)
+    except InputError as error:
+        raise InputError(f"{error} (To learn all the same, name the table of splits: --split {path}.)") from None
+    others = HeldOut(held.of(clips), tuple(table for table in held.tables if table != path))
+    if not others.splits:
+        say(f"Learning from the {len(clips)} train clips of {path} (--split none takes all).")
+        return clips
+    if len(others.splits) == len(clips):
+        raise InputError(f"{others.describe(clips)} are all train clips of {path}: --split {path} takes them.")
+    say(
+        f"Learning from {len(clips) - len(others.splits)} train clips of {path}, without {others.describe(clips)} "
+        f"(--split {path} takes those too, --split none all)."
+    )
+    return clips - others.splits.keys()
+
+
+def _tables_with(data: Path, column: str) -> list[Path]:
+    """The tables in a folder of data (or that one table) that name clips and have the column; others are no errors."""
+    paths = [data] if data.is_file() else sorted([*data.glob("*.csv"), *data.glob("*/*.csv")])
+    found = []
+    for path in paths:
+        try:
+            header = tables.columns_of(path)
+        except InputError:
+            continue
+        if column in header and _name_column(header) is not None:
+            found.append(path)
+    return found
+
+
 def _name_column(header: list[str]) -> str | None:
-    """Which column names the clips of a table of splits; None if it is none."""
-    return next((name for name in NAME_COLUMNS if name in header), None) if "split" in header else None
+    """Which column names the clips of a table; None if none does."""
+    return next((name for name in NAME_COLUMNS if name in header), None)

@@ -15,6 +15,7 @@ from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.distributed import World, join_world
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, open_features
+from hdcid_cli.core.files import read_text
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say
 from hdcid_cli.core.run_directory import RunDirectory
@@ -104,7 +105,10 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     with RunDirectory(
         run.output, CHECKPOINT, config, {("train", "epochs")}, run.overwrite, ("version_of_hdcid",), world
     ) as directory:
+        names = "".join(f"{name}\n" for name in ids)
         if directory.resumed:
+            if read_text(run.output / "clips.txt") != names:
+                raise InputError(f"{run.output} learned from other clips: choose another --output or use --overwrite.")
             trainer.load_state_dict(load_state(run.output))
         if trainer.step_number >= total:
             say(
@@ -117,7 +121,7 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
             fit_standardize(model, reader)
         if run.compile:
             model.compile()
-        directory.start({"clips.txt": "".join(f"{name}\n" for name in ids)})
+        directory.start({"clips.txt": names})
         if directory.resumed:
             say(f"{run.output}: going on from step {trainer.step_number}.")
         else:

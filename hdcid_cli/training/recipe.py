@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import feature_paths, open_features
+from hdcid_cli.core.files import safe_name
 from hdcid_cli.core.modalities import ORDER, letter
 from hdcid_cli.core.progress import say
 from hdcid_cli.core.splits import training_clips
@@ -29,7 +30,7 @@ def run_from_options(values: dict) -> Run:
     names = values["modalities"] or present_modalities(values["features"])
     align = tuple(part.strip() for part in values["align"].split(",") if part.strip())
     with open_features(values["features"], names[0]) as first:
-        clips = training_clips(values["split"], values["data"], first.ids)
+        clips = training_clips(values["split"], values["data"], first.ids, values["leave_out"])
         count = len(first) if clips is None else sum(name in clips for name in first.ids)
     batch_size = values["batch_size"] or (SMALL_BATCH if count < FEW_CLIPS else BATCH)
     steps = len(epoch_batches(max(1, count), batch_size, 0, 0))
@@ -76,6 +77,8 @@ def run_name(values: dict, names: tuple[str, ...], align: tuple[str, ...]) -> st
         parts.append(values["quantizer"].replace(":", "").replace(",", "."))
     if values["codebook"] != 400:
         parts.append(f"L{values['codebook']}")
+    if values["leave_out"]:
+        parts.append(f"without-{safe_name(values['leave_out'].partition('=')[2])}")
     if values["seed"]:
         parts.append(f"seed{values['seed']}")
     return "-".join(parts)

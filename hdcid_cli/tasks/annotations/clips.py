@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.splits import HeldOut
 
 # Labels of segments take clips x segments x classes numbers; the largest data set here has 141 classes.
 MOST_CLASSES = 10_000
@@ -85,6 +86,17 @@ class Annotations:
     def part(self, clips: list[AnnotatedClip]) -> "Annotations":
         """Some of the clips, or the same with other labels."""
         return replace(self, clips=clips, whole=self.whole or self)
+
+    def leaving_out(self, groups: HeldOut) -> "Annotations":
+        """The same with the clips of some groups to test, all of them, and no others."""
+        held = groups.of(clip.id for clip in self.clips)
+        return self.part(
+            [
+                replace(clip, split="test" if clip.id in held else clip.split or "train")
+                for clip in self.clips
+                if clip.id in held or clip.split != "test"
+            ]
+        )
 
     @cached_property
     def digest(self) -> str:

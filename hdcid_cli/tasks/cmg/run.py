@@ -11,6 +11,7 @@ from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.names import recording
 from hdcid_cli.core.progress import say, warn
 from hdcid_cli.core.records import result
+from hdcid_cli.core.splits import left_out
 from hdcid_cli.tasks.annotations import identity
 from hdcid_cli.tasks.annotations.clips import Annotations
 from hdcid_cli.tasks.cmg.protocol import ProbeSettings, Task
@@ -28,11 +29,14 @@ DEFAULTS = ProbeSettings()
 
 @dataclass(frozen=True)
 class AnnotatedTask:
-    """A task with the annotations of what is learned on and of what is tested on."""
+    """A task with the annotations of what is learned on and of what is tested on; `left_out` are the groups to test,
+    where groups are left out.
+    """
 
     task: Task
     source: Annotations
     target: Annotations
+    left_out: str | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -40,16 +44,18 @@ class AnnotatedTask:
         return list(dict.fromkeys(self.source.problems + self.target.problems))
 
 
-def read_task(name: str, data: Path, train: str, test: str) -> list[AnnotatedTask]:
+def read_task(name: str, data: Path, train: str, test: str, leave_out: str | None = None) -> list[AnnotatedTask]:
     """The tasks of that name that can be put in one direction, with their annotations.
 
     Args:
         data: the folder of annotations, or a table of one's own.
         train, test: full names of modalities.
+        leave_out: groups to test, all of whose clips are kept from the probe (`core.splits.left_out`).
 
     Raises:
         InputError: none can: words have no seconds, or files are missing or broken.
     """
+    groups = left_out(data, leave_out) if leave_out else None
     found = []
     for task in TASKS[name]:
         if task.kind == LOCALIZATION and "text" in (train, test):
@@ -65,7 +71,9 @@ def read_task(name: str, data: Path, train: str, test: str) -> list[AnnotatedTas
                     "classified and events not localised."
                 )
                 continue
-        found.append(AnnotatedTask(task, source, target))
+        if groups:
+            source, target = source.leaving_out(groups), target.leaving_out(groups)
+        found.append(AnnotatedTask(task, source, target, leave_out))
     return found
 
 
@@ -94,14 +102,16 @@ def run_task(
         raise InputError(
             f"Clips are classified here, and no events localised: there is nothing to write to {timelines}."
         )
+    if settings.published and any(part.left_out for part in tasks):
+        raise InputError("The published protocol leaves no groups out: --leave-out goes with --protocol heldout.")
     for part in tasks:
         _tell_problems(part.problems, complain)
         trial = Trial(part.task, part.source, part.target, reading, settings, device, complain)
-        tested = _tested(reading, trial.tested.ids)
+        tested = _tested(part, trial, trial.tested.ids)
         if tested["n_pretrained"] and not settings.published:
             say(
                 f"{tested['n_pretrained']} of the {tested['n']} tested clips were among those that the model was "
-                "pretrained on, without labels."
+                "pretrained on, without labels; `hdcid pretrain` leaves out those that a table in --data is to test."
             )
         if trial.noisy:
             say(
@@ -115,7 +125,7 @@ def run_task(
                 yield _record(fields, score, trial.chances) | _per_class(score, part.source if per_class else None)
             further = outcome.further
             for score in further.scores:
-                yield _record(fields | _tested(reading, further.clips), score, further.chances)
+                yield _record(fields | _tested(part, trial, further.clips), score, further.chances)
             if timelines and part.task.kind == LOCALIZATION and seed == seeds[0]:
                 classes, seconds = part.source.classes, reading.test.seconds
                 drawn += draw(trial.tested.ids, outcome.answers, classes, seconds, fields)
@@ -125,12 +135,11 @@ def run_task(
 
 def _fields(part: AnnotatedTask, trial: Trial, outcome: Outcome) -> dict:
     """What all records of one probe have in common."""
-    reading, settings = trial.reading, trial.settings
+    reading = trial.reading
     return {
         "task": part.task.name,
         "train": letter(reading.train.modality),
         "test": letter(reading.test.modality),
-        "protocol": settings.protocol,
         "data": identity.data_set(part.source, part.target),
         "data_digest": identity.digest(part.source, part.target),
         "features_digest": reading.test.digest,
@@ -140,14 +149,23 @@ def _fields(part: AnnotatedTask, trial: Trial, outcome: Outcome) -> dict:
         "encoder_dropout": reading.dropout if trial.noisy else 0.0,
         "n_fit": len(trial.fit),
         "n_choose": len(trial.choose or ()),
+        **({"left_out": part.left_out} if part.left_out else {}),
         **reading.model,
     }
 
 
-def _tested(reading: Reading, clips: Sequence[str]) -> dict[str, int]:
-    """How many clips were tested, and how many of them are of recordings that the model was pretrained on."""
-    seen = {recording(name) for name in reading.pretrained}
-    return {"n": len(clips), "n_pretrained": sum(recording(name) in seen for name in clips)}
+def _tested(part: AnnotatedTask, trial: Trial, clips: Sequence[str]) -> dict:
+    """How many clips were tested, how many of them are of recordings that the model was pretrained on, and what that
+    makes of the protocol.
+    """
+    seen = {recording(name) for name in trial.reading.pretrained}
+    pretrained = sum(recording(name) in seen for name in clips)
+    protocol = [trial.settings.protocol]
+    if part.left_out:
+        protocol.append(f"{part.left_out} left out")
+    if pretrained and not trial.settings.published:
+        protocol.append("seen in pretraining")
+    return {"protocol": ", ".join(protocol), "n": len(clips), "n_pretrained": pretrained}
 
 
 def _record(fields: dict, score: Score, chances: Mapping[str, float]) -> dict:
