@@ -27,7 +27,8 @@ def write_media(
                 codecs[0], rate=fps, options={"crf": "4", "preset": "veryfast"} if codecs[0] == "libx264" else {}
             )
             video.height, video.width, video.pix_fmt = *pictures[0].shape[:2], "yuv420p"
-            video.codec_context.time_base = Fraction(1, 1000)
+            # MPEG-1 knows only a few rates; elsewhere milliseconds allow any times.
+            video.codec_context.time_base = Fraction(1, fps if codecs[0] == "mpeg1video" else 1000)
         if sound is not None:
             sound = np.atleast_2d(np.asarray(sound, np.float32))
             layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound)]

@@ -228,6 +228,20 @@ def test_on_error_fail_stops_at_the_first(videos, tmp_path, hdcid):
     assert not (tmp_path / "features/video.h5").exists()
 
 
+def test_a_file_whose_name_is_not_utf_8_is_skipped_and_the_others_go_on(videos, tmp_path, hdcid):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "good.mp4").symlink_to(videos / "a.mp4")
+    os.symlink(videos / "a.mp4", os.fsencode(folder) + b"/caf\xe9.mp4")
+    done = hdcid("extract", "--modality", "audio", "--backbone", "logmel", "--workers", 0)
+    assert done.returncode == 3
+    assert "the name of videos/caf\\udce9.mp4 is not UTF-8: rename the file." in done.stderr
+    assert list(read(tmp_path / "features/audio.h5")) == ["good"]
+    (folder / "good.mp4").unlink()
+    done = hdcid("extract", "--modality", "audio", "--backbone", "logmel", "--workers", 0)
+    assert done.returncode == 2 and "None of the 1 clips has a name in UTF-8" in done.stderr
+
+
 def test_if_nothing_can_be_read_nothing_is_written(tmp_path, hdcid):
     (tmp_path / "a.mp4").write_text("these are words")
     done = hdcid("extract", "--modality", "v", "--backbone", "hog", "a.mp4")

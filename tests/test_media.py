@@ -181,6 +181,71 @@ def test_a_file_that_was_cut_off_is_refused_not_passed_off_as_short(tmp_path, su
     assert "cut off" in said or "cannot be opened" in said  # without its index an mp4 does not even open
 
 
+LATE = [("mkv", "libx264", "aac"), ("webm", "libvpx", "libopus"), ("mp4", "libx264", "aac"), ("ts", "libx264", "aac")]
+
+
+@pytest.mark.parametrize(("suffix", "video", "audio"), LATE)
+def test_a_file_whose_clock_starts_late_is_whole(tmp_path, suffix, video, audio):
+    """Cut from a longer one without new timestamps: its times begin at 5 s, and Matroska's durations end there."""
+    times = [5 + number / 25 for number in range(100)]
+    sound = tone(440, 4, 48_000)
+    path = write_media(
+        tmp_path / f"late.{suffix}", [grey(60)] * 100, times, 25, sound, 48_000, sound_start=5.0, codecs=(video, audio)
+    )
+    assert np.abs(levels(path) - 60).max() < 3 and len(levels(path)) == 4
+    assert len(wave(path)) == 4 * RATE
+    if suffix in ("mkv", "mp4"):
+        cut = tmp_path / f"cut.{suffix}"
+        cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert "cut off" in reason(video_seconds, cut) or "cannot be opened" in reason(video_seconds, cut)
+
+
+def test_a_program_stream_of_mpeg_1_is_read_though_its_clock_jumps(tmp_path):
+    """Recordings one after the other, as tape and VCD give them; FFmpeg guesses the duration from the last times."""
+    first, second = (
+        write_media(
+            tmp_path / f"{start}.mpg",
+            [grey(60)] * 50,
+            [start + number / 25 for number in range(50)],
+            25,
+            tone(440, 2, 44_100),
+            44_100,
+            sound_start=start,
+            codecs=("mpeg1video", "mp2"),
+        )
+        for start in (0, 100)
+    )
+    path = tmp_path / "joined.mpg"
+    path.write_bytes(first.read_bytes() + second.read_bytes() + first.read_bytes())
+    assert len(list(video_seconds(path, 200))) == 101  # the clock of the last part starts again
+    assert len(list(audio_seconds(path, 200))) >= 101
+
+
+def _mp3(path, sound, header: bool):
+    """An mp3 of variable rate, with or without the header that tells how long it is."""
+    import av
+
+    with av.open(str(path), "w", options={"write_xing": str(int(header))}) as container:
+        stream = container.add_stream("libmp3lame", rate=44_100, layout="mono")
+        stream.codec_context.qscale = True
+        frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        frame.sample_rate = 44_100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_an_mp3_is_held_to_its_length_only_if_it_tells_it(tmp_path):
+    noise = 0.3 * np.random.default_rng(0).standard_normal(44_100 * 2).astype(np.float32)
+    sound = np.concatenate([np.zeros(44_100 * 3, np.float32), noise.clip(-1, 1)])  # a low rate first, then a high one
+    whole = _mp3(tmp_path / "whole.mp3", sound, header=True)
+    assert len(list(audio_seconds(whole, 10))) == 5
+    assert len(list(audio_seconds(_mp3(tmp_path / "bare.mp3", sound, header=False), 10))) == 5
+    cut = tmp_path / "cut.mp3"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert "cut off" in reason(audio_seconds, cut)
+
+
 def test_a_damaged_packet_costs_that_packet_and_keeps_the_rest_in_time(tmp_path):
     pictures = [grey(10)] * 25 + [grey(200)] * 50
     path = write_media(tmp_path / "a.mkv", pictures, sound=np.concatenate([tone(440, 1), tone(1000, 2)]))

@@ -65,12 +65,12 @@ def extract(
     """
     options = options or Options()
     clips, output = _take_shard(find_clips(paths, modality), Path(output), shard)
+    clips, skipped = _without_unnameable(clips, on_error)
     model = load_backbone(modality, backbone, options)
     shape = (options.seconds, *model.shape)
     attributes = {"modality": modality, "backbone": model.name, "weights": model.weights, "segment_seconds": 1.0}
     if modality == "text":
         workers = 0  # nothing to decode
-    skipped: dict[str, str] = {}
     with FeatureWriter(output, [clip.id for clip in clips], shape, attributes, model.dtype, overwrite) as writer:
         missing = set(writer.pending)
         todo = [clip for clip in clips if clip.id in missing]
@@ -80,12 +80,9 @@ def extract(
                     todo, model, writer, options.seconds, cores() if workers is None else workers
                 ):
                     bar.update()
-                    if error and on_error == "fail":
-                        raise InputError(f"Clip {clip.id!r}: {error}")
                     if error:
-                        skipped[clip.id] = error
                         bar.clear()
-                        warn(f"skipped {clip.id!r}: {error}")
+                        _skip(clip, error, skipped, on_error)
             except KeyboardInterrupt:
                 bar.clear()
                 say(f"{writer.written} clips are in {writer.target}; the same command goes on from there.")
@@ -95,7 +92,27 @@ def extract(
             raise InputError(f"None of the {len(skipped)} clips could be read, so {output} is not written.")
         writer.finish()
     there = [clip.id for clip in clips if clip.id not in skipped]
-    return Extracted(output, there, shape, skipped, len(todo) - len(skipped))
+    return Extracted(output, there, shape, skipped, sum(clip.id not in skipped for clip in todo))
+
+
+def _skip(clip: MediaClip, error: str, skipped: dict[str, str], on_error: str) -> None:
+    if on_error == "fail":
+        raise InputError(f"Clip {clip.id!r}: {error}")
+    skipped[clip.id] = error
+    warn(f"skipped {clip.id!r}: {error}")
+
+
+def _without_unnameable(clips: list[MediaClip], on_error: str) -> tuple[list[MediaClip], dict[str, str]]:
+    """The clips that a feature file can name, and what is said of the others: names of files may be any bytes."""
+    skipped: dict[str, str] = {}
+    for clip in clips:
+        try:
+            clip.id.encode()
+        except UnicodeEncodeError:
+            _skip(clip, f"the name of {clip.source} is not UTF-8: rename the file.", skipped, on_error)
+    if len(skipped) == len(clips):
+        raise InputError(f"None of the {len(clips)} clips has a name in UTF-8: rename the files.")
+    return [clip for clip in clips if clip.id not in skipped], skipped
 
 
 def _take_shard(clips: list[MediaClip], path: Path, shard: tuple[int, int] | None) -> tuple[list[MediaClip], Path]:

@@ -18,6 +18,10 @@ from hdcid_cli.core.errors import InputError
 PREROLL_SECONDS = 0.5
 # A stream that is shorter than its file says by more than this was cut off, by a full disk or a broken download.
 TRUNCATED_SECONDS = 1.0
+# Formats that store no duration: what FFmpeg says then is guessed, from the rate of the first packets or from the
+# last time in the file.
+GUESSED_DURATION = frozenset(["aac", "ac3", "eac3", "h264", "hevc", "m4v", "mpeg", "mpegts", "mpegvideo"])
+MP3_HEADERS = (b"Xing", b"Info", b"VBRI")  # with one of these, within the first frame, an mp3 does store it
 
 
 def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[float, float, Any]]:
@@ -74,7 +78,7 @@ def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[fl
             raise InputError(f"{path} has no {kind} that can be decoded: {_reason(damaged)}.")
         if not found:
             raise InputError(f"{path} has no {kind}" + (f" after {start:g} s." if start else " in it."))
-        if end < (promised := _seconds(container, stream) - start) - TRUNCATED_SECONDS:
+        if end < (promised := _seconds(path, container, stream) - start) - TRUNCATED_SECONDS:
             raise InputError(f"{path} ends after {end:.1f} of {promised:.1f} s of {kind}: it is cut off or damaged.")
 
 
@@ -88,15 +92,26 @@ def _best(container, kind: str):
     return stream
 
 
-def _seconds(container, stream) -> float:
+def _seconds(path: Path | str, container, stream) -> float:
     """How long the stream is by what the file says; 0 if it does not."""
+    if container.format.name in GUESSED_DURATION or (container.format.name == "mp3" and not _says_duration(path)):
+        return 0.0
     said = [float(stream.duration * stream.time_base)] if stream.duration else []
     if clock := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska's way
         hours, minutes, seconds = map(float, clock.groups())
         said.append(3600 * hours + 60 * minutes + seconds)
     if said and container.duration:
         said.append(container.duration / 1_000_000)
+    if "matroska" in container.format.name:  # there, and in webm, durations are times of the end
+        said = [seconds - (container.start_time or 0) / 1_000_000 for seconds in said]
     return min(said, default=0.0)
+
+
+def _says_duration(path: Path | str) -> bool:
+    """Whether an mp3 file holds the number of its frames; where a large tag comes first, this is not looked for."""
+    with open(path, "rb") as file:
+        beginning = file.read(1 << 16)
+    return any(header in beginning for header in MP3_HEADERS)
 
 
 def _duration(frame, stream) -> float:
