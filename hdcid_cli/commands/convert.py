@@ -4,13 +4,82 @@ from pathlib import Path
 
 import click
 
-from hdcid_cli.commands.options import HELP, MODALITY, Command, checkpoints_option, features_option
+from hdcid_cli.commands.options import (
+    HELP,
+    MODALITY,
+    Command,
+    checkpoints_option,
+    data_option,
+    features_option,
+    seed_option,
+)
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED
 
 
 @click.group(context_settings=HELP)
 def command():
-    """Published features and checkpoints to ours."""
+    """Published features and checkpoints, and folders of clips, to our files."""
+
+
+class Shares(click.ParamType):
+    """`70/10/20` -> (70.0, 10.0, 20.0)."""
+
+    name = "train/val/test"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(float(part) for part in str(value).split("/"))
+        except ValueError:
+            found = ()
+        if len(found) != 3 or not all(0 <= part < float("inf") for part in found) or not sum(found):
+            self.fail(f"{value!r} is not three numbers such as 70/10/20.", param, ctx)
+        return found
+
+
+@command.command(cls=Command)
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@data_option
+@click.option(
+    "--shares",
+    type=Shares(),
+    default="70/10/20",
+    show_default=True,
+    help="Of train, val and test, in every class; only where no folders are called so.",
+)
+@click.option(
+    "--group",
+    metavar="PATTERN",
+    help="Clips of one group stay together: a regular expression whose first group, or whole, names it in the path of "
+    "a clip, such as 'speaker[0-9]+'. By default the folder below the class's.",
+)
+@seed_option
+@click.option("--overwrite", is_flag=True, help="Replace tables that are there.")
+def annotations(folder, data, shares, group, seed, overwrite):
+    """A folder of folders of clips to tables of classes and captions.
+
+    \b
+    FOLDER/CLASS/*.mp4            a class a folder: divided into train, val and test
+    FOLDER/CLASS/RECORDING/*.mp4  clips of one recording stay together
+    FOLDER/train/CLASS/*.mp4      (and val, test) divided already
+
+    Writes DATA/classify.csv (id,split,label); DATA/captions.csv, where subtitles
+    or texts lie beside the clips (NAME.srt, NAME.vtt, NAME.txt); DATA/clips.csv
+    (id,path) to extract from, where several clips have one name.
+    """
+    from hdcid_cli.core.progress import say, warn
+    from hdcid_cli.tasks.annotations.folders import convert_folder
+
+    made = convert_folder(folder, data, shares, group, seed, overwrite)
+    say(f"{folder}: {made.describe()}")
+    for why in made.skipped.values():
+        warn(f"skipped {why}")
+    if untested := made.untested():
+        warn(f"too few clips to test by: {', '.join(untested[:5])}{', ...' * (len(untested) > 5)}.")
+    for path in made.written:
+        click.echo(path)
+    return SOME_SKIPPED if made.skipped else DONE
 
 
 @command.command(cls=Command)

@@ -87,7 +87,7 @@ def _where(clip: MediaClip, modality: str) -> str:
 def _clips(paths: Iterable[str], modality: str) -> Iterator[MediaClip]:
     for path in _expand(paths):
         if path.is_dir():
-            found = _walk(path)
+            found = files_in(path)
             files = [file for file in found if file.suffix.lower() in SUFFIXES[modality]]
             if not files:
                 raise InputError(f"{path} holds no {modality} files ({' '.join(sorted(SUFFIXES[modality]))}).")
@@ -121,7 +121,7 @@ def _expand(paths: Iterable[str]) -> Iterator[Path]:
             raise InputError(f"There is no file or folder {name}.")
 
 
-def _walk(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
     def refuse(error: OSError):
         raise InputError(f"The folder {error.filename} cannot be read: {error.strerror}.")
 

@@ -32,7 +32,8 @@ def find_table(data: Path, task: str) -> Path:
                 "name it by --data FILE.csv."
             )
     raise InputError(
-        f"There is no table of labels {named}: make it with the columns id,split,label, or name one by --data FILE.csv."
+        f"There is no table of labels {named}: make it with the columns id,split,label (of a folder a class, `hdcid "
+        "convert annotations videos/` does), or name one by --data FILE.csv."
     )
 
 
