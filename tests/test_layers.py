@@ -25,7 +25,6 @@ LEVEL = {name: number for number, names in enumerate(LAYERS) for name in names}
 
 # Imports inside functions, outside of what `hdcid --help` has to import: how many a file may have. Only to shrink.
 INSIDE = {
-    "backbones/bert.py": 1,
     "backbones/weights.py": 2,
     "codes/checkpoint.py": 12,
     "codes/encode.py": 2,
@@ -33,7 +32,6 @@ INSIDE = {
     "codes/toc_plot.py": 2,
     "core/device.py": 1,
     "core/distributed.py": 11,
-    "core/hub.py": 2,
     "core/records.py": 1,
     "media/audio.py": 1,
     "media/picture.py": 1,

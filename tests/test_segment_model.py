@@ -225,6 +225,7 @@ def test_folder_without_a_backbone_is_refused(tmp_path):
 
 def test_backbone_of_another_kind_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").touch()
     with pytest.raises(InputError, match="PVT-v2 or a ResNet"):
         load_backbone(str(tmp_path))
 

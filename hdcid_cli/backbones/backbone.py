@@ -21,7 +21,8 @@ class Options:
         fps: frames sampled a second.
         weights: file of weights, or the name of a published one; None for the backbone's own.
         pca: the same for VGGish's post-processing; None for raw embeddings.
-        model: text encoder, a local folder or a name on the Hugging Face hub.
+        model: text encoder, a local folder or a name on the Hugging Face hub, `NAME` or `NAME@REVISION`.
+        allow_pickle: take a model's pickled weights where it has none in safetensors.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: one of `PRECISIONS`; "auto" is float16 on a GPU and float32 elsewhere.
         batch_size: parts (seconds, captions) that go through the network together; None for what suits the device.
@@ -32,6 +33,7 @@ class Options:
     weights: str | None = None
     pca: str | None = None
     model: str = "bert-base-uncased"
+    allow_pickle: bool = False
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None

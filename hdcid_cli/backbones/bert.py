@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from hdcid_cli.backbones.backbone import Backbone, Options
 from hdcid_cli.backbones.network import place
@@ -25,7 +26,8 @@ BUCKET = 32
 
 def load(options: Options) -> Backbone:
     """The backbone for `options.model`: a local folder, or a name on the hub."""
-    network = TextNetwork(*_load(options.model), options)
+    tokenizer, model = _load(options.model, options.allow_pickle)
+    network = TextNetwork(tokenizer, model, options)
     return Backbone(
         name="bert" if options.model == Options.model else f"bert:{options.model}",
         modality="text",
@@ -43,15 +45,15 @@ def _prepare(clip: MediaClip) -> Iterator[str]:
     yield clip.source
 
 
-def _load(name: str):
-    from transformers import AutoModel, AutoTokenizer
-
+def _load(name: str, pickles: bool):
     def load(source, **where):
-        return AutoTokenizer.from_pretrained(source, **where), AutoModel.from_pretrained(source, **where)
+        config = AutoConfig.from_pretrained(source, **where)
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        safe = None if pickles else True
+        return tokenizer, AutoModel.from_pretrained(source, config=config, use_safetensors=safe, **where)
 
-    tokenizer, model = load_pretrained(
-        name, load, "text encoder", "give --model a folder that holds one, or use --backbone hash"
-    )
+    remedy = "give --model a folder that holds one, add --allow-pickle if it is pickled, or use --backbone hash"
+    tokenizer, model = load_pretrained(name, load, "text encoder", remedy, pickles)
     if not tokenizer.is_fast:
         raise InputError(
             f"The text encoder {name} has no fast tokenizer, which alone tells words from sub-words: choose "

@@ -48,7 +48,12 @@ SHARD = ShardType()
     "--model",
     default=Options.model,
     show_default=True,
-    help="Text encoder: a local folder or a name on the Hugging Face hub.",
+    help="Text encoder: a local folder or a name on the Hugging Face hub, NAME or NAME@REVISION.",
+)
+@click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Take a model's pytorch_model.bin where it has no safetensors; only tensors are read from it.",
 )
 @click.option(
     "--seconds",

@@ -69,7 +69,7 @@ def load_backbone(name: str, random_weights: bool = False) -> nn.Module:
         from transformers import AutoConfig
 
         config = _config(AutoConfig.from_pretrained(source, **where).to_dict())
-        return _model_class(config).from_pretrained(source, config=config, **where)
+        return _model_class(config).from_pretrained(source, config=config, use_safetensors=True, **where)
 
     remedy = (
         "give --backbone a folder that transformers saved such a model in, or train from nothing with --random-weights"
