@@ -83,7 +83,7 @@ def test_what_is_neither_is_refused(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(InputError, match=r"notes\.txt is not a feature file"):
         run(capsys, tmp_path / "notes.txt")
-    with pytest.raises(InputError, match="neither feature files nor a checkpoint"):
+    with pytest.raises(InputError, match="neither feature files, nor a checkpoint, nor annotations"):
         run(capsys, tmp_path)
     with pytest.raises(InputError, match="There is no feature file"):
         run(capsys, tmp_path / "nowhere.h5")

@@ -1,13 +1,16 @@
 """`hdcid info`: what a file is."""
 
 import json
+import shutil
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from hdcid_cli.commands.options import Command, features_option, json_option
-from hdcid_cli.core.errors import BAD_INPUT, DONE, InputError
+from hdcid_cli.commands.options import Command, checkpoints_option, features_option, json_option
+from hdcid_cli.core.errors import BAD_INPUT, DONE
 from hdcid_cli.core.modalities import ORDER
 
 SCHEMA = "hdcid.info/1"
@@ -16,24 +19,27 @@ SCHEMA = "hdcid.info/1"
 @click.command(cls=Command)
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @features_option
+@checkpoints_option
 @json_option
-def command(paths, features, as_json):
-    """What a feature file or checkpoint is, and whether it is sound.
+def command(paths, features, checkpoints, as_json):
+    """What a feature file, a checkpoint or a folder of annotations is, and whether it is sound.
 
-    PATH is a feature file, a folder of them (features/ by default) or a
-    checkpoint directory (the newest, for a folder of them). All of it is read and compared with its checksums.
-    The exit status is 2 if anything is damaged.
+    PATH is a feature file, a folder of them (features/ by default), a
+    checkpoint directory (the newest, for a folder of them), or annotations: a
+    folder such as data/, or a table. Features are read and compared with their checksums; of
+    annotations it is said which tasks are complete, which clips lack features
+    and what to do next. The exit status is 2 if anything is damaged or incomplete.
     """
     status = DONE
     for path in paths or [features]:
-        for record in describe(path):
+        for record in describe(path, features, checkpoints):
             show({"schema": SCHEMA, **record}, as_json)
             if not record["sound"]:
                 status = BAD_INPUT
     return status
 
 
-def describe(path: Path):
+def describe(path: Path, features: Path, checkpoints: Path) -> Iterator[dict]:
     """Records of what is at a path."""
     if (path / "latest").exists():
         path = path / "latest"
@@ -42,14 +48,19 @@ def describe(path: Path):
     elif path.is_dir():
         found = [name for name in ORDER if any(path.glob(f"{name}*.h5*"))]
         if not found:
-            raise InputError(
-                f"{path} holds neither feature files nor a checkpoint: make them with `hdcid extract` and "
-                "`hdcid pretrain`."
-            )
+            yield from _annotations(path, features, checkpoints)
         for name in found:
             yield _features(path, name)
+    elif path.suffix == ".csv":
+        yield from _annotations(path, features, checkpoints)
     else:
         yield _features(path, None)
+
+
+def _annotations(path: Path, features: Path, checkpoints: Path) -> Iterator[dict]:
+    from hdcid_cli.tasks.survey import survey_data
+
+    return survey_data(path, features, checkpoints)
 
 
 def _features(path: Path, modality: str | None) -> dict:
@@ -97,10 +108,40 @@ def show(record: dict, as_json: bool) -> None:
     if as_json or not sys.stdout.isatty():
         click.echo(json.dumps(record, ensure_ascii=False))
         return
+    if record["kind"] in ("annotations", "next"):
+        click.echo("\n".join(_sentences(record)))
+        return
     width = max(map(len, record))
     for name, value in record.items():
         click.echo(f"{name:{width}}  {_plain(value)}")
     click.echo()
+
+
+def _sentences(record: dict) -> Iterator[str]:
+    """A task, or what to do next, for people: a line a finding, broken at words."""
+    if record["kind"] == "next":
+        yield from _lines("nothing of", [", ".join(record["absent"])] if record["absent"] else [])
+        yield from _lines("", record["findings"])
+        yield from _lines("next", record["next"])
+        return
+    splits = ", ".join(f"{record[name]} {name}" for name in ("train", "val", "test") if name in record)
+    known = f": {record['clips']} clips of {record['classes']} classes" + f" ({splits})" * bool(splits)
+    yield from _lines(record["task"], [f"{record['state']}{known if record['clips'] else ''}", *record["findings"]])
+
+
+def _lines(name: str, texts: list[str]) -> Iterator[str]:
+    """Texts in a column of their own, the name before the first."""
+    width = max(40, shutil.get_terminal_size().columns)
+    for number, text in enumerate(texts):
+        first = f"{name if number == 0 else '':12} "
+        yield textwrap.fill(
+            text,
+            width,
+            initial_indent=first,
+            subsequent_indent=" " * 15,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
 
 
 def _plain(value) -> str:

@@ -11,6 +11,9 @@ from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.splits import split_name
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, EventList
+from hdcid_cli.tasks.annotations.places import MissingAnnotations
+
+COLUMNS = {"classify": {"id", "split", "label"}, "localise": {"id", "split", "label", "onset", "offset"}}
 
 
 def find_table(data: Path, task: str) -> Path:
@@ -27,11 +30,11 @@ def find_table(data: Path, task: str) -> Path:
         if len(found) == 1:
             return found[0]
         if found:
-            raise InputError(
+            raise MissingAnnotations(
                 f"{place} has {len(found)} CSV files and none is {named.name}: call the one with the labels so, or "
                 "name it by --data FILE.csv."
             )
-    raise InputError(
+    raise MissingAnnotations(
         f"There is no table of labels {named}: make it with the columns id,split,label (of a folder a class, `hdcid "
         "convert annotations videos/` does), or name one by --data FILE.csv."
     )

@@ -6,6 +6,10 @@ from pathlib import Path
 from hdcid_cli.core.errors import InputError
 
 
+class MissingAnnotations(InputError):
+    """A file of annotations is not there."""
+
+
 def folders(data: Path, *names: str) -> list[Path]:
     """Where to look: the folders of those names in `data`, then `data` itself."""
     return [folder for folder in [*(data / name for name in names), data] if folder.is_dir()]
@@ -21,7 +25,11 @@ def require(data: Path, places: Sequence[Path], *names: str, what: str) -> Path:
     found = find(places, *names)
     if found is None:
         if not data.exists():
-            raise InputError(f"There is no folder {data}: say with --data where {what} lies ({' or '.join(names)}).")
+            raise MissingAnnotations(
+                f"There is no folder {data}: say with --data where {what} lies ({' or '.join(names)})."
+            )
         place = places[0] if places else data
-        raise InputError(f"{place} has no {' or '.join(names)}: put {what} there or say with --data where it lies.")
+        raise MissingAnnotations(
+            f"{place} has no {' or '.join(names)}: put {what} there or say with --data where it lies."
+        )
     return found

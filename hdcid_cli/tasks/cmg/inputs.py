@@ -39,26 +39,33 @@ class Inputs:
     def match(
         self, clips: Sequence[AnnotatedClip], classes: Sequence[str]
     ) -> tuple[list[AnnotatedClip], list[int], list[str]]:
-        """Find the clips' rows: (clips found, their rows, names of those not found).
+        """See `match`."""
+        return match(self.ids, self.modality, clips, classes)
 
-        A clip goes by its own name; else by its video's, if only one clip is of that video
-        (LLP writes `VIDEO_start_end`, features may be named either way); else, for text, by
-        its class: one prompt for all clips of a category.
-        """
-        rows = {name: row for row, name in enumerate(self.ids)}
-        videos: dict[str, int | None] = {}
-        for name, place in rows.items():
-            videos[video_id(name)] = None if video_id(name) in videos else place
-        found: list[AnnotatedClip] = []
-        places: list[int] = []
-        missing: list[str] = []
-        for clip in clips:
-            row: int | None = rows.get(clip.id, videos.get(video_id(clip.id)))
-            if row is None and self.modality == "text" and clip.label is not None:
-                row = rows.get(classes[clip.label])
-            if row is None:
-                missing.append(clip.id)
-            else:
-                found.append(clip)
-                places.append(row)
-        return found, places, missing
+
+def match(
+    ids: Sequence[str], modality: str, clips: Sequence[AnnotatedClip], classes: Sequence[str]
+) -> tuple[list[AnnotatedClip], list[int], list[str]]:
+    """Find the rows of clips among the names of features: (clips found, their rows, names of those not found).
+
+    A clip goes by its own name; else by its video's, if only one clip is of that video
+    (LLP writes `VIDEO_start_end`, features may be named either way); else, for text, by
+    its class: one prompt for all clips of a category.
+    """
+    rows = {name: row for row, name in enumerate(ids)}
+    videos: dict[str, int | None] = {}
+    for name, place in rows.items():
+        videos[video_id(name)] = None if video_id(name) in videos else place
+    found: list[AnnotatedClip] = []
+    places: list[int] = []
+    missing: list[str] = []
+    for clip in clips:
+        row: int | None = rows.get(clip.id, videos.get(video_id(clip.id)))
+        if row is None and modality == "text" and clip.label is not None:
+            row = rows.get(classes[clip.label])
+        if row is None:
+            missing.append(clip.id)
+        else:
+            found.append(clip)
+            places.append(row)
+    return found, places, missing
