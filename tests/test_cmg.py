@@ -496,6 +496,25 @@ def test_what_is_missing_is_said_in_a_sentence(hdcid, workplace, arguments, mess
     assert message in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_timelines_of_another_question_are_not_lost(workplace):
+    def probe(test="audio", seed=0):
+        reading = read_features(open_features(workplace / "features", test))
+        tasks = read_task("avvp", workplace / "data", test, test)
+        return list(run_task(tasks, reading, ProbeSettings(epochs=1), (seed,), timelines=workplace / "t.jsonl"))
+
+    probe()
+    before = (workplace / "t.jsonl").read_text()
+    assert probe() and (workplace / "t.jsonl").read_text() == before  # the same question is answered again
+    for other in ({"test": "video"}, {"seed": 1}):
+        with pytest.raises(InputError, match=r"holds the timelines of avvp a->a, .* already: name another file"):
+            probe(**other)
+    (workplace / "t.jsonl").write_text("notes of mine\n")
+    with pytest.raises(InputError, match="holds no timelines"):
+        probe()
+    (workplace / "t.jsonl").write_text("")
+    assert probe()
+
+
 def test_records_say_which_groups_were_left_out_and_what_pretraining_saw(workplace, capsys):
     lines = (workplace / "mine.csv").read_text().splitlines()
     table = workplace / "people.csv"

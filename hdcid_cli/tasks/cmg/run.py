@@ -18,6 +18,7 @@ from hdcid_cli.tasks.cmg.protocol import ProbeSettings, Task
 from hdcid_cli.tasks.cmg.reading import Reading
 from hdcid_cli.tasks.cmg.scores import LOCALIZATION
 from hdcid_cli.tasks.cmg.tasks import TASKS
+from hdcid_cli.tasks.cmg.timelines import refuse_others
 from hdcid_cli.tasks.cmg.timelines import timelines as draw
 from hdcid_cli.tasks.cmg.trial import Outcome, Trial
 from hdcid_cli.tasks.metrics import Score
@@ -102,6 +103,8 @@ def run_task(
         raise InputError(
             f"Clips are classified here, and no events localised: there is nothing to write to {timelines}."
         )
+    if timelines:
+        refuse_others(timelines, _question(tasks[0], reading, seeds[0]))
     if settings.published and any(part.left_out for part in tasks):
         raise InputError("The published protocol leaves no groups out: --leave-out goes with --protocol heldout.")
     for part in tasks:
@@ -131,6 +134,13 @@ def run_task(
                 drawn += draw(trial.tested.ids, outcome.answers, classes, seconds, fields)
     if timelines:
         write_text(timelines, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in drawn))
+
+
+def _question(part: AnnotatedTask, reading: Reading, seed: int) -> dict:
+    """What one file of timelines is of."""
+    model = {name: reading.model.get(name) for name in ("method", "checkpoint", "toc", "layers_used")}
+    train, test = letter(reading.train.modality), letter(reading.test.modality)
+    return {"task": part.task.name, "train": train, "test": test, "seed": seed, **model}
 
 
 def _fields(part: AnnotatedTask, trial: Trial, outcome: Outcome) -> dict:
