@@ -21,10 +21,11 @@ class PublishedLoop:
         model: `HDCID` without dropout, if the two are to be compared.
         objective: whose CLUB and CPC networks are used, not its losses.
         generator: of the permutations, CPC's step and the revival; drawn in the trainer's order.
+        idle: updates after which an unused code is replaced.
     """
 
-    def __init__(self, model, objective, generator, lr=4e-4, club_lr=1e-3):
-        self.model, self.objective, self.generator = model, objective, generator
+    def __init__(self, model, objective, generator, idle, lr=4e-4, club_lr=1e-3):
+        self.model, self.objective, self.generator, self.idle = model, objective, generator, idle
         self.groups = [
             [
                 p
@@ -33,7 +34,7 @@ class PublishedLoop:
             ],
             [p for name, p in model.named_parameters() if ".decoder." in name],
             [p for name, p in model.named_parameters() if name.startswith("text_front")],
-            [p for layer in objective.layers for p in layer.methods.parameters()],
+            [p for layer in objective.layers for p in layer.alignments.parameters()],
         ]
         self.adam = torch.optim.Adam([p for group in self.groups for p in group], lr=lr)
         self.club_adam = torch.optim.Adam(
@@ -45,7 +46,7 @@ class PublishedLoop:
         outputs = self.model(features)
         for layer, out in zip(self.model.layers, outputs):
             layer.quantizer.update(out.general, out.indices)
-            layer.quantizer.revive(out.indices, self.generator, persist=False)
+            layer.quantizer.revive(out.indices, self.generator, self.idle, persist=False)
         return outputs
 
     def step(self, features):
@@ -68,7 +69,7 @@ class PublishedLoop:
             terms["club"] = sum(
                 self.club_bound(objective.club[name], out.quantized[name], out.summary[name]) for name in out.general
             )
-            terms["cpc"] = self.cpc(objective.methods["cpc"], out.general)
+            terms["cpc"] = self.cpc(objective.alignments["cpc"], out.general)
             rebuilt = layer.decode(out)
             terms["reconstruction"] = sum(mse_loss(rebuilt[name], out.inputs[name]) for name in rebuilt)
             total = total + (1.0 if number == 1 else 0.3) * sum(terms.values())
@@ -80,7 +81,7 @@ class PublishedLoop:
         self.adam.step()
         for layer, out in zip(self.model.layers, outputs):
             layer.quantizer.update(out.general, out.indices)
-            layer.quantizer.revive(out.indices, self.generator, persist=False)
+            layer.quantizer.revive(out.indices, self.generator, self.idle, persist=False)
         return losses
 
     def club_bound(self, club, x, y):

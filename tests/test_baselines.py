@@ -9,11 +9,10 @@ import torch
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.settings import ModelSettings
-from hdcid_cli.training.losses.codis import PrototypeAlignment, sinkhorn
-from hdcid_cli.training.losses.mst import SymmetricInfoNCE
+from hdcid_cli.training.losses.codis import Teacher, prototype_loss, sinkhorn
+from hdcid_cli.training.losses.mst import symmetric_infonce
 from hdcid_cli.training.losses.smit import masked_margin_softmax, smit
-from hdcid_cli.training.losses.teacher import Teacher
-from hdcid_cli.training.losses.turn import SelfCrossReconstruction
+from hdcid_cli.training.losses.turn import TURN
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
 from hdcid_cli.training.trainer import Trainer
@@ -67,8 +66,8 @@ def test_smit_contrasts_cosines_in_both_directions_of_every_pair():
 
 
 def test_symmetric_infonce_is_the_formula():
-    x, module = embeddings(), SymmetricInfoNCE()
-    loss, accuracy = module(x)
+    x = embeddings()
+    loss, accuracy = symmetric_infonce(x, torch.tensor(-np.log(0.07)))
     expected, right = 0.0, []
     for one, other in permutations(x, 2):
         scores = unit(x[one]) @ unit(x[other]).T / 0.07
@@ -80,13 +79,11 @@ def test_symmetric_infonce_is_the_formula():
 
 
 def test_infonce_learns_its_temperature_and_holds_it_above_a_hundredth():
-    x, module = embeddings(), SymmetricInfoNCE(temperature=1e-4)
-    capped, _ = module(x)
-    module.log_scale.data.fill_(np.log(100))
-    assert module(x)[0].item() == pytest.approx(capped.item())
-    module.log_scale.data.fill_(0.0)
-    module(x)[0].backward()
-    assert module.log_scale.grad.abs() > 0
+    x, log_scale = embeddings(), torch.tensor(0.0, requires_grad=True)
+    capped, hundred = (symmetric_infonce(x, torch.tensor(np.log(scale)))[0].item() for scale in (1e4, 100))
+    assert hundred == pytest.approx(capped)
+    symmetric_infonce(x, log_scale)[0].backward()
+    assert log_scale.grad.abs() > 0
 
 
 def test_sinkhorn_gives_every_clip_whole_and_every_prototype_nearly_as_much():
@@ -102,10 +99,10 @@ def test_sinkhorn_gives_every_clip_whole_and_every_prototype_nearly_as_much():
 
 
 def test_codis_supervises_each_modality_by_the_teacher_of_the_others():
-    student, teacher, module = embeddings(), embeddings(), PrototypeAlignment(7, 4)
-    loss, _ = module(student, teacher)
-    prototypes = unit(module.prototypes)
-    expected = module.contrast(student)[0].item()
+    student, teacher, prototypes = embeddings(), embeddings(), torch.randn(7, 4)
+    loss = prototype_loss(student, teacher, prototypes, temperature=0.1)
+    prototypes = unit(prototypes)
+    expected = 0.0
     for one, other in permutations(student, 2):
         target = sinkhorn(torch.from_numpy(unit(teacher[other]) @ prototypes.T)).numpy()
         expected -= (target * np.log(softmax(unit(student[one]) @ prototypes.T / 0.1))).sum(axis=1).mean()
@@ -115,7 +112,7 @@ def test_codis_supervises_each_modality_by_the_teacher_of_the_others():
 def test_turn_rebuilds_its_own_and_every_other_input_from_attention_over_prototypes():
     z = {name: torch.randn(3, 4, 6) for name in ("audio", "video")}
     targets = {"audio": torch.randn(3, 4, 5), "video": torch.randn(3, 4, 2)}
-    module = SelfCrossReconstruction({"audio": 5, "video": 2}, prototypes=7, dim=6)
+    module = TURN({"audio": 5, "video": 2}, prototypes=7, dim=6)
     expected = 0.0
     for source in z:
         attention = softmax(
@@ -124,7 +121,7 @@ def test_turn_rebuilds_its_own_and_every_other_input_from_attention_over_prototy
         expressed = torch.from_numpy(attention @ module.prototypes.detach().numpy())
         for name in targets:
             expected += ((module.decoder[name](expressed) - targets[name]) ** 2).mean().item()
-    assert module(z, targets).item() == pytest.approx(expected, rel=1e-12)
+    assert module.rebuild(z, targets).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_teacher_starts_as_the_layer_and_follows_it_slowly():

@@ -37,7 +37,6 @@ INSIDE = {
     "media/picture.py": 1,
     "media/stream.py": 3,
     "media/video.py": 2,
-    "models/quantizers/__init__.py": 2,
     "published/features.py": 1,
     "report/compose.py": 1,
     "report/layouts.py": 1,

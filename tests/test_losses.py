@@ -13,10 +13,11 @@ from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.models.quantizers.fsq import FiniteScalarQuantizer, default_levels
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest
 from hdcid_cli.models.segments import at_length
+from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.losses.club import Club
 from hdcid_cli.training.losses.cmcm import cmcm, code_distribution
 from hdcid_cli.training.losses.commitment import commitment
-from hdcid_cli.training.losses.cpc import CrossModalCPC
+from hdcid_cli.training.losses.cpc import CPC
 
 NAMES = ("audio", "video", "text")
 
@@ -26,6 +27,10 @@ pytestmark = pytest.mark.usefixtures("double")
 
 def randoms(*shape, names=NAMES):
     return {name: torch.randn(*shape) for name in names}
+
+
+def quantizer(name, codes):
+    return make_quantizer(ModelSettings(inputs={"audio": (3,)}, quantizer=name, codebook=codes, dim=4))
 
 
 def log_softmax(x, axis):
@@ -74,8 +79,8 @@ def test_exact_club_bound_is_the_mean_over_all_pairs():
 @pytest.mark.parametrize("steps", [[3], [1, 2, 3]])
 def test_cpc_is_the_formula(steps):
     z = randoms(4, 5, 6, names=("audio", "video"))
-    cpc = CrossModalCPC(("audio", "video"), dim=6, context=6, context_layers=1)
-    loss, accuracy = cpc(z, steps)
+    cpc = CPC(("audio", "video"), dim=6, context=6, context_layers=1)
+    loss, accuracy = cpc.score(z, steps)
     expected, right = 0.0, []
     for m in z:
         for n in z:
@@ -94,8 +99,8 @@ def test_cpc_is_the_formula(steps):
 
 def test_cpc_of_clips_without_a_time_axis_is_infonce_between_modalities():
     z = randoms(6, 1, 4, names=("audio", "video"))
-    cpc = CrossModalCPC(("audio", "video"), dim=4, context=4)
-    loss, _ = cpc(z, list(cpc.steps(1)))
+    cpc = CPC(("audio", "video"), dim=4, context=4)
+    loss, _ = cpc.score(z, list(cpc.steps(1)))
     assert torch.isfinite(loss)
     predicted = cpc.predictors["audio"][0](cpc.context["audio"](z["audio"])[0][:, 0])
     scores = (z["video"][:, 0] @ predicted.T).detach().numpy()
@@ -105,7 +110,7 @@ def test_cpc_of_clips_without_a_time_axis_is_infonce_between_modalities():
 @given(st.integers(1, 30), st.integers(1, 4))
 @settings(max_examples=40, deadline=None)
 def test_cpc_steps_leave_room_for_the_future(time, horizon):
-    cpc = CrossModalCPC(("audio",), dim=2, context=2, horizon=horizon)
+    cpc = CPC(("audio",), dim=2, context=2, horizon=horizon)
     steps = list(cpc.steps(time))
     assert steps and min(steps) >= 0 and max(steps) < time
     if time > horizon:
@@ -135,7 +140,7 @@ def test_each_stage_quantizes_what_the_stages_before_left():
 
 
 def test_rvq_of_one_stage_is_vq():
-    vq, rvq = make_quantizer("vq", 9, 4), make_quantizer("rvq:1", 9, 4)
+    vq, rvq = quantizer("vq", 9), quantizer("rvq:1", 9)
     rvq.load_state_dict(vq.state_dict())
     z = randoms(3, 5, 4)
     for m in z:
@@ -168,13 +173,13 @@ def test_mm_ema_accepts_modalities_of_different_lengths():
 
 @pytest.mark.parametrize("persist", [True, False])
 def test_a_code_that_nobody_uses_is_replaced_by_a_used_one(persist):
-    vq, generator = VectorQuantizer(4, 2, idle=3, recent=2), torch.Generator().manual_seed(0)
+    vq, generator = VectorQuantizer(4, 2, recent=2), torch.Generator().manual_seed(0)
     vq.codebook.copy_(torch.tensor([[[0.0, 0], [1, 1], [50, 50], [90, 90]]]))
     vq.weight.copy_(vq.codebook)
     vq.count.fill_(1.0)
     used = {"audio": torch.tensor([[[0], [1]]]), "video": torch.tensor([[[1], [0]]])}
     for _ in range(6):
-        vq.revive(used, generator, persist)
+        vq.revive(used, generator, 3, persist)
     assert (vq.codebook[0, 2:].abs() < 1.01).all()
     distance = torch.cdist(vq.codebook[0, 2:], vq.codebook[0, :2]).amin(dim=1)
     assert ((distance > 0) & (distance < 0.01)).all()
@@ -185,7 +190,7 @@ def test_a_code_that_nobody_uses_is_replaced_by_a_used_one(persist):
 def test_the_published_start_throws_unused_codes_out_of_reach_and_ours_does_not():
     z = {"audio": torch.randn(8, 10, 4)}
     published, ours = VectorQuantizer(64, 4), VectorQuantizer(64, 4)
-    ours.start_from(z["audio"].flatten(0, 1), torch.Generator().manual_seed(0))
+    ours.start(z, torch.Generator().manual_seed(0))
     for vq in (published, ours):
         vq.update(z, {m: vq(x)[1] for m, x in z.items()})
     assert published.codebook.norm(dim=-1).max() > 100 > 10 > ours.codebook.norm(dim=-1).max()
@@ -232,7 +237,7 @@ def test_fsq_levels_multiply_to_the_codebook_size():
 @pytest.mark.parametrize("name", ["pq", "vq:3", "rvq:x", "rvq:0", "fsq:1,5", "fsq:a"])
 def test_an_unknown_quantizer_is_refused_in_a_sentence(name):
     with pytest.raises(InputError, match="quantizer"):
-        make_quantizer(name, 10, 4)
+        quantizer(name, 10)
 
 
 def test_nearest_code_is_the_one_of_least_distance():
@@ -242,8 +247,9 @@ def test_nearest_code_is_the_one_of_least_distance():
 
 def test_alignment_losses_do_not_depend_on_the_order_of_clips():
     z = randoms(4, 5, 6, names=("audio", "video"))
-    cpc = CrossModalCPC(("audio", "video"), dim=6, context=6)
+    cpc = CPC(("audio", "video"), dim=6, context=6)
     losses = [
-        cpc({m: x[list(order)] for m, x in z.items()}, [2])[0].item() for order in list(permutations(range(4)))[:4]
+        cpc.score({m: x[list(order)] for m, x in z.items()}, [2])[0].item()
+        for order in list(permutations(range(4)))[:4]
     ]
     assert np.ptp(losses) < 1e-12

@@ -15,7 +15,7 @@ from hdcid_cli.models.segments import masked_mean, time_mean
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.losses.club import Club
 from hdcid_cli.training.losses.commitment import commitment
-from hdcid_cli.training.losses.cpc import CrossModalCPC
+from hdcid_cli.training.losses.cpc import CPC
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.pretrain import Run, pretrain
 from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
@@ -48,8 +48,8 @@ def test_masked_losses_of_equal_lengths_are_those_of_shorter_clips():
             commitment(short, {m: x[:, :3] for m, x in q.items()}, cross=cross),
         )
         assert all(long[name].item() == pytest.approx(cut[name].item()) for name in mask)
-    cpc = CrossModalCPC(tuple(mask), dim=6, context=6)
-    long, cut = cpc(z, [1, 2, 3], mask), cpc(short, [1])
+    cpc = CPC(tuple(mask), dim=6, context=6)
+    long, cut = cpc.score(z, [1, 2, 3], mask), cpc.score(short, [1])
     assert long[0].item() == pytest.approx(cut[0].item()) and long[1].item() == pytest.approx(cut[1].item())
     club, permutation = Club(6, 6, hidden=5), torch.tensor([2, 0, 3, 1])
     x, y = z["audio"], z["video"]
@@ -60,8 +60,8 @@ def test_masked_losses_of_equal_lengths_are_those_of_shorter_clips():
 def test_cpc_asks_and_answers_with_clips_that_are_there():
     z = {name: torch.randn(4, STEPS, 6) for name in ("audio", "video")}
     mask = {"audio": valid(5, 5, 2, 5), "video": valid(5, 3, 5, 5)}
-    cpc = CrossModalCPC(tuple(z), dim=6, context=6, own_weight=0.0)
-    loss, _ = cpc(z, [2], mask)
+    cpc = CPC(tuple(z), dim=6, context=6, own_weight=0.0)
+    loss, _ = cpc.score(z, [2], mask)
     expected = 0.0
     for m, n in itertools.permutations(z):
         there = [i for i in range(4) if mask[m][i, 2] and mask[n][i, 3]]
@@ -73,13 +73,13 @@ def test_cpc_asks_and_answers_with_clips_that_are_there():
 
 def test_mm_ema_counts_valid_segments_and_falls_back_on_what_is_there():
     vq, z = (
-        VectorQuantizer(3, 2, decay=0.0, epsilon=0.0),
+        VectorQuantizer(3, 2, epsilon=0.0),
         {"audio": torch.randn(2, STEPS, 2), "video": torch.randn(2, STEPS, 2)},
     )
     indices = {"audio": torch.zeros(2, STEPS, 1, dtype=torch.long)}
     indices["video"] = indices["audio"] + 1
     mask = {"audio": valid(4, 2), "video": valid(3, 5)}
-    vq.update({"audio": z["audio"], "video": z["video"]}, indices, mask)
+    vq.update({"audio": z["audio"], "video": z["video"]}, indices, mask, decay=0.0)
     # Audio came first; decay 0 forgets it when video follows, so look at video's code.
     target = []
     for clip, step in mask["video"].nonzero().tolist():
@@ -90,11 +90,11 @@ def test_mm_ema_counts_valid_segments_and_falls_back_on_what_is_there():
 
 
 def test_codes_of_padding_alone_die():
-    vq, generator = VectorQuantizer(4, 2, idle=2), torch.Generator().manual_seed(0)
+    vq, generator = VectorQuantizer(4, 2), torch.Generator().manual_seed(0)
     vq.codebook.copy_(torch.tensor([[[0.0, 0], [1, 1], [50, 50], [90, 90]]]))
     indices = {"audio": torch.tensor([[[0], [1], [2], [2], [2]]])}
     for _ in range(5):
-        vq.revive(indices, generator, valid={"audio": valid(2)})
+        vq.revive(indices, generator, idle=2, valid={"audio": valid(2)})
     assert vq.codebook[0, 2].max() < 2
 
 

@@ -32,15 +32,13 @@ def build():
     model, objective, _ = settings()
     torch.manual_seed(0)
     model = HDCID(ModelSettings(inputs=INPUTS, text_hidden=4, feedforward=16, **model))
-    for layer in model.layers:
-        layer.quantizer.idle = IDLE
     return model.double().train(), Objective(ObjectiveSettings(align=("cpc",), **objective), model).double()
 
 
 def test_one_encoder_pass_a_step_learns_what_six_learn():
     torch.set_num_threads(1)
     trainer = Trainer(*build(), TrainSettings(epochs=5, warmup=0, batch_size=6, **settings()[2]), 100, "cpu")
-    loop = PublishedLoop(*build(), torch.Generator().manual_seed(0))
+    loop = PublishedLoop(*build(), torch.Generator().manual_seed(0), IDLE)
     for number in range(4):
         generator = torch.Generator().manual_seed(number)
         features = {name: torch.rand(6, 5, *shape, generator=generator).double() for name, shape in INPUTS.items()}

@@ -10,7 +10,7 @@ from hdcid_cli.published.names import club_state, cpc_state, decoder_state, enco
 from hdcid_cli.training.losses.club import Club
 from hdcid_cli.training.losses.cmcm import cmcm, code_distribution
 from hdcid_cli.training.losses.commitment import commitment
-from hdcid_cli.training.losses.cpc import CrossModalCPC
+from hdcid_cli.training.losses.cpc import CPC
 
 SHORT = {"audio": "a", "video": "v", "text": "t"}
 
@@ -113,10 +113,10 @@ def test_club_reproduces_likelihood_and_bound(folder, suffix, layer, modality):
 )
 def test_cpc_reproduces_the_published_loss(folder, file, module, suffix, modalities):
     reference = Reference(folder / f"{file}.npz")
-    cpc = CrossModalCPC(modalities, dim=32, context=32).double()
+    cpc = CPC(modalities, dim=32, context=32).double()
     cpc.load_state_dict(cpc_state(reference.module(module)))
     general = {name: reference.tensor(f"out/{SHORT[name]}_gen{suffix}") for name in modalities}
-    loss, _ = cpc(general, reference.arrays[f"out/{module}_t"].tolist())
+    loss, _ = cpc.score(general, reference.arrays[f"out/{module}_t"].tolist())
     close(loss, reference.arrays[f"out/{module}_loss"])
 
 

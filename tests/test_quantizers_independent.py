@@ -42,7 +42,7 @@ def test_rvq_gives_the_same_codes_and_decodes_them_to_the_same(stages):
 
 
 def test_with_one_modality_mm_ema_is_the_usual_moving_average():
-    ours = VectorQuantizer(20, 6, decay=0.9)
+    ours = VectorQuantizer(20, 6)
     ours.codebook.normal_()
     ours.weight.copy_(ours.codebook * 3)
     ours.count.fill_(3.0)
@@ -53,7 +53,7 @@ def test_with_one_modality_mm_ema_is_the_usual_moving_average():
     book.cluster_size.copy_(ours.count)
     z = torch.randn(4, 50, 6)
     indices = ours(z)[1]
-    ours.update({"audio": z}, {"audio": indices})
+    ours.update({"audio": z}, {"audio": indices}, decay=0.9)
     theirs(z)
     torch.testing.assert_close(ours.weight, book.embed_avg)
     torch.testing.assert_close(ours.codebook, book.embed)

@@ -74,8 +74,8 @@ class Checkpoint:
 
     @cached_property
     def codebooks(self) -> list:
-        """One array [L, D] a layer (of the first stage for rvq, the implied one for fsq)."""
-        return [layer.quantizer.codebook[0].detach().double().cpu().numpy() for layer in self.model.layers]
+        """What tasks read for each code, [L, width] a layer (of the first stage for rvq, the implied one for fsq)."""
+        return [layer.quantizer.table.detach().double().cpu().numpy() for layer in self.model.layers]
 
     @property
     def toc(self) -> dict | None:

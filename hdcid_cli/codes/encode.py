@@ -38,7 +38,7 @@ def encode(checkpoint: Checkpoint, features: FeatureFile, batch_size: int = 256,
         indices = _indices(checkpoint, features, batch_size)
         if cache:
             _store(place, indices)
-    return Codes(list(features.ids), features.length, indices, decode(checkpoint, indices))
+    return Codes(list(features.ids), features.length, indices, decode(checkpoint, indices, features.modality))
 
 
 def check_features(checkpoint: Checkpoint, features: FeatureFile) -> None:
@@ -61,17 +61,16 @@ def check_features(checkpoint: Checkpoint, features: FeatureFile) -> None:
         )
 
 
-def decode(checkpoint: Checkpoint, indices: np.ndarray) -> np.ndarray:
-    """Quantized features of indices [N, T, K, S] -> float32 [N, T, K, D]."""
+def decode(checkpoint: Checkpoint, indices: np.ndarray, modality: str) -> np.ndarray:
+    """Quantized features of one modality's indices [N, T, K, S] -> float32 [N, T, K, D]."""
     import torch
 
     parts = []
     for number, layer in enumerate(checkpoint.model.layers):
         index = torch.from_numpy(indices[:, :, number].astype(np.int64))
         device = next(layer.parameters()).device
-        parts.append(
-            torch.cat([layer.quantizer.decode(part.to(device)).float().cpu() for part in index.split(4096)]).numpy()
-        )
+        decoded = [layer.quantizer.decode(part.to(device), modality).float().cpu() for part in index.split(4096)]
+        parts.append(torch.cat(decoded).numpy())
     return np.stack(parts, axis=2)
 
 

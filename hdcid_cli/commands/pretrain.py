@@ -5,6 +5,9 @@ from pathlib import Path
 import click
 
 from hdcid_cli.commands import options
+from hdcid_cli.core.registry import listed
+from hdcid_cli.models.quantizers import QUANTIZERS
+from hdcid_cli.training.alignments import ALIGNMENTS
 
 
 class SaveEvery(click.ParamType):
@@ -65,9 +68,9 @@ class SaveEvery(click.ParamType):
     "--align",
     default="cpc,cmcm",
     show_default=True,
-    help="What pulls the modalities together, separated by commas: cpc, cmcm, smit, mst, codis, turn.",
+    help=f"What pulls the modalities together, separated by commas: {', '.join(ALIGNMENTS)}.",
 )
-@click.option("--quantizer", default="vq", show_default=True, help="vq, rvq:N or fsq[:levels].")
+@click.option("--quantizer", default="vq", show_default=True, help=f"{listed(QUANTIZERS)}.")
 @click.option(
     "--codebook", type=click.IntRange(min=2), default=400, show_default=True, help="Codes in each layer's codebook."
 )

@@ -114,14 +114,22 @@ def make_transformer(dim: int, layers: int, heads: int, feedforward: int, dropou
 
 
 class SpecificEncoder(nn.Module):
-    """relu(Linear): [B, T, C] -> [B, T, S]."""
+    """relu(Linear): [B, T, C] -> [B, T, S], which is its own summary.
+
+    Attributes:
+        summary_width: width of the summary, a vector that CLUB and the next layer read.
+        summary: the network that makes it of the specific feature.
+    """
 
     def __init__(self, input_dim: int, output_dim: int):
         super().__init__()
         self.linear = nn.Linear(input_dim, output_dim)
+        self.summary = nn.Identity()
+        self.summary_width = output_dim
 
-    def forward(self, segments: Tensor) -> Tensor:
-        return self.linear(segments).relu()
+    def forward(self, segments: Tensor) -> tuple[Tensor, Tensor]:
+        specific = self.linear(segments).relu()
+        return specific, self.summary(specific)
 
 
 class ResidualUnit(nn.Module):
@@ -143,7 +151,7 @@ class ResidualUnit(nn.Module):
 class MapSpecificEncoder(nn.Module):
     """Convolutions over each segment's map, and a summary vector of the result.
 
-    [B, T, H, W, C] -> map [B, T, H-4, W-4, S] and summary [B, T, C].
+    [B, T, H, W, C] -> map [B, T, H-4, W-4, S] and summary [B, T, C]; attributes as of `SpecificEncoder`.
     """
 
     def __init__(self, channels: int, hidden: int = 1024, specific: int = 2048):
@@ -153,6 +161,7 @@ class MapSpecificEncoder(nn.Module):
         self.conv3 = Conv1x1(specific, specific)
         self.residual = ResidualUnit(specific)
         self.summary = nn.Sequential(nn.Linear(specific, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.summary_width = channels
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         x = self.conv2(self.conv1(maps.flatten(0, 1)).relu()).relu()

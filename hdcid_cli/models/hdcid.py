@@ -25,7 +25,6 @@ from hdcid_cli.models.encoders import (
     make_transformer,
 )
 from hdcid_cli.models.quantizers import make_quantizer
-from hdcid_cli.models.quantizers.vq import straight_through
 from hdcid_cli.models.segments import Valid
 from hdcid_cli.models.settings import ModelSettings
 
@@ -36,11 +35,9 @@ class LayerOutput:
 
     inputs: what the layer read, and what its decoder should rebuild [B, T, ...].
     general: z, before quantization [B, T, D].
-    codes: the quantized features [B, T, D] (values without gradient for vq, with for fsq).
-    quantized: codes with straight-through gradient [B, T, D].
-    indices: [B, T, S], S codes a segment (1 but for rvq).
+    codes, quantized, indices: of the quantizer, see `Quantized` [B, T, D], [B, T, width], [B, T, S].
     valid: which segments count [B, T]; None instead of the dictionary: all of them.
-    observed: what single alignment losses look at besides (`methods.py`), by their names.
+    observed: what single alignments look at besides, by their modules.
     specific: for the decoder, [B, T, S] or a map [B, T, H', W', S]; empty with `layers: 0`.
     summary: the specific feature as a vector, for CLUB and the next layer.
     """
@@ -53,7 +50,7 @@ class LayerOutput:
     specific: dict[str, Tensor] = field(default_factory=dict)
     summary: dict[str, Tensor] = field(default_factory=dict)
     valid: Valid = None
-    observed: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    observed: dict[nn.Module, dict[str, Tensor]] = field(default_factory=dict)
 
 
 class Layer(nn.Module):
@@ -96,7 +93,7 @@ class Layer(nn.Module):
             else:
                 self.specific[name] = SpecificEncoder(channels, specific[name])
                 self.decoder[name] = VectorDecoder(config.dim, specific[name], channels)
-        self.quantizer = make_quantizer(config.quantizer, config.codebook, config.dim)
+        self.quantizer = make_quantizer(config)
 
     def prepare(self, name: str, x: Tensor) -> Tensor:
         """What the encoders read and the decoder rebuilds: the input, in layers k >= 2 standardized."""
@@ -108,28 +105,21 @@ class Layer(nn.Module):
             x = self.pooling[name](x)
         return self.general[name](x, padding)
 
-    def encode_specific(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Specific feature for the decoder, and its summary (the same for a vector)."""
-        specific = self.specific[name](x)
-        return specific if isinstance(specific, tuple) else (specific, specific)
-
     def forward(self, inputs: dict[str, Tensor], valid: Valid = None) -> LayerOutput:
         out = LayerOutput({name: self.prepare(name, x) for name, x in inputs.items()}, valid=valid)
         for name, x in out.inputs.items():
             out.general[name] = _full(self.encode_general(name, x, None if valid is None else ~valid[name]))
             if name in self.specific:
-                out.specific[name], summary = self.encode_specific(name, x)
+                out.specific[name], summary = self.specific[name](x)
                 out.summary[name] = _full(summary)
         self.quantize(out)
         return out
 
     def quantize(self, out: LayerOutput) -> None:
         """Replace general features by the codes that are nearest now."""
-        for name, z in out.general.items():
-            with torch.autocast(z.device.type, enabled=False):  # distances in bfloat16 tell few codes apart
-                code, index = self.quantizer(z)
-            out.codes[name], out.indices[name] = code, index
-            out.quantized[name] = straight_through(z, code) if self.quantizer.learns_by_ema else code
+        device = next(iter(out.general.values())).device.type
+        with torch.autocast(device, enabled=False):  # distances in bfloat16 tell few codes apart
+            out.codes, out.quantized, out.indices = self.quantizer.quantize(out.general)
 
     def decode(self, out: LayerOutput) -> dict[str, Tensor]:
         """Rebuild the layer's inputs from quantized and specific features."""
@@ -211,11 +201,11 @@ class HDCID(nn.Module):
         quantized, indices = [], []
         for number, layer in enumerate(self.layers):
             x = layer.prepare(name, x)
-            code, index = layer.quantizer(layer.encode_general(name, x, padding))
+            code, index = layer.quantizer(layer.encode_general(name, x, padding), name)
             quantized.append(code)
             indices.append(index)
             if number + 1 < len(self.layers):
-                x = layer.encode_specific(name, x)[1]
+                x = layer.specific[name](x)[1]
         quantized, indices = torch.stack(quantized, dim=2), torch.stack(indices, dim=2)
         if lengths is None:
             return quantized, indices

@@ -48,3 +48,8 @@ def time_mean(x: Tensor, valid: Tensor | None = None) -> Tensor:
         return x.mean(dim=1)
     valid = valid.unsqueeze(-1)
     return torch.where(valid, x, 0).sum(dim=1) / valid.sum(dim=1).clamp_min(1)
+
+
+def valid_rows(x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """The valid segments of x [B, T, D], one after the other: [N, D]."""
+    return x.flatten(0, 1) if valid is None else x[valid]

@@ -5,6 +5,8 @@
 Each layer has its own networks (CLUB, CPC, ...), which are needed for training alone.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -12,10 +14,9 @@ from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.hdcid import HDCID, Layer, LayerOutput
 from hdcid_cli.models.segments import masked_mean
+from hdcid_cli.training.alignments import ALIGNMENTS
 from hdcid_cli.training.losses.club import Club, random_permutation
 from hdcid_cli.training.losses.commitment import commitment
-from hdcid_cli.training.losses.teacher import Teacher
-from hdcid_cli.training.methods import METHODS
 from hdcid_cli.training.settings import ObjectiveSettings
 
 
@@ -27,11 +28,9 @@ class LayerObjective(nn.Module):
         self.config = config
         self.club = nn.ModuleDict()
         if config.club != "none":
-            summaries = {name: _summary_width(specific) for name, specific in layer.specific.items()}
-            self.club.update(
-                {name: Club(layer.config.dim, width, config.club_hidden) for name, width in summaries.items()}
-            )
-        self.methods = nn.ModuleDict({name: METHODS[name].make(config, layer) for name in config.align})
+            for name, specific in layer.specific.items():
+                self.club[name] = Club(layer.quantizer.width, specific.summary_width, config.club_hidden)
+        self.alignments = nn.ModuleDict({name: ALIGNMENTS[name].load().of(config, layer) for name in config.align})
 
     def club_likelihood(self, out: LayerOutput) -> Tensor:
         """What the CLUB networks are fitted to: the sum of their log-likelihoods on detached features."""
@@ -55,8 +54,8 @@ class LayerObjective(nn.Module):
             )
         if self.club:
             losses["club"] = self.config.club_weight * sum(self._club_bound(name, out, generator) for name in self.club)
-        for name, module in self.methods.items():
-            losses[name], measured = METHODS[name].loss(module, out, layer, generator, self.config)
+        for name, alignment in self.alignments.items():
+            losses[name], measured = alignment(out, layer, generator)
             metrics |= measured
         return losses, metrics
 
@@ -90,19 +89,17 @@ class Objective(nn.Module):
         clubs = {id(p) for p in self.club_parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in clubs]
 
-    def observe(self, outputs: list[LayerOutput]) -> None:
-        """Add to this process's outputs what single methods need of every clip."""
-        for layer, out in zip(self.layers, outputs):
-            for name, module in layer.methods.items():
-                if METHODS[name].observe:
-                    out.observed[name] = METHODS[name].observe(module, out)
+    def observe(self, outputs: list[LayerOutput], layers: Iterable[Layer]) -> None:
+        """Add to this process's outputs what single alignments need of every clip."""
+        for objective, layer, out in zip(self.layers, layers, outputs):
+            for alignment in objective.alignments.values():
+                out.observed[alignment] = alignment.observe(out, layer)
 
-    def follow(self, layers: list[Layer]) -> None:
-        """Let the teachers follow the layers after a step."""
+    def follow(self, layers: Iterable[Layer]) -> None:
+        """Tell the alignments that a step has been made."""
         for objective, layer in zip(self.layers, layers):
-            for module in objective.modules():
-                if isinstance(module, Teacher):
-                    module.follow(layer)
+            for alignment in objective.alignments.values():
+                alignment.follow(layer)
 
     def club_likelihood(self, outputs: list[LayerOutput]) -> Tensor:
         return sum(layer.club_likelihood(out) for layer, out in zip(self.layers, outputs))
@@ -151,9 +148,12 @@ class Objective(nn.Module):
         )
 
 
-def _summary_width(specific: nn.Module) -> int:
-    """Width of a specific encoder's summary vector."""
-    return specific.summary[-1].out_features if hasattr(specific, "summary") else specific.linear.out_features
+def current_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state of an `Objective` by the names of today, from one that version 0.1 saved."""
+    names = {".methods.": ".alignments.", ".codis.loss.contrast.": ".codis.", ".codis.loss.": ".codis."}
+    for old, new in names.items():
+        state = {name.replace(old, new): value for name, value in state.items()}
+    return state
 
 
 def gather_output(out: LayerOutput, layer: Layer, world: World) -> LayerOutput:
@@ -173,7 +173,7 @@ def gather_output(out: LayerOutput, layer: Layer, world: World) -> LayerOutput:
         specific=out.specific,
         summary=everyone(out.summary),
         valid=out.valid and everyone(out.valid),
-        observed={name: everyone(values) for name, values in out.observed.items()},
+        observed={alignment: everyone(values) for alignment, values in out.observed.items()},
     )
     layer.quantize(gathered)
     return gathered

@@ -167,7 +167,7 @@ def fit_standardize(model: HDCID, reader: ClipReader, sample: int = 512) -> None
 def _loop(run: Run, directory: RunDirectory, trainer: Trainer, reader: ClipReader, total: int) -> None:
     """The steps that are left, and what is logged and saved between them."""
     world, per_epoch, first = trainer.world, trainer.steps_per_epoch, trainer.step_number
-    codes = trainer.model.layers[0].quantizer.codebook.shape[1]
+    codes = trainer.model.layers[0].quantizer.codes
     meter, in_use = Meter(codes), CodesInUse(codes)
     speed = Speed(trainer, min(trainer.config.batch_size, len(reader.ids)), count=not run.compile)
     cadence = Cadence(run.save_seconds, run.save_steps, run.log_every, total, world)

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.training.alignments import ALIGNMENTS
 
-ALIGNMENTS = ("cpc", "cmcm", "smit", "mst", "codis", "turn")
 PRECISIONS = ("float64", "float32", "tf32", "bf16")
 
 

@@ -17,8 +17,8 @@ from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.progress import warn
 from hdcid_cli.models.hdcid import HDCID, LayerOutput
-from hdcid_cli.models.segments import at_length, masked_mean, valid_in
-from hdcid_cli.training.objective import Objective, gather_output
+from hdcid_cli.models.segments import at_length, masked_mean, valid_in, valid_rows
+from hdcid_cli.training.objective import Objective, current_names, gather_output
 from hdcid_cli.training.settings import TrainSettings
 
 
@@ -46,9 +46,6 @@ class Trainer:
         set_matmul_precision(config.precision)
         model.to(self.device, self.dtype)
         objective.to(self.device, self.dtype)
-        for layer in model.layers:
-            if layer.quantizer.learns_by_ema:
-                layer.quantizer.decay, layer.quantizer.idle = config.decay, config.idle
         fused = self.device.type in ("cpu", "cuda")
         self.modules = {**modules_to_clip(model), "objective": objective.other_parameters()}
         parameters = [p for group in self.modules.values() for p in group]
@@ -90,7 +87,7 @@ class Trainer:
             self.start_layers(features, active, lengths)
         with self._autocast():
             local = self.model(features, active, lengths)
-            self.objective.observe(local)
+            self.objective.observe(local, self.model.layers)
         outputs = [gather_output(out, layer, self.world) for layer, out in zip(self.model.layers, local)]
         self._fit_club(local, outputs)
         with self._autocast():
@@ -118,13 +115,14 @@ class Trainer:
             layer = self.model.layers[number]
             if layer.standardize:
                 out = self.model(features, number, lengths)[-1]
+                summary, valid = self._of_all(out.summary), out.valid and self._of_all(out.valid)
                 for name, standardize in layer.standardize.items():
                     # Rarely active channels would come out huge, and rebuilding them would drown everything else.
-                    standardize.fit(self._valid_segments(out.summary[name], out.valid and out.valid[name]), floor=1.0)
-            if self.config.codebook_start == "data" and layer.quantizer.learns_by_ema:
+                    standardize.fit(valid_rows(summary[name], valid and valid[name]), floor=1.0)
+            if self.config.codebook_start == "data":
                 out = self.model(features, number + 1, lengths)[-1]
-                z = [self._valid_segments(x, out.valid and out.valid[name]) for name, x in out.general.items()]
-                layer.quantizer.start_from(torch.cat(z), self.generator)
+                valid = out.valid and self._of_all(out.valid)
+                layer.quantizer.start(self._of_all(out.general), self.generator, valid)
         self.started = active
         self._freeze_unread_summaries()
 
@@ -137,12 +135,11 @@ class Trainer:
         if self.objective.config.club_gradient == "specific":
             for number, layer in enumerate(self.model.layers):
                 for specific in layer.specific.values():
-                    if hasattr(specific, "summary"):
-                        specific.summary.requires_grad_(number + 1 < self.started)
+                    specific.summary.requires_grad_(number + 1 < self.started)
 
-    def _valid_segments(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """The valid segments of the global batch, [B, T, D] -> [N, D]."""
-        return self.world.gather(x).flatten(0, 1) if valid is None else self.world.gather(x)[self.world.gather(valid)]
+    def _of_all(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Those of the global batch."""
+        return {name: self.world.gather(x) for name, x in tensors.items()}
 
     def _fit_club(self, local: list[LayerOutput], outputs: list[LayerOutput]) -> None:
         """Fit the CLUB networks to this batch.
@@ -187,10 +184,11 @@ class Trainer:
     @torch.no_grad()
     def _update_codebooks(self, outputs: list[LayerOutput]) -> None:
         for layer, out in zip(self.model.layers, outputs):
-            if layer.quantizer.learns_by_ema:
-                layer.quantizer.update(out.general, out.indices, out.valid, cross=self.objective.config.mm_ema)
-                if self.config.revival != "none":
-                    layer.quantizer.revive(out.indices, self.generator, self.config.revival == "persistent", out.valid)
+            quantizer, config = layer.quantizer, self.config
+            quantizer.update(out.general, out.indices, out.valid, self.objective.config.mm_ema, config.decay)
+            if config.revival != "none":
+                persist = config.revival == "persistent"
+                quantizer.revive(out.indices, self.generator, config.idle, persist, out.valid)
 
     def _autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
@@ -212,7 +210,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
-        self.objective.load_state_dict(state["objective"])
+        self.objective.load_state_dict(current_names(state["objective"]))
         self.optimizer.load_state_dict(state["optimizer"])
         if self.club_optimizer:
             self.club_optimizer.load_state_dict(state["club_optimizer"])

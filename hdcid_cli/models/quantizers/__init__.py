@@ -1,22 +1,31 @@
-"""Quantizers by name: `vq`, `rvq:N`, `fsq[:levels]` (Table 2)."""
+"""Quantizers by name (Table 2). What one has to do is in `quantizer.py`.
+
+The place of an entry is a function of what follows the name's colon and of `ModelSettings`, which returns the
+quantizer of one layer, or raises a ValueError that says what is wrong with the argument.
+"""
+
+from typing import TYPE_CHECKING
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.registry import Entry, listed
+
+if TYPE_CHECKING:
+    from hdcid_cli.models.quantizers.quantizer import Quantizer
+    from hdcid_cli.models.settings import ModelSettings
+
+QUANTIZERS = {
+    "vq": Entry("the nearest code", "hdcid_cli.models.quantizers.vq:vq"),
+    "rvq": Entry("N codebooks, each on what is left over", "hdcid_cli.models.quantizers.vq:rvq", "rvq:N"),
+    "fsq": Entry("a few channels, each rounded", "hdcid_cli.models.quantizers.fsq:fsq", "fsq[:levels]"),
+}
 
 
-def make_quantizer(name: str, codebook: int, dim: int):
-    """`vq`, `rvq:4`, `fsq` or `fsq:8,5,5,2` -> the module; anything else is an InputError."""
-    from hdcid_cli.models.quantizers.fsq import FiniteScalarQuantizer, default_levels
-    from hdcid_cli.models.quantizers.vq import VectorQuantizer
-
-    kind, _, argument = name.partition(":")
+def make_quantizer(settings: "ModelSettings") -> "Quantizer":
+    """The quantizer of one layer: `vq`, `rvq:4`, `fsq:8,5,5,2`; anything else is an InputError."""
+    kind, _, argument = settings.quantizer.partition(":")
+    if kind not in QUANTIZERS:
+        raise InputError(f"There is no quantizer {settings.quantizer!r}: use {listed(QUANTIZERS)}.")
     try:
-        if kind == "vq" and not argument:
-            return VectorQuantizer(codebook, dim)
-        if kind == "rvq":
-            return VectorQuantizer(codebook, dim, stages=int(argument or 2))
-        if kind == "fsq":
-            levels = [int(level) for level in argument.split(",")] if argument else default_levels(codebook)
-            return FiniteScalarQuantizer(levels, dim)
+        return QUANTIZERS[kind].load()(argument, settings)
     except ValueError as error:
-        raise InputError(f"The quantizer {name!r} cannot be understood: {error}.") from error
-    raise InputError(f"There is no quantizer {name!r}: use vq, rvq:N or fsq[:levels].")
+        raise InputError(f"The quantizer {settings.quantizer!r} cannot be understood: {error}.") from error

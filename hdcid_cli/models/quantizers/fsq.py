@@ -10,6 +10,16 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from hdcid_cli.models.quantizers.quantizer import Quantized
+from hdcid_cli.models.segments import Valid
+from hdcid_cli.models.settings import ModelSettings
+
+
+def fsq(argument: str, settings: ModelSettings) -> "FiniteScalarQuantizer":
+    """`fsq:8,5,5,2`, or levels that make about as many codes as the settings ask for."""
+    levels = [int(level) for level in argument.split(",")] if argument else default_levels(settings.codebook)
+    return FiniteScalarQuantizer(levels, settings.dim)
+
 
 class FiniteScalarQuantizer(nn.Module):
     """Linear to len(levels) channels, bound and round each, Linear back.
@@ -51,7 +61,20 @@ class FiniteScalarQuantizer(nn.Module):
         shift = (offset / half).atanh()
         return (x + shift.to(x)).tanh() * half.to(x) - offset.to(x)
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def width(self) -> int:
+        return self.project_out.out_features
+
+    @property
+    def table(self) -> Tensor:
+        return self.codebook[0]
+
+    def quantize(self, general: dict[str, Tensor]) -> Quantized:
+        found = {name: self(z, name) for name, z in general.items()}
+        quantized = {name: code for name, (code, _) in found.items()}
+        return Quantized(quantized, quantized, {name: indices for name, (_, indices) in found.items()})
+
+    def forward(self, z: Tensor, modality: str = "") -> tuple[Tensor, Tensor]:
         """z [B, T, D] -> quantized [B, T, D] (with gradient, straight through the rounding) and indices [B, T, 1]."""
         bounded = self.bound(self.project_in(z))
         rounded = bounded + (bounded.round() - bounded).detach()
@@ -59,7 +82,7 @@ class FiniteScalarQuantizer(nn.Module):
         digits = rounded.detach().round().long() + self.sizes // 2
         return self.project_out(normal), (digits * self.basis).sum(dim=-1, keepdim=True)
 
-    def decode(self, indices: Tensor) -> Tensor:
+    def decode(self, indices: Tensor, modality: str = "") -> Tensor:
         """Indices [..., 1] -> quantized [..., D]."""
         return self.project_out(self.grid[indices[..., 0]])
 
@@ -68,10 +91,33 @@ class FiniteScalarQuantizer(nn.Module):
         """The implied codebook in the model's space, [1, L, D] like a learned one."""
         return self.project_out(self.grid).unsqueeze(0)
 
-    def distances(self, z: Tensor) -> Tensor:
+    def distances(self, z: Tensor, modality: str = "") -> Tensor:
         """Distance of the bounded channels to every point of the grid: [B, T, D] -> [B, T, L]."""
         normal = self.bound(self.project_in(z)) / (self.sizes // 2).to(z)
         return (normal.unsqueeze(-2) - self.grid).pow(2).sum(dim=-1).clamp_min(1e-12).sqrt()
+
+    def start(self, general: dict[str, Tensor], generator: torch.Generator, valid: Valid = None) -> None:
+        """The grid stays."""
+
+    def update(
+        self,
+        general: dict[str, Tensor],
+        indices: dict[str, Tensor],
+        valid: Valid = None,
+        cross: bool = True,
+        decay: float = 0.99,
+    ) -> None:
+        """The grid stays."""
+
+    def revive(
+        self,
+        indices: dict[str, Tensor],
+        generator: torch.Generator,
+        idle: int,
+        persist: bool = True,
+        valid: Valid = None,
+    ) -> None:
+        """The grid stays."""
 
 
 _LEVELS = {256: [8, 6, 5], 400: [8, 5, 5, 2], 1000: [8, 5, 5, 5]}

@@ -9,7 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, one_hot
 
-from hdcid_cli.models.segments import Valid, at_length, valid_in
+from hdcid_cli.models.quantizers.quantizer import Quantized
+from hdcid_cli.models.segments import Valid, at_length, valid_in, valid_rows
+from hdcid_cli.models.settings import ModelSettings
+
+
+def vq(argument: str, settings: ModelSettings) -> "VectorQuantizer":
+    """`vq`: one codebook."""
+    if argument:
+        raise ValueError("vq takes no number; rvq:N has N codebooks")
+    return VectorQuantizer(settings.codebook, settings.dim)
+
+
+def rvq(argument: str, settings: ModelSettings) -> "VectorQuantizer":
+    """`rvq:N`: N codebooks, two if not said."""
+    return VectorQuantizer(settings.codebook, settings.dim, stages=int(argument or 2))
 
 
 class VectorQuantizer(nn.Module):
@@ -19,8 +33,7 @@ class VectorQuantizer(nn.Module):
         codes: L, size of each codebook.
         dim: D.
         stages: codebooks applied one after the other to the residual (1 is plain VQ).
-        decay, epsilon: of the moving averages.
-        idle: updates after which a code that nobody used is replaced.
+        epsilon: of the moving averages' counts.
         recent: a replacement is a code used within so many updates.
 
     Buffers (S stages): codebook [S, L, D], weight [S, L, D], count [S, L], unused [S, L].
@@ -28,20 +41,11 @@ class VectorQuantizer(nn.Module):
 
     learns_by_ema = True
 
-    def __init__(
-        self,
-        codes: int,
-        dim: int,
-        stages: int = 1,
-        decay: float = 0.99,
-        epsilon: float = 1e-5,
-        idle: int = 300,
-        recent: int = 100,
-    ):
+    def __init__(self, codes: int, dim: int, stages: int = 1, epsilon: float = 1e-5, recent: int = 100):
         super().__init__()
         if codes < 2 or stages < 1:
             raise ValueError("a codebook needs two codes or more, and one stage or more")
-        self.decay, self.epsilon, self.idle, self.recent = decay, epsilon, idle, recent
+        self.epsilon, self.recent = epsilon, recent
         codebook = torch.empty(stages, codes, dim).uniform_(-1 / codes, 1 / codes)
         self.register_buffer("codebook", codebook)
         self.register_buffer("weight", codebook.clone())
@@ -52,8 +56,26 @@ class VectorQuantizer(nn.Module):
     def stages(self) -> int:
         return len(self.codebook)
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z [B, T, D] -> codes [B, T, D] (sum over stages, no gradient) and indices [B, T, S]."""
+    @property
+    def codes(self) -> int:
+        return self.codebook.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.codebook.shape[2]
+
+    @property
+    def table(self) -> Tensor:
+        return self.codebook[0]
+
+    def quantize(self, general: dict[str, Tensor]) -> Quantized:
+        found = {name: self(z, name) for name, z in general.items()}
+        codes = {name: code for name, (code, _) in found.items()}
+        quantized = {name: straight_through(z, codes[name]) for name, z in general.items()}
+        return Quantized(codes, quantized, {name: indices for name, (_, indices) in found.items()})
+
+    def forward(self, z: Tensor, modality: str = "") -> tuple[Tensor, Tensor]:
+        """z [B, T, D] -> codes [B, T, D] (sum over stages, no gradient) and indices [B, T, S]; of any modality."""
         residual, total, indices = z.detach(), torch.zeros_like(z), []
         for codebook in self.codebook:
             index = nearest(residual, codebook)
@@ -63,33 +85,41 @@ class VectorQuantizer(nn.Module):
             indices.append(index)
         return total, torch.stack(indices, dim=-1)
 
-    def decode(self, indices: Tensor) -> Tensor:
+    def decode(self, indices: Tensor, modality: str = "") -> Tensor:
         """Indices [..., S] -> codes [..., D]."""
         return sum(embedding(indices[..., stage], codebook) for stage, codebook in enumerate(self.codebook))
 
-    def distances(self, z: Tensor) -> Tensor:
+    def distances(self, z: Tensor, modality: str = "") -> Tensor:
         """Euclidean distance to every code of the first stage, with gradient to z: [B, T, D] -> [B, T, L]."""
         squared = squared_distances(z, self.codebook[0].clone())  # a copy: the codebook changes before backward()
         return squared.clamp_min(1e-12).sqrt()  # the root's slope at 0 is infinite
 
     @torch.no_grad()
-    def update(self, z: dict[str, Tensor], indices: dict[str, Tensor], valid: Valid = None, cross: bool = True) -> None:
+    def update(
+        self,
+        general: dict[str, Tensor],
+        indices: dict[str, Tensor],
+        valid: Valid = None,
+        cross: bool = True,
+        decay: float = 0.99,
+    ) -> None:
         """One MM-EMA update of every stage, the modalities in the given order (published: a, v, t).
 
         Args:
-            z: general features [B, T_m, D] of each modality.
+            general: features [B, T_m, D] of each modality.
             indices: the codes that they chose [B, T_m, S], all from the codebook before this update.
             cross: move codes towards the other modalities' features too; without, it is the plain moving average.
+            decay: share of the old averages that is kept.
         """
-        residual = {m: x.detach() for m, x in z.items()}
+        residual = {m: x.detach() for m, x in general.items()}
         for stage in range(self.stages):
             codebook = self.codebook[stage].clone()
             chosen = {m: index[..., stage] for m, index in indices.items()}
-            self._update_stage(stage, residual, chosen, valid, cross)
+            self._update_stage(stage, residual, chosen, valid, cross, decay)
             residual = {m: x - embedding(chosen[m], codebook) for m, x in residual.items()}
 
     def _update_stage(
-        self, stage: int, z: dict[str, Tensor], chosen: dict[str, Tensor], valid: Valid, cross: bool
+        self, stage: int, z: dict[str, Tensor], chosen: dict[str, Tensor], valid: Valid, cross: bool, decay: float
     ) -> None:
         codes, dim = self.codebook.shape[1:]
         for m, index in chosen.items():
@@ -103,10 +133,10 @@ class VectorQuantizer(nn.Module):
             if others:
                 target = 0.5 * target + 0.5 * sum(self._elsewhere(z, m, n, steps, valid) for n in others) / len(others)
             target = target.reshape(-1, dim)
-            count = self.decay * self.count[stage] + (1 - self.decay) * hits.sum(dim=0)
+            count = decay * self.count[stage] + (1 - decay) * hits.sum(dim=0)
             total = count.sum()
             self.count[stage] = (count + self.epsilon) / (total + codes * self.epsilon) * total
-            self.weight[stage] = self.decay * self.weight[stage] + (1 - self.decay) * (hits.T @ target)
+            self.weight[stage] = decay * self.weight[stage] + (1 - decay) * (hits.T @ target)
             self.codebook[stage] = self.weight[stage] / self.count[stage].unsqueeze(-1)
 
     @staticmethod
@@ -117,7 +147,12 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def revive(
-        self, indices: dict[str, Tensor], generator: torch.Generator, persist: bool = True, valid: Valid = None
+        self,
+        indices: dict[str, Tensor],
+        generator: torch.Generator,
+        idle: int,
+        persist: bool = True,
+        valid: Valid = None,
     ) -> None:
         """Replace codes that no modality used for more than `idle` updates by a recently used one plus noise.
 
@@ -136,7 +171,7 @@ class VectorQuantizer(nn.Module):
             )
             unused = torch.cat([self.unused[stage] + 1, self.unused.new_zeros(1)])
             unused = unused.index_fill(0, used, 0)[:codes]
-            dead = unused > self.idle
+            dead = unused > idle
             donors = (unused >= 0) & (unused < self.recent) & ~dead
             noise = torch.rand(codes, dim, generator=generator, device=generator.device).to(self.codebook) * 2 - 1
             draw = torch.rand(codes, generator=generator, device=generator.device)
@@ -153,15 +188,14 @@ class VectorQuantizer(nn.Module):
             self.unused[stage] = torch.where(dead, torch.zeros_like(unused), unused)
 
     @torch.no_grad()
-    def start_from(self, z: Tensor, generator: torch.Generator) -> None:
-        """Put the codes on features drawn at random from z [N, D], so that all of them are in reach from the first
-        step.
+    def start(self, general: dict[str, Tensor], generator: torch.Generator, valid: Valid = None) -> None:
+        """Put the codes on features drawn at random, so that all of them are in reach from the first step.
 
         With the published start (count 0) a code that the first batch does not choose gets
         weight / count with a count of about epsilon: it is thrown hundreds of units away.
         """
-        codes = self.codebook.shape[1]
-        residual = z.detach()
+        codes = self.codes
+        residual = torch.cat([valid_rows(z.detach(), valid and valid[m]) for m, z in general.items()])  # [N, D]
         for stage in range(self.stages):
             rows = torch.randint(len(residual), (codes,), generator=generator)
             drawn = residual[rows.to(residual.device)]

@@ -6,9 +6,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import time_mean
+from hdcid_cli.training.losses.alignment import Alignment
 
 _TINY = 1e-10  # under the logarithm
+
+
+class CMCM(Alignment):
+    """Two modalities of a clip should use the same codes."""
+
+    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        distributions = {
+            name: code_distribution(layer.quantizer.distances(z, name), out.valid and out.valid[name])
+            for name, z in out.general.items()
+        }
+        return cmcm(distributions), {}
 
 
 def code_distribution(distances: Tensor, valid: Tensor | None = None) -> Tensor:

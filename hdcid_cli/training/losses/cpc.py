@@ -1,13 +1,18 @@
 """Cross-modal contrastive predictive coding (Oord et al. 2018; Xia et al. 2023; paper eq. 7, 13)."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import Valid, at_length, common_length, masked_mean, valid_in
+from hdcid_cli.training.losses.alignment import Alignment, measured
+from hdcid_cli.training.settings import ObjectiveSettings
 
 
-class CrossModalCPC(nn.Module):
+class CPC(Alignment):
     """From what modality m did until step t, tell which clip's step t + r of modality n is the right one.
 
     Args:
@@ -17,6 +22,7 @@ class CrossModalCPC(nn.Module):
         context_layers: layers of the LSTM: 2 as published, 1 in the paper.
         horizon: R, how many future steps are predicted.
         own_weight: weight of the pairs m = n (0.1); pairs m != n weigh 1.
+        scored: "all" steps of a clip, or one drawn at "random" for each batch (published).
     """
 
     def __init__(
@@ -27,14 +33,27 @@ class CrossModalCPC(nn.Module):
         context_layers: int = 2,
         horizon: int = 1,
         own_weight: float = 0.1,
+        scored: str = "all",
     ):
         super().__init__()
-        self.horizon = horizon
-        self.own_weight = own_weight
+        self.horizon, self.own_weight, self.scored = horizon, own_weight, scored
         self.context = nn.ModuleDict({m: nn.LSTM(dim, context, context_layers, batch_first=True) for m in modalities})
         self.predictors = nn.ModuleDict(
             {m: nn.ModuleList(nn.Linear(context, dim) for _ in range(horizon)) for m in modalities}
         )
+
+    @classmethod
+    def of(cls, settings: ObjectiveSettings, layer: Layer) -> Self:
+        dim = layer.config.dim
+        modalities, layers, horizon = layer.config.modalities, settings.cpc_layers, settings.cpc_horizon
+        return cls(modalities, dim, dim, layers, horizon, scored=settings.cpc_steps)
+
+    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        steps = list(self.steps(common_length(out.general)))
+        if self.scored == "random":
+            steps = [steps[int(torch.randint(len(steps), (), generator=generator))]]
+        loss, accuracy = self.score(out.general, steps, out.valid)
+        return loss, measured("cpc_accuracy", accuracy, out)
 
     def steps(self, time: int) -> range:
         """The steps t that may be drawn: [1, T - R); the last usable one where T is too short for that."""
@@ -44,7 +63,7 @@ class CrossModalCPC(nn.Module):
             else range(max(0, time - 1 - self.horizon), max(1, time - self.horizon))
         )
 
-    def forward(self, general: dict[str, Tensor], steps: list[int], valid: Valid = None) -> tuple[Tensor, Tensor]:
+    def score(self, general: dict[str, Tensor], steps: list[int], valid: Valid = None) -> tuple[Tensor, Tensor]:
         """Loss and accuracy of the given steps t.
 
         Args:

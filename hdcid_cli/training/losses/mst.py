@@ -11,28 +11,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from hdcid_cli.models.hdcid import Layer, LayerOutput
+from hdcid_cli.training.losses.alignment import Alignment, clip_embeddings, measured
 
-class SymmetricInfoNCE(nn.Module):
+
+class MST(Alignment):
     """Tell which clip of one modality belongs to which of the other, in both directions.
 
-    The scale 1 / temperature starts at 1 / 0.07 and is held below 100, as in CLIP.
+    Args:
+        temperature: where the learned one starts.
     """
 
     def __init__(self, temperature: float = 0.07):
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
 
-    def forward(self, embeddings: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Clip embeddings [B, D] of each modality -> sum over unordered pairs, and the share of clips that were told
-        right.
-        """
-        embeddings = {name: normalize(x, dim=-1) for name, x in embeddings.items()}
-        scale = self.log_scale.exp().clamp_max(100)
-        loss, right, pairs = scale.new_zeros(()), scale.new_zeros(()), 0
-        for first, second in combinations(embeddings.values(), 2):
-            scores = scale * first @ second.T
-            target = torch.arange(len(scores), device=scores.device)
-            loss = loss + 0.5 * (cross_entropy(scores, target) + cross_entropy(scores.T, target))
-            right = right + (scores.detach().argmax(dim=1) == target).to(right.dtype).mean()
-            pairs += 1
-        return loss, right / max(1, pairs)
+    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, accuracy = symmetric_infonce(clip_embeddings(out.general, out), self.log_scale)
+        return loss, measured("mst_accuracy", accuracy, out)
+
+
+def symmetric_infonce(embeddings: dict[str, Tensor], log_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Clip embeddings [B, D] of each modality -> sum over unordered pairs, and the share of clips told right.
+
+    Args:
+        log_scale: logarithm of 1 / temperature, which is held below 100, as in CLIP.
+    """
+    embeddings = {name: normalize(x, dim=-1) for name, x in embeddings.items()}
+    scale = log_scale.exp().clamp_max(100)
+    loss, right, pairs = scale.new_zeros(()), scale.new_zeros(()), 0
+    for first, second in combinations(embeddings.values(), 2):
+        scores = scale * first @ second.T
+        target = torch.arange(len(scores), device=scores.device)
+        loss = loss + 0.5 * (cross_entropy(scores, target) + cross_entropy(scores.T, target))
+        right = right + (scores.detach().argmax(dim=1) == target).to(right.dtype).mean()
+        pairs += 1
+    return loss, right / max(1, pairs)

@@ -5,14 +5,18 @@ its own input and every other modality's input of the same moment are rebuilt.
 """
 
 import math
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import Valid, at_length, masked_mean, valid_in
+from hdcid_cli.training.losses.alignment import Alignment
+from hdcid_cli.training.settings import ObjectiveSettings
 
 
-class SelfCrossReconstruction(nn.Module):
+class TURN(Alignment):
     """Sum over ordered pairs (m -> n), m = n included, of MSE(decoder_n(attention of z_m over prototypes), target_n).
 
     Args:
@@ -31,12 +35,24 @@ class SelfCrossReconstruction(nn.Module):
             }
         )
 
+    @classmethod
+    def of(cls, settings: ObjectiveSettings, layer: Layer) -> Self:
+        widths = {name: general.input.in_features for name, general in layer.general.items()}
+        return cls(widths, layer.config.codebook, layer.config.dim)
+
+    def observe(self, out: LayerOutput, layer: Layer) -> dict[str, Tensor]:
+        """The layer's inputs as vectors [B, T, C], a map's being the mean over its cells."""
+        return {name: x.detach() if x.ndim == 3 else x.detach().mean(dim=(2, 3)) for name, x in out.inputs.items()}
+
+    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.rebuild(out.general, out.observed[self], out.valid), {}
+
     def express(self, z: Tensor) -> Tensor:
         """softmax(Q z . P / sqrt(D)) P: [B, T, D] -> [B, T, D]."""
         scores = self.query(z) @ self.prototypes.T / math.sqrt(z.shape[-1])
         return torch.softmax(scores, dim=-1) @ self.prototypes
 
-    def forward(self, general: dict[str, Tensor], targets: dict[str, Tensor], valid: Valid = None) -> Tensor:
+    def rebuild(self, general: dict[str, Tensor], targets: dict[str, Tensor], valid: Valid = None) -> Tensor:
         """General features [B, T_m, D] and targets [B, T_m, C_m], which are constants -> loss."""
         expressed = {name: self.express(z) for name, z in general.items()}
         loss = 0.0

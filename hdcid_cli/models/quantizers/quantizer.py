@@ -1,0 +1,99 @@
+"""What a layer, the training loop and the tasks ask of a quantizer.
+
+A quantizer is a module that replaces the general features of a layer by codes. Features are {modality: [B, T, D]},
+T may differ between modalities; indices are [B, T, S], S codes a segment. What is to be kept of it stands in its
+parameters and buffers.
+"""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from hdcid_cli.models.segments import Valid
+
+
+class Quantized(NamedTuple):
+    """What became of a layer's general features; every field maps a modality to a tensor.
+
+    codes: what the features were replaced by, which commitment pulls them to [B, T, D].
+    quantized: what decoders, CLUB and tasks read, with the gradient that reaches the encoders [B, T, width].
+    indices: [B, T, S].
+    """
+
+    codes: dict[str, Tensor]
+    quantized: dict[str, Tensor]
+    indices: dict[str, Tensor]
+
+
+class Quantizer(Protocol):
+    """A quantizer of one layer, for all modalities.
+
+    Attributes:
+        codes: L, how many values an index has.
+        stages: S, codes a segment.
+        width: channels of what is read in the place of a feature.
+        learns_by_ema: codes follow the features by moving averages, and commitment keeps the features near them;
+            otherwise what there is to learn are parameters, and `start`, `update` and `revive` do nothing.
+        table: what is read for each code, [L, width]; of the first stage where there are several.
+    """
+
+    learns_by_ema: bool
+
+    @property
+    def codes(self) -> int: ...
+
+    @property
+    def stages(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def table(self) -> Tensor: ...
+
+    def __call__(self, z: Tensor, modality: str) -> tuple[Tensor, Tensor]:
+        """One modality's features [B, T, D] -> what is read in their place [B, T, width], and indices [B, T, S]."""
+
+    def quantize(self, general: dict[str, Tensor]) -> Quantized:
+        """The features of all modalities of a batch, for training."""
+
+    def decode(self, indices: Tensor, modality: str) -> Tensor:
+        """Indices [..., S] -> what is read in the place of the features, [..., width]."""
+
+    def distances(self, z: Tensor, modality: str) -> Tensor:
+        """Distance of features [B, T, D] to every code of the first stage, with gradient to z: [B, T, L]."""
+
+    def start(self, general: dict[str, Tensor], generator: torch.Generator, valid: Valid = None) -> None:
+        """Put the codes where the features of a first batch are."""
+
+    def update(
+        self,
+        general: dict[str, Tensor],
+        indices: dict[str, Tensor],
+        valid: Valid = None,
+        cross: bool = True,
+        decay: float = 0.99,
+    ) -> None:
+        """One step of the moving averages.
+
+        Args:
+            indices: the codes that the features chose, all of them before this update.
+            cross: move codes towards the other modalities' features too.
+            decay: share of the old averages that a step keeps.
+        """
+
+    def revive(
+        self,
+        indices: dict[str, Tensor],
+        generator: torch.Generator,
+        idle: int,
+        persist: bool = True,
+        valid: Valid = None,
+    ) -> None:
+        """Replace codes that no modality used for more than `idle` updates.
+
+        Args:
+            generator: on the CPU, the same on every process.
+            persist: give the moving averages to the new code, too; else the next update undoes the replacement.
+        """

@@ -1,0 +1,15 @@
+"""What pulls the modalities together, by the names of `--align` (Table 3).
+
+Each is a subclass of `Alignment` (`losses/alignment.py`) in a file of its own.
+"""
+
+from hdcid_cli.core.registry import Entry
+
+ALIGNMENTS = {
+    "cpc": Entry("cross-modal contrastive predictive coding", "hdcid_cli.training.losses.cpc:CPC"),
+    "cmcm": Entry("cross-modal code matching", "hdcid_cli.training.losses.cmcm:CMCM"),
+    "smit": Entry("contrast with an adaptive margin (Spoken Moments)", "hdcid_cli.training.losses.smit:SMiT"),
+    "mst": Entry("contrast through one shared transformer (MS-CLIP)", "hdcid_cli.training.losses.mst:MST"),
+    "codis": Entry("a teacher's shares of prototypes (CODIS)", "hdcid_cli.training.losses.codis:CODIS"),
+    "turn": Entry("self- and cross-reconstruction from prototypes (TURN)", "hdcid_cli.training.losses.turn:TURN"),
+}

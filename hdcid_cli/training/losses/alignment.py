@@ -1,0 +1,52 @@
+"""What every alignment has in common: what it is asked in a training step."""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from hdcid_cli.models.hdcid import Layer, LayerOutput
+from hdcid_cli.models.segments import time_mean
+from hdcid_cli.training.settings import ObjectiveSettings
+
+
+class Alignment(nn.Module):
+    """A loss that pulls the modalities of one layer together, with the networks that it needs.
+
+    Its constructor takes plain numbers. Parameters learn with the model; what follows an average instead
+    does not require a gradient.
+    """
+
+    @classmethod
+    def of(cls, settings: ObjectiveSettings, layer: Layer) -> Self:
+        """The alignment of one layer, as the settings say."""
+        return cls()
+
+    def observe(self, out: LayerOutput, layer: Layer) -> dict[str, Tensor]:
+        """What `forward` needs of every clip besides the layer's output: {modality: [B, ...]}.
+
+        It sees this process's clips; `forward` finds that of all processes in `out.observed[self]`.
+        """
+        return {}
+
+    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the global batch, and metrics by name.
+
+        Args:
+            out: the layer's output for all clips of all processes.
+            generator: of everything random, on the CPU; the same on every process.
+        """
+        raise NotImplementedError
+
+    def follow(self, layer: Layer) -> None:
+        """Called after every step of the optimizer, with the layer as it is now."""
+
+
+def clip_embeddings(features: dict[str, Tensor], out: LayerOutput) -> dict[str, Tensor]:
+    """One vector a clip: the mean over its valid segments, [B, T, D] -> [B, D] for each modality."""
+    return {name: time_mean(z, out.valid and out.valid[name]) for name, z in features.items()}
+
+
+def measured(name: str, accuracy: Tensor, out: LayerOutput) -> dict[str, Tensor]:
+    """A metric that compares modalities, where there are several."""
+    return {name: accuracy} if len(out.general) > 1 else {}
