@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, own, ucf2vgg, vggsound
+from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, own, ucf2vgg, ucf51, vggsound
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Event, divide, segment_labels
 
 AVE = "Bark&aaaaaaaaaaa&good&0&10\nCat&bbbbbbbbbbb&good&3&5\nBark&ccccccccccc&good&0&0\n"
@@ -358,3 +358,22 @@ def test_other_real_annotations_are_read_whole(shared):
     assert [len(ucf2vgg.read_ucf(folder).clips), len(ucf2vgg.read_vggsound(folder).clips)] == [2003, 4813]
     found = vggsound.read(folder)
     assert (len(found.clips), len(found.classes), found.problems) == (40801, 141, [])
+
+
+def test_ucf51_is_ucf101s_own_split_without_the_classes_that_have_no_sound(tmp_path):
+    folder = tmp_path / "ucf51" / "ucfTrainTestlist"
+    folder.mkdir(parents=True)
+    train = ["Archery/v_Archery_g08_c01.avi 3", "Biking/v_Biking_g08_c01.avi 11", "", "Archery/v_Archery_g08_c01.avi 3"]
+    (folder / "trainlist01.txt").write_text("\r\n".join(train))
+    (folder / "testlist01.txt").write_text("HandstandPushups/v_HandStandPushups_g01_c02.avi\n")
+    found = ucf51.read(tmp_path)
+    assert [(clip.id, clip.split, clip.group, found.classes[clip.label]) for clip in found.clips] == [
+        ("v_Archery_g08_c01", "train", "v_Archery_g08", "Archery"),
+        ("v_HandStandPushups_g01_c02", "test", "v_HandStandPushups_g01", "HandstandPushups"),
+    ]
+    assert len(found.classes) == 51 and len(found.problems) == 1 and "line 4" in found.problems[0]
+    (folder / "Categories.txt").write_text("HandstandPushups\nArchery\n")
+    assert ucf51.read(tmp_path).classes == ("HandstandPushups", "Archery")
+    (folder / "trainlist01.txt").write_text("v_Archery_g08_c01.avi 3\n")
+    with pytest.raises(InputError, match=r"trainlist01.txt, line 1: 'v_Archery_g08_c01.avi 3' is not CLASS/CLIP.avi"):
+        ucf51.read(tmp_path)

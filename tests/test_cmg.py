@@ -20,7 +20,7 @@ from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.probe import new_probe
 from hdcid_cli.tasks.cmg.protocol import ProbeSettings, schedule_for, split_clips
 from hdcid_cli.tasks.cmg.reading import Reading, read_codes, read_features
-from hdcid_cli.tasks.cmg.run import read_task, run_task
+from hdcid_cli.tasks.cmg.run import Drawings, read_task, run_task
 from hdcid_cli.tasks.cmg.tasks import TASKS
 from hdcid_cli.tasks.cmg.trial import Trial
 
@@ -500,7 +500,9 @@ def test_timelines_of_another_question_are_not_lost(workplace):
     def probe(test="audio", seed=0):
         reading = read_features(open_features(workplace / "features", test))
         tasks = read_task("avvp", workplace / "data", test, test)
-        return list(run_task(tasks, reading, ProbeSettings(epochs=1), (seed,), timelines=workplace / "t.jsonl"))
+        return list(
+            run_task(tasks, reading, ProbeSettings(epochs=1), (seed,), drawings=Drawings(workplace / "t.jsonl"))
+        )
 
     probe()
     before = (workplace / "t.jsonl").read_text()

@@ -22,6 +22,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureWriter
 from hdcid_cli.main import COMMANDS, cli
 from hdcid_cli.models.quantizers import QUANTIZERS
+from hdcid_cli.tasks.cmg.openset import MEASURES
 from hdcid_cli.tasks.cmg.parsing import parsing_scores
 from hdcid_cli.tasks.cmg.scores import METRICS
 from hdcid_cli.tasks.cmg.tasks import TASKS
@@ -166,7 +167,7 @@ def test_the_manual_explains_every_metric_and_no_other():
     numbers = np.random.default_rng(0).normal(size=(8, 5, 4))
     said, vectors = numbers > 0, Vectors(numbers[:, 0], numbers[:, 1])
     measured = {name for metrics in METRICS.values() for name in metrics}
-    measured |= parsing_scores((said, said), (said, said)).keys()
+    measured |= parsing_scores((said, said), (said, said)).keys() | set(MEASURES)
     measured |= {f"summary {score.name}" for score, _ in retrieval_scores(vectors)}
     measured |= {score.name for score in ClipScores([0.5], [0.5], [np.ones(256)]).scores()}
     measured |= {f"layer 1 {name}" for name in ("purity", "nmi", "ami", "used", "shared")}

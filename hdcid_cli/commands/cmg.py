@@ -8,6 +8,7 @@ import click
 from hdcid_cli.commands import options
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import letter
+from hdcid_cli.tasks.cmg.openset import SCORES
 from hdcid_cli.tasks.cmg.protocol import PROTOCOLS, ProbeSettings
 from hdcid_cli.tasks.cmg.tasks import TASKS
 
@@ -68,6 +69,29 @@ in DATA.
         "released code does. By default with --protocol published alone."
     ),
 )
+@click.option(
+    "--open-set",
+    metavar="K|NAMES",
+    default=None,
+    help=(
+        "Only the first K classes (or those named, with commas between) are known: clips of all others should be "
+        "rejected."
+    ),
+)
+@click.option(
+    "--keep",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    default=0.95,
+    show_default=True,
+    help="Share of known validation clips that an open set's threshold keeps.",
+)
+@click.option(
+    "--score",
+    type=click.Choice(tuple(SCORES)),
+    default="softmax",
+    show_default=True,
+    help="How sure the probe is: largest softmax, largest logit, or energy (logsumexp of the logits).",
+)
 @options.seed_option
 @click.option(
     "--seeds",
@@ -82,6 +106,12 @@ in DATA.
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
     help="Write true and predicted events of every tested clip there, for `hdcid report`.",
+)
+@click.option(
+    "--curves",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Write an open set's histograms of scores and OSCR curve there.",
 )
 @click.option(
     "--strict", is_flag=True, help="Make errors of oddities in the annotations and of clips without features."
@@ -104,7 +134,7 @@ def command(task, train, test, data, features, test_features, supervised, seed, 
     from hdcid_cli.core.features import open_features
     from hdcid_cli.core.records import emit
     from hdcid_cli.tasks.cmg.reading import read_codes, read_features
-    from hdcid_cli.tasks.cmg.run import read_task, run_task
+    from hdcid_cli.tasks.cmg.run import Drawings, read_task, run_task
 
     if supervised and train != test:
         raise InputError(
@@ -121,5 +151,6 @@ def command(task, train, test, data, features, test_features, supervised, seed, 
     else:
         checkpoint = open_checkpoint(given["checkpoint"], given["checkpoints"], given["device"])
         reading = read_codes(checkpoint, learned, tested, task, given["toc"], given["layers_used"])
-    more = {name: given[name] for name in ("per_class", "strict", "timelines", "device")}
-    emit(run_task(tasks, reading, settings, range(seed, seed + seeds), **more), as_json)
+    more = {name: given[name] for name in ("per_class", "strict", "device")}
+    drawings = Drawings(given["timelines"], given["curves"])
+    emit(run_task(tasks, reading, settings, range(seed, seed + seeds), drawings=drawings, **more), as_json)

@@ -47,6 +47,7 @@ from hdcid_cli.core.errors import InputError
 
 SCHEMA = "hdcid.result/1"
 TIMELINE_SCHEMA = "hdcid.timeline/1"
+CURVES_SCHEMA = "hdcid.open-set/1"
 REQUIRED = ("task", "train", "test", "metric", "value", "n", "protocol", "method", "seed")
 TEXTS = ("task", "train", "test", "metric", "protocol", "method")
 
@@ -152,6 +153,18 @@ def timeline(clip: str, seconds: float, true: list[dict], predicted: list[dict],
     return {"schema": TIMELINE_SCHEMA, "clip": clip, "seconds": seconds, "true": true, "predicted": predicted, **fields}
 
 
+def open_set_curves(histogram: dict, oscr: dict, **fields) -> dict:
+    """How known and unknown clips score, as `cmg --open-set K --curves FILE` writes it (JSON Lines).
+
+    Args:
+        histogram: {"edges": [B + 1] scores, "known": [B] clips, "unknown": [B] clips}.
+        oscr: {"fpr": [P], "ccr": [P]}, the rates of unknown clips accepted and of known ones accepted and right, 0..1,
+            as the threshold falls.
+        fields: what was tested, as in a result: task, train, test, protocol, threshold, known, ...
+    """
+    return {"schema": CURVES_SCHEMA, "histogram": histogram, "oscr": oscr, **fields}
+
+
 def read_records(
     lines: Iterable[str], source: str, skip: Callable[[str], None] | None = None, schema: str = SCHEMA
 ) -> Iterator[tuple[str, dict]]:
@@ -160,7 +173,7 @@ def read_records(
     A line that is not such a record raises InputError with its place, or, if
     `skip` is given, is handed to it as a sentence and left out.
     """
-    check = {SCHEMA: _check_result, TIMELINE_SCHEMA: _check_timeline}[schema]
+    check = {SCHEMA: _check_result, TIMELINE_SCHEMA: _check_timeline, CURVES_SCHEMA: _check_curves}[schema]
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -212,6 +225,20 @@ def _check_timeline(record: dict) -> None:
             )
             if not whole or not 0 <= event["start"] <= event["end"] <= record["seconds"]:
                 raise InputError(f"has a {kind} event that is no label, start and end within the clip: {event!r}.")
+
+
+def _check_curves(record: dict) -> None:
+    histogram, oscr = record.get("histogram"), record.get("oscr")
+    if not isinstance(histogram, dict) or not isinstance(oscr, dict):
+        raise InputError("is of an open set, without its histogram and its OSCR curve.")
+    lists = {name: histogram.get(name) for name in ("edges", "known", "unknown")}
+    lists |= {name: oscr.get(name) for name in ("fpr", "ccr")}
+    for name, numbers in lists.items():
+        if not isinstance(numbers, list) or not all(map(_is_number, numbers)):
+            raise InputError(f"is of an open set, and its {name} are no list of numbers.")
+    bins = len(lists["edges"]) - 1
+    if not bins == len(lists["known"]) == len(lists["unknown"]) or len(lists["fpr"]) != len(lists["ccr"]):
+        raise InputError("is of an open set, and its histogram or its curve has lists of unequal length.")
 
 
 def _is_number(value) -> bool:

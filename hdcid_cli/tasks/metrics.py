@@ -62,6 +62,15 @@ class Bootstrap:
         ]
         return np.concatenate(parts)
 
+    def drawn_with(self, *kinds: np.ndarray) -> np.ndarray:
+        """As `drawn`; a resampling without a clip of one of the kinds, [N] bool each, is drawn again."""
+        drawn = self.drawn.copy()
+        random, even = np.random.default_rng(self.seed + 2), np.full(self.groups, 1 / self.groups)
+        has = np.stack([np.bincount(self.group, kind, self.groups) > 0 for kind in kinds], 1)
+        while lacking := np.flatnonzero(~((drawn > 0) @ has).all(1)).tolist():
+            drawn[lacking] = random.multinomial(self.groups, even, size=len(lacking))
+        return drawn
+
     def of_sums(self, statistics: np.ndarray, value: Callable[[np.ndarray], np.ndarray]) -> Interval:
         """Interval of `value` of the sums over clips.
 

@@ -18,6 +18,7 @@ PUBLISHED: dict[str, dict[int, str]] = {
     "4e6703198e014b45": {4143: "AVE"},
     "57f8b0be01d03fe1": dict.fromkeys((1844, 1850, 1661, 1665), "LLP"),
     "354dd1fc1cdafbbe": dict.fromkeys((1831, 1085, 1084, 1032, 1033), "AVE-AVVP"),
+    "df861233e55bd602": {6845: "UCF-51"},
     "5dfc8a17b1e432c3": dict.fromkeys((2003, 4813), "UCF-VGG"),
     "962183f251c954dc": {40801: "VGGSound-AVEL-40k", 87323: "VGGSound-AVEL-90k"},
     "529ba51bab305f15": {4932: "AVSBench-S4"},

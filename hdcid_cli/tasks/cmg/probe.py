@@ -144,6 +144,7 @@ def fit(
     seed: int,
     judge: Callable[[nn.Module], float],
     renew: Callable[[int], Tensor] | None = None,
+    earliest: bool = False,
 ) -> tuple[nn.Module, int, list[float]]:
     """Learn, and keep the weights of the epoch that `judge` likes best.
 
@@ -152,6 +153,7 @@ def fit(
         renew: epoch -> the inputs that it learns from instead of those of `samples`.
         judge: called after every epoch with the probe in eval mode; the larger the better. Of
             equally good epochs the last is kept: it has learned longest.
+        earliest: keep the first of them.
 
     Returns:
         the probe with the best weights, the number of that epoch (from 1) and all judgements.
@@ -175,7 +177,7 @@ def fit(
         halve.step()
         probe.eval()
         judgements.append(judge(probe))
-        if judgements[-1] >= best[0]:
+        if judgements[-1] > best[0] or (judgements[-1] == best[0] and not earliest):
             best = (judgements[-1], epoch, copy.deepcopy(probe.state_dict()))
     probe.load_state_dict(best[2])
     return probe.eval(), best[1], judgements

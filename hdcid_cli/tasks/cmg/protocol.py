@@ -6,7 +6,7 @@ published   as the released code does: choose the best epoch on what is tested
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, divide
 from hdcid_cli.tasks.cmg.inputs import Inputs
+from hdcid_cli.tasks.cmg.openset import SCORES
 from hdcid_cli.tasks.cmg.scores import Answers
 from hdcid_cli.tasks.metrics import Score
 
@@ -39,6 +40,7 @@ class Task:
         read: (data folder, modality learned on, modality tested on) -> their annotations.
         published: the splits that the published protocol learns and tests on, None for all clips.
         epochs: as published.
+        open_published, open_epochs: the same two of an open set.
         more: further scores of its own, which may look at both modalities.
     """
 
@@ -50,6 +52,8 @@ class Task:
     read: Callable[[Path, str, str], tuple[Annotations, Annotations]]
     published: tuple[str | None, str | None] = ("train", "test")
     epochs: int = 50
+    open_published: tuple[str | None, str | None] = ("train", "test")
+    open_epochs: int = 25
     more: "Callable[[Probed], Further] | None" = None
 
 
@@ -92,6 +96,10 @@ class ProbeSettings:
         lr: Adam's rate; None for LR or SUPERVISED_LR.
         encoder_dropout: encode anew every epoch, with the encoder's dropout, so that a clip has other codes each
             time; None: as the protocol does, which is yes for published.
+        open_set: the classes to know, K for the first K or names separated by commas, where clips of all others
+            should be rejected; None: all are known.
+        keep: share of the known validation clips that the threshold of an open set keeps.
+        score: what an open set's clips are rejected by, of `openset.SCORES`.
     """
 
     protocol: str = "heldout"
@@ -99,6 +107,9 @@ class ProbeSettings:
     batch_size: int = 80
     lr: float | None = None
     encoder_dropout: bool | None = None
+    open_set: str | None = None
+    keep: float = 0.95
+    score: str = "softmax"
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:
@@ -108,6 +119,16 @@ class ProbeSettings:
                 raise InputError(f"{name} is a number from 1 to {most:,}, not {number}.")
         if self.lr is not None and not 0 < self.lr <= MOST_LR:
             raise InputError(f"lr is a number above 0 and up to {MOST_LR:g}, not {self.lr}.")
+        if not 0 < self.keep <= 1:
+            raise InputError(f"keep is a share above 0 and up to 1, not {self.keep}.")
+        if self.score not in SCORES:
+            raise InputError(f"A score is {' or '.join(SCORES)}, not {self.score!r}.")
+
+    def task(self, task: Task) -> Task:
+        """The task as it is put to a probe: published, of an open set, on other clips and for other epochs."""
+        if self.open_set is None or not self.published:
+            return task
+        return replace(task, published=task.open_published, epochs=task.open_epochs)
 
     @property
     def published(self) -> bool:

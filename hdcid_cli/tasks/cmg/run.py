@@ -10,13 +10,14 @@ from hdcid_cli.core.files import write_text
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.names import recording
 from hdcid_cli.core.progress import say, warn
-from hdcid_cli.core.records import result
+from hdcid_cli.core.records import CURVES_SCHEMA, TIMELINE_SCHEMA, open_set_curves, result
 from hdcid_cli.core.splits import left_out
 from hdcid_cli.tasks.annotations import identity
 from hdcid_cli.tasks.annotations.clips import Annotations
+from hdcid_cli.tasks.cmg.openset import curves as open_curves
 from hdcid_cli.tasks.cmg.protocol import ProbeSettings, Task
 from hdcid_cli.tasks.cmg.reading import Reading
-from hdcid_cli.tasks.cmg.scores import LOCALIZATION
+from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, LOCALIZATION
 from hdcid_cli.tasks.cmg.tasks import TASKS
 from hdcid_cli.tasks.cmg.timelines import refuse_others
 from hdcid_cli.tasks.cmg.timelines import timelines as draw
@@ -78,6 +79,22 @@ def read_task(name: str, data: Path, train: str, test: str, leave_out: str | Non
     return found
 
 
+@dataclass(frozen=True)
+class Drawings:
+    """Files that a run writes beside its records, for the pictures of `report`.
+
+    Attributes:
+        timelines: true and predicted events of the tested clips, where they are localised.
+        curves: of an open set, histograms of scores and the OSCR curve.
+    """
+
+    timelines: Path | None = None
+    curves: Path | None = None
+
+
+NOTHING_DRAWN = Drawings()
+
+
 def run_task(
     tasks: Sequence[AnnotatedTask],
     reading: Reading,
@@ -85,7 +102,7 @@ def run_task(
     seeds: Sequence[int] = (0,),
     per_class: bool = False,
     strict: bool = False,
-    timelines: Path | None = None,
+    drawings: Drawings = NOTHING_DRAWN,
     device: str = "auto",
 ) -> Iterator[dict]:
     """Probe once a seed and yield the records, the papers' metric first.
@@ -95,49 +112,80 @@ def run_task(
         reading: as `read_codes` or `read_features` gives it.
         per_class: add the scores of every class.
         strict: raise InputError where the annotations are odd or clips have no features, instead of a warning.
-        timelines: write true and predicted events of the tested clips there.
+        drawings: of the first seed.
     """
     complain = _refuse if strict else warn
-    drawn: list[dict] = []
-    if timelines and not any(part.task.kind == LOCALIZATION for part in tasks):
-        raise InputError(
-            f"Clips are classified here, and no events localised: there is nothing to write to {timelines}."
-        )
-    if timelines:
-        refuse_others(timelines, _question(tasks[0], reading, seeds[0]))
+    tasks = _classifying(tasks) if settings.open_set is not None else tasks
+    _check_drawings(drawings, tasks, settings)
+    for path, schema in ((drawings.timelines, TIMELINE_SCHEMA), (drawings.curves, CURVES_SCHEMA)):
+        if path:
+            refuse_others(path, schema, _question(tasks[0], reading, seeds[0]))
     if settings.published and any(part.left_out for part in tasks):
         raise InputError("The published protocol leaves no groups out: --leave-out goes with --protocol heldout.")
+    timelines: list[dict] = []
+    curves: list[dict] = []
     for part in tasks:
         _tell_problems(part.problems, complain)
         trial = Trial(part.task, part.source, part.target, reading, settings, device, complain)
         tested = _tested(part, trial, trial.tested.ids)
-        if tested["n_pretrained"] and not settings.published:
-            say(
-                f"{tested['n_pretrained']} of the {tested['n']} tested clips were among those that the model was "
-                "pretrained on, without labels; `hdcid pretrain` leaves out those that a table in --data is to test."
-            )
-        if trial.noisy:
-            say(
-                f"The encoder's dropout is on while the probe learns: {len(trial.fit)} clips are encoded in each of "
-                f"{trial.schedule.epochs} epochs (--no-encoder-dropout encodes them once)."
-            )
+        _tell_trial(trial, tested)
         for seed in seeds:
             outcome = trial.probe(seed)
             fields = _fields(part, trial, outcome) | tested
             for score in outcome.scores:
-                yield _record(fields, score, trial.chances) | _per_class(score, part.source if per_class else None)
+                yield _record(fields, score, outcome.chances) | _per_class(score, part.source if per_class else None)
             further = outcome.further
             for score in further.scores:
                 yield _record(fields | _tested(part, trial, further.clips), score, further.chances)
-            if timelines and part.task.kind == LOCALIZATION and seed == seeds[0]:
+            if seed != seeds[0]:
+                continue
+            if part.task.kind == LOCALIZATION and drawings.timelines:
                 classes, seconds = part.source.classes, reading.test.seconds
-                drawn += draw(trial.tested.ids, outcome.answers, classes, seconds, fields)
-    if timelines:
-        write_text(timelines, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in drawn))
+                timelines += draw(trial.tested.ids, outcome.answers, classes, seconds, fields)
+            if outcome.opened is not None and drawings.curves:
+                curves.append(open_set_curves(**open_curves(outcome.opened), **fields))
+    for path, lines in ((drawings.timelines, timelines), (drawings.curves, curves)):
+        if path:
+            write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in lines))
+
+
+def _classifying(tasks: Sequence[AnnotatedTask]) -> list[AnnotatedTask]:
+    """The tasks that can be put with an open set."""
+    found = [part for part in tasks if part.task.kind == CLASSIFICATION]
+    if not found:
+        names = ", ".join(name for name, (task, *_) in TASKS.items() if task.kind == CLASSIFICATION)
+        raise InputError(f"An open set is of clips that have one class each: {names}.")
+    return found
+
+
+def _check_drawings(drawings: Drawings, tasks: Sequence[AnnotatedTask], settings: ProbeSettings) -> None:
+    """Raise InputError where there would be nothing to draw."""
+    if drawings.timelines and not any(part.task.kind == LOCALIZATION for part in tasks):
+        raise InputError(
+            f"Clips are classified here, and no events localised: there is nothing to write to {drawings.timelines}."
+        )
+    if drawings.curves and settings.open_set is None:
+        raise InputError(
+            f"All classes are known here: there is nothing to write to {drawings.curves} without --open-set."
+        )
+
+
+def _tell_trial(trial: Trial, tested: Mapping) -> None:
+    """Say what makes the results look better than they are, and what takes long."""
+    if tested["n_pretrained"] and not trial.settings.published:
+        say(
+            f"{tested['n_pretrained']} of the {tested['n']} tested clips were among those that the model was "
+            "pretrained on, without labels; `hdcid pretrain` leaves out those that a table in --data is to test."
+        )
+    if trial.noisy:
+        say(
+            f"The encoder's dropout is on while the probe learns: {len(trial.fit)} clips are encoded in each of "
+            f"{trial.schedule.epochs} epochs (--no-encoder-dropout encodes them once)."
+        )
 
 
 def _question(part: AnnotatedTask, reading: Reading, seed: int) -> dict:
-    """What one file of timelines is of."""
+    """What one file of drawings is of."""
     model = {name: reading.model.get(name) for name in ("method", "checkpoint", "toc", "layers_used")}
     train, test = letter(reading.train.modality), letter(reading.test.modality)
     return {"task": part.task.name, "train": train, "test": test, "seed": seed, **model}
@@ -160,6 +208,7 @@ def _fields(part: AnnotatedTask, trial: Trial, outcome: Outcome) -> dict:
         "n_fit": len(trial.fit),
         "n_choose": len(trial.choose or ()),
         **({"left_out": part.left_out} if part.left_out else {}),
+        **_open_fields(trial, outcome),
         **reading.model,
     }
 
@@ -176,6 +225,20 @@ def _tested(part: AnnotatedTask, trial: Trial, clips: Sequence[str]) -> dict:
     if pretrained and not trial.settings.published:
         protocol.append("seen in pretraining")
     return {"protocol": ", ".join(protocol), "n": len(clips), "n_pretrained": pretrained}
+
+
+def _open_fields(trial: Trial, outcome: Outcome) -> dict:
+    """What a record says of an open set; nothing where all classes are known."""
+    if outcome.opened is None:
+        return {}
+    return {
+        "open_set": len(trial.known),
+        "known": list(trial.known),
+        "n_unknown": int((~outcome.opened.known).sum()),
+        "score": trial.settings.score,
+        "keep": None if trial.settings.published else trial.settings.keep,
+        "threshold": outcome.threshold,
+    }
 
 
 def _record(fields: dict, score: Score, chances: Mapping[str, float]) -> dict:

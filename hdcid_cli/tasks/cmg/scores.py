@@ -22,7 +22,8 @@ class Truth:
     """What is so of N clips.
 
     Attributes:
-        labels: [N] class numbers; or [N, T, C + 1] of zeros and ones, the last column the background.
+        labels: [N] class numbers, C for none of the classes; or [N, T, C + 1] of zeros and ones, the last column the
+            background.
         valid: [N, T] bool, the segments that count.
         classes: C.
     """
@@ -35,7 +36,7 @@ class Truth:
     def actual(self) -> np.ndarray:
         """The labels as bool, [N, C], or [N, T, C + 1] without the segments that do not count."""
         if self.labels.ndim == 1:
-            return np.eye(self.classes, dtype=bool)[self.labels]
+            return np.eye(self.classes + 1, self.classes, dtype=bool)[self.labels]
         return (self.labels > 0) & self.valid[..., None]
 
 

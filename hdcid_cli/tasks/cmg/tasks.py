@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, own, ucf2vgg, vggsound
+from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, own, ucf2vgg, ucf51, vggsound
 from hdcid_cli.tasks.annotations.clips import Annotations
 from hdcid_cli.tasks.cmg.parsing import parsing
 from hdcid_cli.tasks.cmg.protocol import Task
@@ -62,8 +62,25 @@ TASKS: dict[str, tuple[Task, ...]] = {
     "ave2avvp": (
         localization("ave2avvp", "learn on AVE, find events in LLP", "f1", "f1", _ave2avvp, published=(None, None)),
     ),
+    "ucf51": (
+        classification(
+            "ucf51",
+            "UCF-101's 51 classes with sound",
+            twice(ucf51.read),
+            published=(None, None),
+            open_published=(None, None),
+            open_epochs=16,
+        ),
+    ),
     "ucf2vgg": (
-        classification("ucf2vgg", "video of UCF-101, audio of VGGSound", _ucf2vgg, published=(None, None), epochs=100),
+        classification(
+            "ucf2vgg",
+            "video of UCF-101, audio of VGGSound",
+            _ucf2vgg,
+            published=(None, None),
+            epochs=100,
+            open_published=(None, None),
+        ),
     ),
     "vggsound": (
         classification(

@@ -7,28 +7,28 @@ import numpy as np
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import read_text
-from hdcid_cli.core.records import TIMELINE_SCHEMA, read_records, timeline
+from hdcid_cli.core.records import CURVES_SCHEMA, TIMELINE_SCHEMA, read_records, timeline
 from hdcid_cli.tasks.cmg.scores import Answers, runs
 
 
-def refuse_others(path: Path, fields: dict) -> None:
-    """Raise InputError if a file is there that another question's timelines, or something else, would be lost with.
+def refuse_others(path: Path, schema: str, fields: dict) -> None:
+    """Raise InputError if a file is there that another question's drawings, or something else, would be lost with.
 
     Args:
-        fields: what is asked, as in a result: the same question's timelines may be replaced.
+        schema: of the drawings, TIMELINE_SCHEMA or CURVES_SCHEMA.
+        fields: what is asked, as in a result: the same question's drawings may be replaced.
     """
+    what = {TIMELINE_SCHEMA: "timelines", CURVES_SCHEMA: "curves"}[schema]
     if not path.is_file() or not path.stat().st_size:
         return
     try:
-        _, first = next(read_records(read_text(path).splitlines(), str(path), schema=TIMELINE_SCHEMA))
+        _, first = next(read_records(read_text(path).splitlines(), str(path), schema=schema))
     except (InputError, StopIteration):
-        raise InputError(f"{path} is there already and holds no timelines: name another file.") from None
+        raise InputError(f"{path} is there already and holds no {what}: name another file.") from None
     if any(first.get(name) != value for name, value in fields.items()):
         described = [f"{first.get('task')} {first.get('train')}->{first.get('test')}", f"toc {first.get('toc')}"]
         described += [f"seed {first.get('seed')}", str(first.get("checkpoint_name") or first.get("method"))]
-        raise InputError(
-            f"{path} holds the timelines of {', '.join(described)} already: name another file, or remove it."
-        )
+        raise InputError(f"{path} holds the {what} of {', '.join(described)} already: name another file, or remove it.")
 
 
 def timelines(

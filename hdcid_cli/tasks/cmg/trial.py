@@ -1,6 +1,6 @@
 """One task in one direction with all that its probes see, and what a trained probe answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.progress import progress
+from hdcid_cli.core.progress import progress, say
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, segment_labels
 from hdcid_cli.tasks.cmg.inputs import Inputs
+from hdcid_cli.tasks.cmg.openset import OpenAnswers, keep_threshold, known_classes, measure, open_scores
 from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict, standardize
 from hdcid_cli.tasks.cmg.protocol import (
     Further,
@@ -41,7 +42,10 @@ class Outcome:
         probe: the trained decoder.
         answers: its answers to the tested clips, and the truth.
         scores: the papers' metric first.
+        chances: {metric: what guessing gets}.
         further: the task's own further scores.
+        opened: of an open set, what the scores are of.
+        threshold: of an open set, the score below which a clip is rejected.
     """
 
     seed: int
@@ -49,7 +53,10 @@ class Outcome:
     probe: nn.Module
     answers: Answers
     scores: list[Score]
+    chances: Mapping[str, float]
     further: Further = field(default_factory=Further)
+    opened: OpenAnswers | None = None
+    threshold: float | None = None
 
 
 class Trial:
@@ -60,6 +67,7 @@ class Trial:
         warn: told which clips are left out because they have no features.
 
     Attributes:
+        known: names of the classes that a probe answers: all of them, or those of an open set.
         fit, choose, tested: the clips learned on, chosen on (None: the tested ones), answered.
         chances: {metric: what the best answer to it that does not look at its input gets}.
     """
@@ -74,10 +82,17 @@ class Trial:
         device: str = "auto",
         warn: Callable[[str], None] = lambda message: None,
     ):
-        self.task, self.settings, self.reading = task, settings, reading
+        self.task, self.settings, self.reading = settings.task(task), settings, reading
         self.classes, self.device = source.classes, resolve_device(device)
         self._annotations = {reading.train.modality: source, reading.test.modality: target}
-        parts = split_clips(task, settings.protocol, source, target)
+        self.known, self._numbers = self.classes, np.arange(len(self.classes))
+        if settings.open_set is not None:
+            known = known_classes(settings.open_set, self.classes)
+            self.known = tuple(self.classes[number] for number in known)
+            self._numbers = np.full(len(self.classes), len(known))  # of those that are not known
+            self._numbers[list(known)] = np.arange(len(known))
+            source = source.part([clip for clip in source.clips if clip.label in known])
+        parts = split_clips(self.task, settings.protocol, source, target)
         self._missing: dict[str, dict[str, None]] = {}
         self.fit, self._rows = self._samples(parts.fit, reading.train)
         self.tested, _ = self._samples(parts.test, reading.test)
@@ -88,6 +103,8 @@ class Trial:
                 f"{self.tested.inputs.shape[-1]} numbers a segment: features of one backbone are needed to learn and "
                 "to test on."
             )
+        if self.open:
+            self._tell_empty()
         for name, absent in self._missing.items():
             if absent:
                 shown = list(absent)[:5]
@@ -120,7 +137,7 @@ class Trial:
         """Learn on `fit`, choose the epoch on `choose` (None: on `tested`), answer `tested`."""
         task, width = self.task, self.fit.inputs.shape[-1]
         hidden = SUPERVISED_HIDDEN if self.reading.supervised else width
-        decoder, loss = new_probe(task.kind, width, hidden, len(self.classes), seed)
+        decoder, loss = new_probe(task.kind, width, hidden, len(self.known), seed)
         if self.reading.supervised:
             standardize(decoder, self.fit)
         judged, metric = (self.tested, task.metric) if self.choose is None else (self.choose, task.choice)
@@ -128,15 +145,46 @@ class Trial:
 
         def judge(candidate: nn.Module) -> float:
             bar.update()
-            return value(task.kind, metric, Answers(predict(candidate, judged), truth, batch=self._batch))
+            answers = Answers(predict(candidate, judged), truth, batch=self._batch)
+            if self.open and self.choose is None:
+                return float(measure(OpenAnswers.of(answers, self.settings.score), None)[0]["hos"][0])
+            return value(task.kind, metric, answers)
 
         with progress(total=self.schedule.epochs, description=f"probing {task.name}", unit="epoch") as bar:
-            best, epoch, _ = fit(decoder, loss, self.fit, self.schedule, seed, judge, self._renewing(seed))
+            best, epoch, _ = fit(decoder, loss, self.fit, self.schedule, seed, judge, self._renewing(seed), self.open)
         bootstrap = Bootstrap(self.tested.groups)
         answers = Answers(predict(best, self.tested), self._truth(self.tested), bootstrap, self._batch)
+        if self.open:
+            return self._open_outcome(seed, epoch, best, answers)
         scores = sorted(all_scores(task.kind, answers), key=lambda each: each.name != task.metric)
         further = task.more(self._probed(best)) if task.more else Further()
-        return Outcome(seed, epoch, best, answers, scores, further)
+        return Outcome(seed, epoch, best, answers, scores, self.chances, further)
+
+    @property
+    def open(self) -> bool:
+        """Whether clips of classes that are not known should be rejected."""
+        return self.settings.open_set is not None
+
+    def _tell_empty(self) -> None:
+        """Say which known classes have no clips on a side."""
+        for samples, purpose in ((self.fit, "learn from"), (self.tested, "test on")):
+            count = np.bincount(self._truth(samples).labels, minlength=len(self.known))
+            lacking = [name for name, clips in zip(self.known, count) if not clips]
+            if lacking:
+                say(f"No clip to {purpose} is of the known {', '.join(lacking)}.")
+
+    def _open_outcome(self, seed: int, epoch: int, best: nn.Module, answers: Answers) -> Outcome:
+        """What a probe's answers to an open set come to, with the threshold that the protocol chooses."""
+        opened, threshold = OpenAnswers.of(answers, self.settings.score), None
+        if self.choose is not None:
+            kept = OpenAnswers.of(Answers(predict(best, self.choose), self._truth(self.choose)), self.settings.score)
+            threshold = keep_threshold(kept.score, self.settings.keep)
+        learned, labels = self._truth(self.fit).labels, answers.truth.labels[opened.known]
+        commonest = np.bincount(learned).argmax()
+        found = open_scores(opened, threshold, answers.bootstrap, float((labels == commonest).mean()))
+        return Outcome(
+            seed, epoch, best, answers, found.scores, found.chances, opened=opened, threshold=found.threshold
+        )
 
     def _renewing(self, seed: int) -> Callable[[int], Tensor] | None:
         """What gives the inputs of every epoch anew: the encoder's dropout; None without."""
@@ -156,7 +204,7 @@ class Trial:
         return self.settings.batch_size if self.settings.published else None
 
     def _truth(self, samples: Samples) -> Truth:
-        return Truth(samples.labels.cpu().numpy(), samples.valid.cpu().numpy(), len(self.classes))
+        return Truth(samples.labels.cpu().numpy(), samples.valid.cpu().numpy(), len(self.known))
 
     def _probed(self, decoder: nn.Module) -> Probed:
         def answer(clips: Sequence[AnnotatedClip], inputs: Inputs) -> Answers:
@@ -184,7 +232,7 @@ class Trial:
         length = np.full(len(rows), steps) if self.settings.published else inputs.length[rows]
         valid = np.arange(steps) < length[:, None]
         if self.task.kind == CLASSIFICATION:
-            labels = np.array([clip.label for clip in found])
+            labels = self._numbers[[clip.label for clip in found]]
         else:
             labels = segment_labels(found, len(self.classes), steps, inputs.seconds)
         arrays = (torch.from_numpy(array).to(self.device) for array in (inputs.read(rows), labels, valid))
