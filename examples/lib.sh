@@ -7,7 +7,8 @@
 #   data/          annotations
 #
 # It trains into checkpoints/TABLE/, measures into results/TABLE.jsonl and reports into results/TABLE.{html,tex}.
-# Run again after an interruption, it goes on with the training and measures anew.
+# Run again after an interruption, it goes on with the training and measures anew. Each stage is announced, with how
+# many there are and how long the rest will take, judged by those of its kind that are done.
 # --quick does all this in hdcid-quick/, on a small synthetic world and with small models: minutes, to see that it runs.
 #
 # Variables: SEEDS="0 1 2" repeats everything; TASKS="ave avvp" chooses tasks; PRETRAIN="--epochs 5" adds
@@ -31,11 +32,47 @@ done
 
 SEEDS=${SEEDS:-0}
 TASKS=${TASKS:-ave avvp ave2avvp ucf2vgg}
+
+# The script is read twice. The first time it only counts its stages: nothing is run and nothing written.
+if [ -z "${COUNTING:-}" ]; then
+    stages=$(COUNTING=yes bash "$0" "$@")
+else
+    hdcid() { :; }
+    mkdir() { :; }
+fi
+number=0 kind= since=0 pretrain_done=0 pretrain_seconds=0 measure_done=0 measure_seconds=0
+
+# stage KIND WORDS...: say what comes now, how far this is and how long the rest will take. KIND is pretrain or measure.
+stage() {
+    if [ "${COUNTING:-}" ]; then
+        echo "$1"
+        return
+    fi
+    local each name seconds left=0 more= words=
+    if [ "$kind" ]; then
+        name=${kind}_done seconds=${kind}_seconds
+        printf -v "$name" %s $((${!name} + 1))
+        printf -v "$seconds" %s $((${!seconds} + SECONDS - since))
+    fi
+    for each in pretrain measure; do
+        name=${each}_done seconds=${each}_seconds
+        local rest=$(($(grep -c "^$each" <<<"$stages" || true) - ${!name}))
+        if [ "${!name}" -gt 0 ]; then
+            left=$((left + rest * ${!seconds} / ${!name}))
+        elif [ "$rest" -gt 0 ]; then
+            more=yes
+        fi
+    done
+    number=$((number + 1)) kind=$1 since=$SECONDS
+    [ "$number" = 1 ] || words=", $((SECONDS / 60)) min so far, ${more:+more than }$((left / 60 + 1)) min to go"
+    echo "== $table, $number of $(wc -l <<<"$stages" | tr -d ' ')$words: ${*:2}" >&2
+}
+
 if [ "$quick" ]; then
     PRETRAIN="--dim 64 --batch-size 20 --epochs 20 ${PRETRAIN:-}"
     CMG="--epochs 100 ${CMG:-}"
     mkdir -p hdcid-quick
-    cd hdcid-quick
+    [ "${COUNTING:-}" ] || cd hdcid-quick
     hdcid synth . --clips 120 --classes 5
     hdcid extract --modality audio --backbone logmel videos
     hdcid extract --modality video --backbone hog --fps 4 videos
@@ -43,6 +80,7 @@ if [ "$quick" ]; then
 fi
 mkdir -p results
 results=results/$table.jsonl
+[ -z "${COUNTING:-}" ] || results=/dev/null
 : >"$results"
 
 # folder NAME: the feature files of a data set, or those of all.
@@ -54,7 +92,7 @@ folder() {
 # recipe's without the table's, is how a result names its model; PREFIX stands before it.
 pretrain() {
     name=${PREFIX:-}${1#*_}
-    echo "== $table: pretrain $name, seed $seed" >&2
+    stage pretrain "pretrain $name, seed $seed"
     hdcid pretrain --config "$here/recipes/$1.yaml" --features "$(folder pretrain)" --seed "$seed" \
         -o "checkpoints/$table/$name-$seed" "${@:2}" ${PRETRAIN:-} >/dev/null
 }
@@ -85,6 +123,7 @@ measure() {
     local features test_features
     features=$(folder "$1") test_features=$(folder "$1")
     if [ "$1" = ave2avvp ]; then features=$(folder ave) test_features=$(folder avvp); fi
+    stage measure "$1 $2->$3 ${*:4}, seed $seed"
     hdcid cmg "$1" --train "$2" --test "$3" --features "$features" --test-features "$test_features" --seed "$seed" "${@:4}" ${CMG:-} >>"$results" ||
         echo "== $table: no result for $1 $2->$3 ${*:4}" >&2
 }

@@ -16,6 +16,7 @@ for seed in $SEEDS; do
     for recipe in table1_dcid table1_hdcid; do
         pretrain $recipe
         for train in a t; do
+            stage measure "segment, learned from $train, $name, seed $seed"
             hdcid segment --train $train --test both --features "$(folder avs_s4)" --seed "$seed" \
                 --checkpoint "checkpoints/$table/$name-$seed" -o "checkpoints/$table/segment-$name-$train-$seed" \
                 --overlay "results/$table/$name-$train-$seed" ${SEGMENT:-} >>"$results"

@@ -1,7 +1,9 @@
 """What README, CONTRIBUTING and the manual show works: command lines are understood, and those marked `run` are run."""
 
 import contextlib
+import csv
 import io
+import json
 import os
 import re
 import shlex
@@ -16,6 +18,8 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from own_videos import write_videos
+from worlds import write_features
 
 from hdcid_cli.codes.checkpoint import CHECKPOINT
 from hdcid_cli.core.errors import InputError
@@ -44,6 +48,7 @@ QUICK = {
     "pretrain": "--dim 32 --codebook 40 --batch-size 8 --epochs 2",
     "cmg": "--epochs 3",
 }
+WEIGHTLESS = {"video": "hog", "audio": "logmel", "text": "hash"}
 
 
 def blocks(path: Path) -> Iterator[tuple[str, str]]:
@@ -194,7 +199,7 @@ def test_the_manual_names_every_recipe_and_script():
     text = (TOP / "man" / "hdcid-reproduce.7.md").read_text(encoding="utf-8")
     recipes = {path.stem for path in (TOP / "examples" / "recipes").glob("*.yaml")}
     assert set(re.findall(r"`((?:figure|published|table)[\d]*_\w+)`", text)) == recipes
-    scripts = {path.name for path in (TOP / "examples").glob("*.sh")} - {"lib.sh", "quickstart.sh"}
+    scripts = {path.name for path in (TOP / "examples").glob("*[0-9].sh")}
     assert set(re.findall(r"`examples/(\w+\.sh)`", text)) == scripts
 
 
@@ -242,6 +247,8 @@ def run_shell(code: str, folder: Path) -> None:
             words = call[: call.index(mode)] if mode else call
             assert words[0] == "hdcid", f"blocks that are run hold calls of hdcid alone, not {words[0]}"
             arguments = [*words[1:], *shlex.split(QUICK.get(words[1], ""))]
+            if words[1] == "extract" and "--backbone" not in words:
+                arguments += ["--backbone", WEIGHTLESS[words[words.index("--modality") + 1]]]
             result = CliRunner().invoke(cli, arguments, input=flowing, obj={"debug": True})
             if result.exception and not isinstance(result.exception, SystemExit):
                 raise result.exception
@@ -271,3 +278,52 @@ def test_what_is_marked_run_runs(world, monkeypatch):
                 ran[language] += 1
     assert ran["sh"] > 8 and ran["python"] > 3
     assert os.path.exists("results.html")
+
+
+def lines_for_own_videos() -> str:
+    """What README shows to be run in a folder that holds `videos/`."""
+    [code] = [code for _, code in blocks(TOP / "README.md") if "convert annotations videos/" in code]
+    return code
+
+
+def test_the_readmes_lines_for_own_videos_lead_to_a_table(tmp_path, monkeypatch, capsys):
+    """From a folder a class, under own names: tested clips are never learned from, and the record says so."""
+    monkeypatch.chdir(tmp_path)
+    write_videos(tmp_path / "videos")
+    *code, measured = lines_for_own_videos().strip().splitlines()
+    run_shell("\n".join(code), tmp_path)
+    run_shell(measured.replace("| hdcid report", "> results.jsonl") + "\nhdcid report results.jsonl > table", tmp_path)
+    records = [json.loads(line) for line in Path("results.jsonl").read_text().splitlines()]
+    tested = {row["id"] for row in csv.DictReader(open("data/classify.csv")) if row["split"] == "test"}
+    learned = set(Path("checkpoints/latest/clips.txt").read_text().splitlines())
+    assert {record["protocol"] for record in records} == {"heldout"} and records[0]["n"] == len(tested) > 3
+    assert records[0]["toc"] != "none" and len(learned) > 12 and not learned & tested
+    assert "heldout" in Path("table").read_text()
+
+
+LAYOUTS = {  # what README and hdcid-files(5) say `cmg classify` finds, and the files that are there
+    "data/classify.csv": ["data/classify.csv"],
+    "beside other tables": ["data/classify.csv", "data/split.csv", "data/localise.csv", "data/captions.csv"],
+    "a folder a task": ["data/classify/classify.csv", "data/split.csv"],
+    "the only one in its folder": ["data/classify/mine.csv", "data/split.csv"],
+    "the only one": ["data/mine.csv"],
+}
+
+
+@pytest.mark.parametrize("files", LAYOUTS.values(), ids=LAYOUTS)
+def test_every_layout_of_own_tables_is_found_and_held_out(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    _, names = write_features(tmp_path / "features", clips=24)
+    splits = {name: ("train", "train", "val", "test")[number % 4] for number, name in enumerate(names)}
+    contents = {
+        "split.csv": "id,split\n" + "".join(f"{name},{split}\n" for name, split in splits.items()),
+        "captions.csv": "video_id,caption\nclip0000,a word\n",
+        "localise.csv": "id,split,label,onset,offset\nclip0003,test,x,0,2\n",
+    }
+    labels = "".join(f"{name},{split},{'xy'[number // 4 % 2]}\n" for number, (name, split) in enumerate(splits.items()))
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(contents.get(Path(file).name, "id,split,label\n" + labels))
+    run_shell("hdcid pretrain\nhdcid cmg classify --train v --test a > results.jsonl", tmp_path)
+    record = json.loads(Path("results.jsonl").read_text().splitlines()[0])
+    assert (record["n"], record["n_pretrained"], record["protocol"], record["pretrain_clips"]) == (6, 0, "heldout", 12)

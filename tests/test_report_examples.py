@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from own_videos import write_videos
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -44,7 +45,6 @@ def calls(tmp_path):
             cwd=tmp_path,
             env=environment,
             check=True,
-            capture_output=True,
             timeout=60,
         )
         return [line.rstrip("\t").split("\t") for line in log.read_text().splitlines()]
@@ -75,6 +75,21 @@ def test_every_command_line_of_the_scripts_is_understood(calls, script, quick):
             pytest.fail(f"{script}: hdcid {shlex.join(call)}: {error}")
     seeds = {settings["seed"] for settings in of(recorded, "pretrain")}
     assert seeds == {0, 1}
+
+
+def test_every_stage_is_announced_with_how_many_there_are(calls, tmp_path, capfd):
+    recorded = calls("table1.sh", SEEDS="0 1", TASKS="ave")
+    stages = [line for line in capfd.readouterr().err.splitlines() if line.startswith("== table1, ")]
+    count = sum(call[0] in ("pretrain", "cmg") for call in recorded)
+    assert [line.split(":")[0].split(",")[1] for line in stages] == [f" {n} of {count}" for n in range(1, count + 1)]
+    assert stages[0] == f"== table1, 1 of {count}: pretrain dcid, seed 0"
+    assert "0 min so far, more than 1 min to go: ave v->a --checkpoint" in stages[2]
+    assert stages[-1].endswith("min to go: ave a->a --supervised, seed 1") and "more than" not in stages[-1]
+    for script in ("table2.sh", "table3.sh", "table4.sh", "table5.sh", "figure5.sh"):
+        recorded = calls(script, "--quick", SEEDS="0")
+        said = capfd.readouterr().err
+        count = sum(call[0] in ("pretrain", "cmg", "segment") for call in recorded)
+        assert f", {count} of {count}, " in said and f", {count + 1} of" not in said, script
 
 
 def test_table1_measures_every_cell(calls):
@@ -172,3 +187,53 @@ def test_a_table_is_made_from_nothing(tmp_path, script, rows):
         if "supervised" not in line
     }
     assert seeds == {0}
+
+
+OWN = {"VIDEO": "--backbone hog", "AUDIO": "--backbone logmel"}
+
+
+def test_every_command_line_of_own_videos_is_understood(calls, tmp_path):
+    (tmp_path / "videos").mkdir()
+    recorded = calls("own_videos.sh", "videos", PRETRAIN="--epochs 5", CMG="--seeds 2", **OWN)
+    for call in recorded:
+        if call[0] != "convert":  # a group
+            parsed(call)
+    assert recorded[0] == ["convert", "annotations", str(tmp_path / "videos")]
+    assert [settings["backbone"] for settings in of(recorded, "extract")] == ["hog", "logmel"]
+    assert of(recorded, "pretrain")[0]["epochs"] == 5
+    probes = [(each["train"], each["test"], each["supervised"], each["seeds"]) for each in of(recorded, "cmg")]
+    assert probes == [
+        ("video", "audio", False, 2),
+        ("audio", "video", False, 2),
+        ("video", "video", True, 2),
+        ("audio", "audio", True, 2),
+    ]
+
+
+@pytest.mark.slow
+def test_own_videos_become_a_table_for_a_paper(tmp_path):
+    write_videos(tmp_path / "videos")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "hdcid").write_text(f'#!/bin/sh\nexec {sys.executable} -m hdcid_cli "$@"\n')
+    (tmp_path / "bin" / "hdcid").chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "HDCID_VENV": str(tmp_path / "none"),
+        "PRETRAIN": "--dim 32 --codebook 40 --batch-size 8 --epochs 2",
+        "CMG": "--epochs 3",
+        **OWN,
+    }
+    for _ in range(2):  # once more: nothing is done twice but what is measured
+        done = subprocess.run(
+            ["bash", EXAMPLES / "own_videos.sh", "videos"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert "they were there already" in done.stderr and "has had its 2 epochs already" in done.stderr
+    assert {json.loads(line)["protocol"] for line in (tmp_path / "own" / "results.jsonl").open()} == {"heldout"}
+    assert "\\begin{tabular}" in (tmp_path / "own" / "table.tex").read_text()
+    assert "supervised" in done.stdout and (tmp_path / "own" / "report.html").stat().st_size > 1000
