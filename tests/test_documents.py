@@ -214,7 +214,7 @@ def test_the_manual_names_every_file_of_a_run():
 
 
 def test_the_manual_describes_feature_files_as_they_are(tmp_path):
-    attributes = {"modality": "audio", "backbone": "own", "weights": "none", "segment_seconds": 1.0}
+    attributes = {"modality": "audio", "backbone": "own", "weights": "none", "segment_seconds": 1.0, "revision": "1a2b"}
     with FeatureWriter(tmp_path / "audio.h5", ["a"], (2, 3), attributes) as writer:
         writer.write("a", np.ones((2, 3)), 2)
         writer.finish()

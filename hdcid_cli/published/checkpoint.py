@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hdcid_cli import __version__
-from hdcid_cli.backbones import BACKBONES
+from hdcid_cli.backbones import papers_backbone
 from hdcid_cli.codes.checkpoint import write_checkpoint
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest
@@ -142,7 +142,7 @@ def _description(config: ModelSettings, model: HDCID, parts: dict, file: Path) -
         "model": config.to_dict(),
         "objective": objective.to_dict(),
         "train": {"precision": "float64" if double else "float32"},
-        "features": {name: {"backbone": BACKBONES[name][0]} for name in config.inputs},
+        "features": {name: {"backbone": papers_backbone(name)} for name in config.inputs},
         "converted": {
             "from": file.name,
             "digest": file_digest(file),
