@@ -162,3 +162,13 @@ def test_a_backbone_from_outside_is_one_file_and_one_entry(tmp_path, monkeypatch
     assert (record["backbone"], record["revision"], record["sound"]) == ("mine", "abc", True)
     extract([str(tmp_path / "list.csv"), str(tmp_path / "c.wav")], "audio", path, "mine", workers=0)  # takes more in
     assert next(describe(path))["revision"] == "abc"
+
+
+def test_options_that_a_backbone_does_not_read_are_told(capsys):
+    load_backbone("audio", "logmel", Options(model="mine", fps=8))
+    assert capsys.readouterr().err == (
+        "warning: --model changes nothing: logmel does not read it, bert would.\n"
+        "warning: --fps changes nothing: logmel does not read it, vgg19 and hog would.\n"
+    )
+    load_backbone("video", "hog", Options(fps=8, seconds=5, batch_size=3))
+    assert capsys.readouterr().err == ""

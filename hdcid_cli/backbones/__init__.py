@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from hdcid_cli.backbones.backbone import Backbone, Options
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.progress import warn
 
 # Name -> the module that loads it. The first of each modality is the papers'; the second needs no weights. A backbone
 # of one's own is an entry more: BACKBONES["video"]["mine"] = "my_package.my_backbone".
@@ -15,6 +16,9 @@ BACKBONES = {
 }
 # What loads a model of transformers, whatever its name.
 ENCODERS = {"video": "hdcid_cli.backbones.vision"}
+# Options that not every backbone of ours reads, and those that do.
+_OURS = frozenset(name for names in BACKBONES.values() for name in names)
+_READ_BY = {"weights": ("vgg19", "vggish"), "pca": ("vggish",), "model": ("bert",), "fps": ("vgg19", "hog")}
 
 
 def papers_backbone(modality: str) -> str:
@@ -37,4 +41,7 @@ def load_backbone(modality: str, name: str | None, options: Options) -> Backbone
         raise InputError(f"--pool, --grid and --layer are for models of transformers, not for {name}.")
     if module is None:
         raise InputError(f"There is no {modality} backbone {name!r}: use {' or '.join(BACKBONES[modality])}.")
+    for option, readers in _READ_BY.items():
+        if name in _OURS and name not in readers and getattr(options, option) != getattr(Options, option):
+            warn(f"--{option} changes nothing: {name} does not read it, {' and '.join(readers)} would.")
     return importlib.import_module(module).load(options)
