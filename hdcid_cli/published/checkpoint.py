@@ -111,6 +111,7 @@ def model_config(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, fil
         feedforward=encoder[f"{layer}0.linear1.weight"].shape[0],
         specific=specific,
         text_hidden=text_hidden,
+        dropout=0.1,
         standardize=False,
         spatial_attention="sum",
         **maps,
