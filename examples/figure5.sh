@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Figure 5: the size of the codebook, for DCID and H-DCID with and without TOC. examples/lib.sh says how to
-# call it; the curves are in results/figure5.html. SIZES="200 400" chooses the sizes.
+# call it; the curves are in results/figure5.html. SIZES="200 400" chooses among the sizes that have recipes.
 TASKS=${TASKS:-ave avvp ave2avvp}
 source "$(dirname "$0")/lib.sh" figure5 "$@"
 
@@ -10,7 +10,7 @@ toc=paper
 for seed in $SEEDS; do
     for size in ${SIZES:-200 300 400 600 800}; do
         for model in dcid hdcid; do
-            SUFFIX=_$size pretrain "figure5_$model" --codebook "$size"
+            pretrain "figure5_${model}_$size"
             for task in $TASKS; do
                 both "$task" "$name" --toc none
                 both "$task" "$name" --toc $toc

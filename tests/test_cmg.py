@@ -14,7 +14,8 @@ import torch
 from hdcid_cli.codes.checkpoint import open_checkpoint
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import open_features
-from hdcid_cli.core.records import result, table
+from hdcid_cli.core.records import result
+from hdcid_cli.core.terminal import records_table
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, Event
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.probe import new_probe
@@ -458,7 +459,10 @@ def test_seeds_are_one_row_of_a_table():
             **fields,
         )
 
-    rows = table([record(50.0, seed=0), record(60.0, seed=0, toc="128"), record(52.0, seed=1)]).splitlines()[2:]
+    records = [record(50.0, seed=0), record(60.0, seed=0, toc="128"), record(52.0, seed=1)]
+    rows = records_table(records).splitlines()[-2:]
+        -2:
+    ]
     assert [("51.0 ± 1.4" in row, "60.0" in row) for row in rows] == [(True, False), (False, True)]
 
 

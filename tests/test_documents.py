@@ -16,6 +16,7 @@ import click
 import h5py
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from own_videos import write_videos
 from worlds import write_features
@@ -25,6 +26,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureWriter
 from hdcid_cli.main import COMMANDS, cli
 from hdcid_cli.models.quantizers import QUANTIZERS
+from hdcid_cli.report import glossary
 from hdcid_cli.tasks.cmg.openset import MEASURES
 from hdcid_cli.tasks.cmg.parsing import parsing_scores
 from hdcid_cli.tasks.cmg.scores import METRICS
@@ -33,7 +35,6 @@ from hdcid_cli.tasks.retrieval import Vectors, retrieval_scores
 from hdcid_cli.tasks.segmentation.evaluation import ClipScores
 from hdcid_cli.tasks.segmentation.training import SEGMENTER
 from hdcid_cli.training.alignments import ALIGNMENTS
-from hdcid_cli.training.recipes import read_recipe, recipe_names
 
 TOP = Path(__file__).parents[1]
 sys.path.insert(0, str(TOP / "man"))
@@ -107,7 +108,7 @@ CALLS = [(path.name, call) for path in DOCUMENTS for info, code in blocks(path) 
 def test_command_lines_are_understood(document, arguments, monkeypatch):
     if arguments[:1] in (["COMMAND"], ["--help"], ["--version"]) or "--help" in arguments:
         return
-    monkeypatch.chdir(TOP)
+    monkeypatch.chdir(TOP)  # recipes are named from there
     understood(arguments)
 
 
@@ -181,10 +182,22 @@ def test_the_manual_explains_every_metric_and_no_other():
     assert named - measured == {"codes r@5", "both r@10"}
 
 
+def test_the_glossary_of_report_is_the_manuals():
+    items = re.findall(r"^- (.*(?:\n  .*)*)", page("hdcid-methods.7.md")["METRICS"], re.MULTILINE)
+    assert [" ".join(item.split()) for item in items] == list(glossary.METRICS)
+    named = {name for entry in glossary.METRICS for name in re.findall("`([^`]+)`", entry)}
+    headlines = {name for each in glossary.HEADLINES.values() for names in each for name in names}
+    assert headlines <= named | {"both r@1", "codes r@1"}
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", page("hdcid-methods.7.md")["TASKS"], re.MULTILINE)
+    assert len(rows) == len(TASKS)
+    for task, shown in rows:
+        assert set(re.findall("`([^`]+)`", shown)) == set(glossary.HEADLINES[task][0]), task
+
+
 def test_the_table_of_defaults_is_true():
     """What differs from the published code, and how: the options' defaults and the published recipe say the same."""
     command = cli.get_command(click.Context(cli), "pretrain")
-    published = read_recipe("published_dcid")
+    published = yaml.safe_load((TOP / "examples" / "recipes" / "published_dcid.yaml").read_text(encoding="utf-8"))
     rows = re.findall(
         r"^\| `--(\S+)(?: (\S+))?` \| `--(\S+)(?: (\S+))?` \|", page("hdcid-methods.7.md")["DEFAULTS"], re.M
     )
@@ -197,7 +210,7 @@ def test_the_table_of_defaults_is_true():
 
 def test_the_manual_names_every_recipe_and_script():
     text = (TOP / "man" / "hdcid-reproduce.7.md").read_text(encoding="utf-8")
-    recipes = set(recipe_names())
+    recipes = {path.stem for path in (TOP / "examples" / "recipes").glob("*.yaml")}
     assert set(re.findall(r"`((?:figure|published|table)[\d]*_\w+)`", text)) == recipes
     scripts = {path.name for path in (TOP / "examples").glob("*[0-9].sh")}
     assert set(re.findall(r"`examples/(\w+\.sh)`", text)) == scripts
@@ -214,7 +227,7 @@ def test_the_manual_names_every_file_of_a_run():
 
 
 def test_the_manual_describes_feature_files_as_they_are(tmp_path):
-    attributes = {"modality": "audio", "backbone": "own", "weights": "none", "segment_seconds": 1.0, "revision": "1a2b"}
+    attributes = {"modality": "audio", "backbone": "own", "weights": "none", "segment_seconds": 1.0}
     with FeatureWriter(tmp_path / "audio.h5", ["a"], (2, 3), attributes) as writer:
         writer.write("a", np.ones((2, 3)), 2)
         writer.finish()

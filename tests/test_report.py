@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import re
 import statistics
 
 import click.testing
@@ -13,9 +14,11 @@ from hdcid_cli.commands.report import command
 from hdcid_cli.core.records import result
 from hdcid_cli.report.formats import escape_latex, escape_markdown
 
+DATA = {"ave": "AVE", "avvp": "LLP", "ave2avvp": "AVE-AVVP", "ucf2vgg": "UCF-VGG", "segment": "AVSBench-S4"}
+
 
 def record(**changes):
-    """A result of the two-layer model on AVE, with `changes`."""
+    """A result of the two-layer model on AVE, with `changes`; on the data of the papers for its task."""
     fields = dict(
         task="ave", train="v", test="a", metric="precision", value=44.0, n=40, chance=10.0, protocol="heldout"
     )
@@ -29,6 +32,7 @@ def record(**changes):
         pretrain_seed=0,
         seed=0,
     )
+    fields |= {"data": DATA.get(changes.get("task", "ave"), "own")}
     return result(**(fields | changes))
 
 
@@ -259,9 +263,10 @@ def test_latex_is_a_booktabs_table_with_as_many_cells_in_every_row():
     text = report("--format", "latex", stdin=stdin).stdout
     assert all(text.count(f"\\{rule}rule\n") == count for rule, count in (("top", 1), ("bottom", 1), ("mid", 2)))
     body = [line for line in text.splitlines() if line.endswith("\\\\")]
-    assert {line.count("&") for line in body} == {5 + 4 - 1}
+    assert {line.count("&") for line in body} == {1 + 4 - 1}
+    assert r"\caption{Results. 2 layers, vq, toc none, heldout, 400 codes}" in text
     assert r"\multicolumn{2}{c}{ave precision} & \multicolumn{2}{c}{avvp accuracy}" in text
-    assert r"\cmidrule(lr){6-7}\cmidrule(lr){8-9}" in text
+    assert r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}" in text
 
 
 def test_output_file_says_the_format(tmp_path):
@@ -275,3 +280,128 @@ def test_output_file_says_the_format(tmp_path):
         target = tmp_path / f"table{suffix}"
         outcome = report("-o", target, stdin=lines(record()))
         assert outcome.stdout == "" and target.read_text().startswith(start)
+
+
+def tables_of(*arguments, stdin):
+    return json.loads(report(*arguments, "--format", "json", stdin=stdin).stdout)["tables"]
+
+
+def test_synthetic_and_own_clips_are_tables_of_their_own_whatever_the_format():
+    stdin = lines(record(), record(data="synth", value=90.0), record(data="own", value=70.0))
+    found = tables_of(stdin=stdin)
+    assert [table["title"] for table in found] == [
+        "Results",
+        "Results on own clips",
+        "Results on synthetic clips",
+    ]
+    assert [[row["labels"].get("data") for row in table["rows"]] for table in found] == [
+        [None, None],
+        ["own", "own"],
+        ["synth", "synth"],
+    ]
+    for form in ("terminal", "markdown", "latex"):
+        text = report("--format", form, stdin=stdin).stdout
+        first, last = text.index("44.0"), text.index("90.0")
+        assert first < text.index("on synthetic clips") < last, form
+        assert "not to be compared with results on real data" in " ".join(text[last:].split())
+        assert re.search(r"synth\b.*90\.0", text), "the row says it, too"
+    assert "synth" in next(row for row in csv.reader(io.StringIO(report("--format", "csv", stdin=stdin).stdout))
+                           if "90.0" in row)  # fmt: skip
+
+
+def test_no_mean_is_taken_over_two_data_sets():
+    first, second = (record(data="own", data_digest=digest * 16, value=value, seed=seed)
+                     for digest, value, seed in (("a", 40.0, 0), ("b", 60.0, 1)))  # fmt: skip
+    table = rows(stdin=lines(first, second))
+    measured = [(row["data_digest"], row["ave precision v→a"]) for row in table if row["kind"] == "measured"]
+    assert measured == [("aaaaaaaa", "40.0"), ("bbbbbbbb", "60.0")]
+    assert [row["method"] for row in table if row["kind"] == "chance"] == [
+        "chance, data_digest aaaaaaaa",
+        "chance, data_digest bbbbbbbb",
+    ]
+    same = [record(data="own", data_digest="a" * 16, value=value, seed=seed) for seed, value in enumerate((40.0, 60.0))]
+    assert rows(stdin=lines(*same))[0]["ave precision v→a"] == "50.0"
+
+
+def test_results_that_differ_in_a_field_of_another_version_are_not_averaged():
+    table = rows(stdin=lines(record(read="own", value=40.0, seed=0), record(read="row", value=60.0, seed=1)))
+    assert [(row["read"], row["ave precision v→a"]) for row in table[:2]] == [("own", "40.0"), ("row", "60.0")]
+    several = [record(read="own", value=value, seed=seed) for seed, value in enumerate((40.0, 60.0))]
+    assert rows(stdin=lines(*several))[0]["ave precision v→a"] == "50.0"
+
+
+def test_open_sets_of_other_classes_are_not_averaged():
+    def hos(seed, known, value):
+        return record(metric="hos", value=value, seed=seed, open_set=len(known), known=known, threshold=seed / 7)
+
+    table = rows(stdin=lines(hos(0, ["a", "b"], 10.0), hos(1, ["a", "b"], 30.0), hos(0, ["a", "b", "c"], 50.0)))
+    assert [(row["open_set"], row["ave hos v→a"]) for row in table[:2]] == [("2", "20.0"), ("3", "50.0")]
+    assert "known" not in table[0]
+    others = rows(stdin=lines(hos(0, ["a", "b"], 10.0), hos(0, ["a", "c"], 50.0)))
+    assert [(row["known"], row["ave hos v→a"]) for row in others[:2]] == [("a, b", "10.0"), ("a, c", "50.0")]
+
+
+def test_each_task_has_one_headline_under_the_name_that_people_use():
+    records = [record(task="classify", metric=name) for name in ("precision", "macro_f1", "map")]
+    records += [record(task="localise", metric=name) for name in ("accuracy", "f1", "event_f1")]
+    records += [record(task="retrieve", metric=f"{kind} r@1") for kind in ("summary", "codes", "both")]
+    records += [record(task="elsewhere", metric=name) for name in ("zeal", "alpha")]
+    (row, *_) = rows(stdin=lines(*records))
+    shown = [name for name in row if "→" in name]
+    assert shown == ["classify top-1 accuracy v→a", "localise F1 v→a", "retrieve both r@1 v→a", "elsewhere alpha v→a"]
+    (row, *_) = rows("--metrics", "top-1 accuracy", stdin=lines(*records))
+    assert [name for name in row if "→" in name] == ["classify top-1 accuracy v→a"]
+
+
+def test_best_numbers_are_bold_in_every_format_and_the_lowest_where_lower_is_better():
+    stdin = lines(record(value=44.04), record(layers=1, value=44.01), record(layers=3, value=30.0))
+    assert report("--best", "--format", "markdown", stdin=stdin).stdout.count("**44.0**") == 2, "equal as printed"
+    assert report("--best", "--format", "latex", stdin=stdin).stdout.count(r"\textbf{44.0}") == 2
+    text = report("--best", stdin=stdin).stdout
+    assert text.count("44.0*") == 2 and "30.0*" not in text and "starred" in text
+    assert "*" not in report(stdin=stdin).stdout
+    assert "*" not in report("--best", stdin=lines(record())).stdout, "nothing to be better than"
+    ranks = [record(task="retrieve", metric="both median_rank", value=value, layers=layers)
+             for layers, value in ((1, 7.0), (2, 3.0))]  # fmt: skip
+    assert "3.0*" in report("--best", "--metrics", "all", stdin=lines(*ranks)).stdout
+
+
+def test_intervals_stand_beside_the_means_on_request():
+    pair = lines(record(interval=[40.0, 48.0]), record(seed=1, value=46.0, interval=[41.0, 52.0]))
+    text = report("--spread", "interval", stdin=pair).stdout
+    assert "45.0 [40.5, 50.0]" in text and "the mean of their bounds" in text
+    assert "45.0±1.4" in report(stdin=pair).stdout
+    plain = report("--spread", "none", stdin=pair).stdout
+    assert "45.0" in plain and "±" not in plain and "[" not in plain
+    (row, *_) = rows("--spread", "interval", stdin=pair)
+    assert (row["ave precision v→a low"], row["ave precision v→a high"]) == ("40.5", "50.0")
+
+
+HOSTILE = [
+    *("=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "a\n\nb", "\x1b[31mred\x1b]0;title\x07", "\u202egnp"),
+    *("x\u2028y", "\\input{/etc/passwd}", "$$", "[x](javascript:1)", "<b>", "a|b", "`x`", "\x00"),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("form", ["terminal", "markdown", "latex", "csv", "json", "html"])
+def test_texts_from_records_run_nothing_and_break_no_table(text, form):
+    odd = {"method": f"other {text}", "task": text, "metric": text, "protocol": text, "toc": text, "data": "AVE"}
+    records = [record(method=text), record(**odd)]
+    outcome = report("--format", form, stdin=lines(*records))
+    assert outcome.exception is None and outcome.return_value == 0, outcome.output
+    shown = outcome.stdout
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e\u2028]", shown.replace("\\u202e", ""))
+    if form == "csv":
+        cells = [cell for row in csv.reader(io.StringIO(shown)) for cell in row]
+        assert not [cell for cell in cells if cell[:1] in tuple("=+@\t\r") or re.match(r"-\D|-\d.*\D", cell)]
+        assert len({len(row) for row in csv.reader(io.StringIO(shown))}) == 1
+    if form == "latex":
+        assert "\n\n" not in shown and r"\input" not in shown
+        body = [line for line in shown.splitlines() if line.endswith(r"\\")]
+        assert len({len(re.findall(r"(?<!\\)&", line)) for line in body if "multicolumn" not in line}) == 1
+    if form == "markdown":
+        table = [line for line in shown.splitlines() if line.startswith("|")]
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+    if form == "html":
+        assert "<b>" not in shown and "<i>" not in shown

@@ -226,3 +226,43 @@ def test_latex_of_a_layout_keeps_its_groups():
     assert (
         json.loads(report("--layout", "table3", "--format", "json").stdout)["tables"][0]["rows"][0]["kind"] == "paper"
     )
+
+
+@pytest.mark.parametrize("data", ["synth", "own", None])
+def test_results_on_other_data_never_stand_among_the_papers(data):
+    eight = [
+        record(task=task, metric=metric, train=train, test=test, value=10.0, data=data)
+        for task, metric in (("ave", "precision"), ("avvp", "accuracy"), ("ave2avvp", "f1"), ("ucf2vgg", "precision"))
+        for train, test in ("va", "av")
+    ]
+    real = record(value=33.0)
+    outcome = report("--layout", "table1", "--format", "json", stdin=lines(real, *eight[1:]))
+    paper, other = json.loads(outcome.stdout)["tables"]
+    measured = [row for row in paper["rows"] if row["kind"] == "measured"]
+    assert [[cell["mean"] for cell in row["values"]] for row in measured] == [[33.0]], "no average with other data"
+    assert "not the data of the paper" in other["title"] and {row["kind"] for row in other["rows"]} == {
+        "measured",
+        "chance",
+    }
+    sources = {row["labels"]["source"] for row in other["rows"]}
+    assert sources == {f"measured, heldout, {data or 'not said'} data"}
+    assert all(cell["column"][0] in ("ave", "avvp", "ave2avvp", "ucf2vgg") for row in other["rows"]
+               for cell in row["values"])  # fmt: skip
+    assert any("not to be compared" in note for note in other["notes"])
+    (_, alone) = json.loads(report("--layout", "table1", "--format", "json", stdin=lines(*eight)).stdout)["tables"]
+    assert alone["rows"][0]["values"][-1] == {"column": ["Avg."], "mean": 10.0, "deviation": None, "runs": 1}
+
+
+def test_the_papers_table_is_the_same_with_synthetic_results_as_with_none():
+    alone = report("--layout", "table3").stdout
+    assert report("--layout", "table3", stdin=lines(record(data="synth", modalities="av"))).stdout.startswith(
+        alone[:-1]
+    )
+
+
+def test_editions_of_a_data_set_are_rows_of_their_own():
+    pair = [record(task="avvp", metric="accuracy", data_digest=digest * 16, value=value)
+            for digest, value in (("a", 50.0), ("b", 70.0))]  # fmt: skip
+    found = {key[-1]: row["AVVP V→A"] for key, row in table("table1", *pair).items() if key[-1].startswith("measured")}
+    assert found["measured, heldout, data_digest aaaaaaaa"] == "50.0"
+    assert found["measured, heldout, data_digest bbbbbbbb"] == "70.0"

@@ -42,10 +42,21 @@ class Skipped:
 )
 @click.option(
     "--metrics",
-    default="paper",
+    default="headline",
     show_default=True,
-    help="paper (each task's metric in the papers), all, or names: f1,map.",
+    help="headline (one a task, the papers' where they have the task), all, or names: f1,map.",
 )
+@click.option(
+    "--spread",
+    type=click.Choice(["deviation", "interval", "none"]),
+    default="deviation",
+    show_default=True,
+    help="What stands beside a mean: deviation over seeds, 95 % interval over recordings, or nothing.",
+)
+@click.option(
+    "--explain", is_flag=True, help="Say what the metrics of FILES mean (without FILES: all), and show no table."
+)
+@click.option("--best", is_flag=True, help="The best number of each column in bold.")
 @click.option(
     "-o",
     "--output",
@@ -79,7 +90,7 @@ class Skipped:
     show_default=True,
     help="Clips shown of each task and direction (html).",
 )
-def command(files, form, names, metrics, output, checkpoints, timelines, overlays, examples):
+def command(files, form, names, metrics, spread, explain, best, output, checkpoints, timelines, overlays, examples):
     """Records to tables and pictures.
 
     Reads the records that other commands write, from FILES or from standard
@@ -95,6 +106,7 @@ def command(files, form, names, metrics, output, checkpoints, timelines, overlay
     """
     from hdcid_cli.report.formats import RENDERERS
     from hdcid_cli.report.results import read_results, read_timelines
+    from hdcid_cli.report.tables import Look
 
     form = form or SUFFIXES.get(output.suffix.lower() if output else "", "terminal")
     pictured = checkpoints or timelines or overlays
@@ -104,25 +116,46 @@ def command(files, form, names, metrics, output, checkpoints, timelines, overlay
         raise InputError("An HTML page is not for a terminal: add -o report.html.")
     skipped = Skipped()
     records = read_results(_sources(files), skipped)
+    if explain:
+        click.echo(_explained(records))
+        return _status(skipped)
     events = read_timelines(timelines, skipped)
     if not records and not names and not pictured:
         skipped.tell_rest()
         raise InputError(_nothing(skipped))
-    tables = [_layout(name, records) for name in names]
+    look = Look(spread, best)
+    tables = [table for name in names for table in _layout(name, records, look)]
     if records and (form == "html" or not names):
-        tables.insert(0, _pivot(records, metrics))
+        tables = [*_pivots(records, metrics, look), *tables]
     if form == "html":
         from hdcid_cli.report.compose import compose
 
         text = compose(tables, records, checkpoints, events, overlays, examples, skipped)
     else:
         text = RENDERERS[form](tables)
-    skipped.tell_rest()
     if output:
         write_text(output, text + "\n")
     else:
         click.echo(text)
+    return _status(skipped)
+
+
+def _status(skipped: Skipped) -> int:
+    skipped.tell_rest()
     return SOME_SKIPPED if skipped.count else DONE
+
+
+def _explained(records: list) -> str:
+    """The glossary, for a terminal."""
+    from hdcid_cli.core.terminal import paragraph, screen
+    from hdcid_cli.report.glossary import glossary
+
+    width = screen() or 80
+    parts = []
+    for title, entries in glossary({(record.task, record.metric) for record in records}):
+        lines = [paragraph([entry.replace("`", "")], width - 2).replace("\n", "\n    ") for entry in entries]
+        parts.append("\n".join([title, *(f"  {line}" for line in lines)]))
+    return "\n\n".join(parts)
 
 
 def _sources(files: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -141,26 +174,26 @@ def _nothing(skipped: Skipped) -> str:
     )
 
 
-def _layout(name: str, records: list[dict]):
+def _layout(name: str, records: list, look) -> list:
     """A paper's table; how many of the papers' metrics have no place in it is said on stderr."""
     from hdcid_cli.report.layouts import lay_out
     from hdcid_cli.report.pivot import choose_metrics
 
-    shown = choose_metrics(records, "paper")
-    table, unplaced = lay_out(name, shown)
+    shown = choose_metrics(records, "headline")
+    tables, unplaced = lay_out(name, shown, look)
     if unplaced:
         say(f"{unplaced} of {len(shown)} results have no place in {name}: other tasks or settings")
-    return table
+    return tables
 
 
-def _pivot(records: list[dict], metrics: str):
-    """All records of the metrics asked for as one table; the other metrics are named on stderr."""
-    from hdcid_cli.report.pivot import choose_metrics, pivot
+def _pivots(records: list, metrics: str, look) -> list:
+    """All records of the metrics asked for as tables; the other metrics are named on stderr."""
+    from hdcid_cli.report.pivot import choose_metrics, pivots
 
     shown = choose_metrics(records, metrics)
-    others = sorted({str(record["metric"]) for record in records} - {str(record["metric"]) for record in shown})
+    others = sorted({record.metric for record in records} - {record.metric for record in shown})
     if not shown:
         raise InputError(f"No record is of {metrics}; there are {', '.join(others)}.")
-    if others and metrics == "paper":
+    if others and metrics in ("headline", "paper"):
         say(f"also measured, shown with --metrics all: {', '.join(others)}")
-    return pivot(shown)
+    return pivots(shown, look)

@@ -1,11 +1,16 @@
 """Progress bars and messages. Both go to stderr; stdout is for results."""
 
 import contextlib
+import os
+import re
 import sys
 
 import click
 
 _silent = False
+
+# What matters stands first: on a narrow terminal the bar goes, then the end of what the work says of itself.
+BAR = "{desc}: {percentage:3.0f}%  {n_fmt}/{total_fmt}  {elapsed}<{remaining}, {rate_fmt}{postfix} {bar}"
 
 
 def progress(iterable=None, *, total=None, description="", unit="it", initial=0):
@@ -21,6 +26,7 @@ def progress(iterable=None, *, total=None, description="", unit="it", initial=0)
         file=sys.stderr,
         disable=_silent or not sys.stderr.isatty(),
         dynamic_ncols=True,
+        bar_format=BAR if total is not None or hasattr(iterable, "__len__") else None,
         mininterval=0.2,
     )
 
@@ -40,7 +46,28 @@ def warn(message: str) -> None:
 def tell(text: str) -> None:
     """Write to stderr, whether or not anybody can read it: talk is no reason to lose work."""
     with contextlib.suppress(OSError, ValueError):
-        click.echo(text, err=True)
+        width = _screen()
+        click.echo(wrapped(text, width) if width else text, err=True)
+
+
+def _screen() -> int:
+    """Columns of the terminal that stderr is; 0 if it is none."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    return 0
+
+
+def wrapped(text: str, width: int) -> str:
+    """Lines of at most `width` columns where words allow it; a command in backquotes is a word."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines.append(indent)
+        for word in re.findall(r"\S*`[^`]*`\S*|\S+", line):
+            if lines[-1].strip() and len(lines[-1]) + 1 + len(word) > width:
+                lines.append(indent)
+            lines[-1] += f" {word}" if lines[-1].strip() else word
+    return "\n".join(lines)
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -2,54 +2,36 @@
 
 To a pipe (or with `--json`) records are written one a line; to a terminal the
 same records become a table. `hdcid report` reads them back from any number of
-files, so a record carries all that its row in a table needs.
-
-Fields (those marked * are always there):
-
-schema*      "hdcid.result/1"
-task*        ave, avvp, ave2avvp, ucf2vgg, vggsound, classify, localise, segment, retrieve, ...
-train*       modality that the decoder learned on: "v", "a" or "t" (query modality of `retrieve`)
-test*        modality that it was tested on (gallery modality of `retrieve`)
-direction*   "v->a"
-metric*      precision, accuracy, f1, map, miou, fscore, r@1, ...
-value*       a number in the metric's own unit (percentages are 0..100), or null
-interval     [low, high], 95 % bootstrap over clips, or null
-n*           how many clips the value was computed on
-chance       what guessing gives on the same clips, where that is known
-protocol*    "heldout" or "published", with ", seen in pretraining" or what was left out behind it
-method*      what aligned the modalities ("cpc,cmcm", ...), or "supervised" for a
-             probe on the raw features of one modality (the ceiling)
-layers       number of disentangling layers (0, 1, 2, ...), null for "supervised"
-quantizer    "vq", "rvq:4", "fsq:8,5,5,2", null for "supervised"
-codebook     codes a layer (400), null for "supervised"
-layers_used  layers whose codes the task read
-toc          "none" or what was selected, such as "128" or "224/196"
-toc_criterion  "similarity", "variance" or "both" (the default) where toc is not "none"
-modalities   what the model was pretrained on ("av", "avt", ...)
-pretrain_clips  and on how many clips
-backbone     of the features that were tested
-checkpoint   digest of the model, null for "supervised"
-seed*        of the probe; `pretrain_seed` is the checkpoint's
-versions*    {"hdcid": ..., "torch": ...}
+files, so a record carries all that its row in a table needs. `Result` is what
+it reads: the fields of a record, each checked.
 """
 
 import json
 import math
 import platform
-import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from typing import Any, BinaryIO, Self, get_args, get_type_hints
 
 import click
 
 from hdcid_cli import __version__
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.json_lines import Skip, objects, refuse, shown
+from hdcid_cli.core.terminal import records_table
 
 SCHEMA = "hdcid.result/1"
 TIMELINE_SCHEMA = "hdcid.timeline/1"
 CURVES_SCHEMA = "hdcid.open-set/1"
 REQUIRED = ("task", "train", "test", "metric", "value", "n", "protocol", "method", "seed")
-TEXTS = ("task", "train", "test", "metric", "protocol", "method")
+
+# Nothing that is measured here comes near these.
+GREATEST = 1e12
+LONGEST = 10_000  # characters
+
+Interval = tuple[float, float]
 
 
 def result(**fields) -> dict:
@@ -64,6 +46,30 @@ def result(**fields) -> dict:
     record["direction"] = f"{fields['train']}->{fields['test']}"
     record["versions"] = versions()
     return record
+
+
+def timeline(clip: str, seconds: float, true: list[dict], predicted: list[dict], **fields) -> dict:
+    """One clip's events, as `cmg --timelines FILE` writes them (JSON Lines) and `report --timelines FILE` draws them.
+
+    Args:
+        seconds: length of the clip.
+        true, predicted: events as {"label": "dog", "start": 2.0, "end": 5.0}, in seconds.
+        fields: what was tested, as in a result: task, train, test, data, protocol, method, layers, toc, checkpoint.
+    """
+    return {"schema": TIMELINE_SCHEMA, "clip": clip, "seconds": seconds, "true": true, "predicted": predicted, **fields}
+
+
+def open_set_curves(histogram: dict, oscr: dict, **fields) -> dict:
+    """How known and unknown clips score, as `cmg --open-set K --curves FILE` writes it (JSON Lines) and `hdcid report`
+    draws it.
+
+    Args:
+        histogram: {"edges": [B + 1] scores, "known": [B] clips, "unknown": [B] clips}.
+        oscr: {"fpr": [P], "ccr": [P]}, the rates of unknown clips accepted and of known ones accepted and right, 0..1,
+            as the threshold falls.
+        fields: what was tested, as in a result: task, train, test, data, protocol, threshold, known, ...
+    """
+    return {"schema": CURVES_SCHEMA, "histogram": histogram, "oscr": oscr, **fields}
 
 
 def versions() -> dict[str, str]:
@@ -83,163 +89,215 @@ def emit(records: Iterable[dict], as_json: bool, columns: tuple[str, ...] = ()) 
             click.echo(json.dumps(record, ensure_ascii=False))
             sys.stdout.flush()  # the next stage of a pipe should not wait for the last record
         return
-    click.echo(table(list(records), columns))
+    click.echo(records_table(list(records), columns))
 
 
-TABLE_COLUMNS = (
-    "task",
-    "direction",
-    "metric",
-    "value",
-    "interval",
-    "chance",
-    "n",
-    "protocol",
-    "method",
-    "layers",
-    "toc",
-)
+class Checked:
+    """A dataclass that is read from a record: every field must be of its own type, and `more` takes all others."""
+
+    more: dict
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Self:
+        """The record's fields, checked.
+
+        Raises:
+            InputError: a field is missing, or of another type than it should be. The sentence lacks its subject:
+                "has the task 1, which is not a text."
+        """
+        values, hints = dict(record), _types(cls)  # type: ignore[arg-type]
+        own = [each for each in fields(cls) if each.name != "more"]  # type: ignore[arg-type]
+        missing = [each.name for each in own if each.default is MISSING and each.name not in values]
+        if missing:
+            raise InputError(f"is without {', '.join(missing)}.")
+        found = {each.name: _checked(each.name, values.pop(each.name), hints[each.name])
+                 for each in own if each.name in values}  # fmt: skip
+        return cls(**found, more={name: values[name] for name in values if name not in DERIVED})  # type: ignore[call-arg]
+
+    def get(self, name: str) -> Any:
+        """A field by its name, this version's own or another; None where there is none."""
+        return self.__dict__[name] if name in self.__dict__ else self.__dict__["more"].get(name)
 
 
-def table(records: list[dict], columns: tuple[str, ...] = ()) -> str:
-    """Records as a plain table for a terminal; columns that no record fills are left out, seeds become mean ±
-    deviation.
-    """
-    from tabulate import tabulate
-
-    columns = columns or TABLE_COLUMNS
-    records = _fold_seeds(records, columns)
-    shown = [name for name in columns if any(record.get(name) is not None for record in records)]
-    rows = [[_cell(record.get(name)) for name in shown] for record in records]
-    return tabulate(rows, headers=shown, disable_numparse=True)
+@cache
+def _types(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
-def _fold_seeds(records: list[dict], columns: tuple[str, ...]) -> list[dict]:
-    """Records that differ in their seed alone as one, in the order of the first of each."""
-    groups: dict[str, list[dict]] = {}
-    for number, record in enumerate(records):
-        same = [record.get(name) for name in (*columns, "checkpoint") if name not in ("value", "interval", "chance")]
-        groups.setdefault(json.dumps(same if "seed" in record else number), []).append(record)
-    folded = []
-    for group in groups.values():
-        values = [record["value"] for record in group if record.get("value") is not None]
-        if len({record.get("seed") for record in group}) == len(group) == len(values) > 1:
-            group = [
-                group[0]
-                | {"value": f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}", "interval": None}
-            ]
-        folded += group
-    return folded
+# What a reader need not keep: the reader knows the schema, and the direction follows from train and test.
+DERIVED = ("schema", "direction")
 
 
-def _cell(value) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    if isinstance(value, (list, tuple)):
-        return " - ".join(_cell(item) for item in value)
-    return str(value)
+@dataclass(frozen=True, kw_only=True)
+class Result(Checked):
+    """One result. hdcid-files(5) says what each field means; None stands for what a record does not say."""
+
+    task: str
+    train: str
+    test: str
+    metric: str
+    value: float | None
+    n: int
+    protocol: str
+    method: str
+    seed: int
+    interval: Interval | None = None
+    chance: float | None = None
+    data: str | None = None
+    data_digest: str | None = None
+    features_digest: str | None = None
+    layers: int | None = None
+    layers_used: int | None = None
+    quantizer: str | None = None
+    codebook: int | None = None
+    toc: str | int | None = None
+    toc_criterion: str | None = None
+    modalities: str | None = None
+    pretrain_clips: int | None = None
+    pretrain_seed: int | None = None
+    n_fit: int | None = None
+    n_choose: int | None = None
+    n_pretrained: int | None = None
+    epoch: int | None = None
+    probe_epochs: int | None = None
+    encoder_dropout: float | None = None
+    backbone: str | None = None
+    checkpoint: str | None = None
+    checkpoint_name: str | None = None
+    per_class: dict | None = None
+    versions: dict | None = None
+    more: dict = field(default_factory=dict)
 
 
-def timeline(clip: str, seconds: float, true: list[dict], predicted: list[dict], **fields) -> dict:
-    """One clip's events, as `cmg --timelines FILE` writes them (JSON Lines) and `report --timelines FILE` draws them.
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Checked):
+    """What a drawing says of itself: some of a result's fields."""
 
-    Args:
-        seconds: length of the clip.
-        true, predicted: events as {"label": "dog", "start": 2.0, "end": 5.0}, in seconds.
-        fields: what was tested, as in a result: task, train, test, protocol, method, layers, toc, checkpoint.
-    """
-    return {"schema": TIMELINE_SCHEMA, "clip": clip, "seconds": seconds, "true": true, "predicted": predicted, **fields}
-
-
-def open_set_curves(histogram: dict, oscr: dict, **fields) -> dict:
-    """How known and unknown clips score, as `cmg --open-set K --curves FILE` writes it (JSON Lines).
-
-    Args:
-        histogram: {"edges": [B + 1] scores, "known": [B] clips, "unknown": [B] clips}.
-        oscr: {"fpr": [P], "ccr": [P]}, the rates of unknown clips accepted and of known ones accepted and right, 0..1,
-            as the threshold falls.
-        fields: what was tested, as in a result: task, train, test, protocol, threshold, known, ...
-    """
-    return {"schema": CURVES_SCHEMA, "histogram": histogram, "oscr": oscr, **fields}
+    task: str | None = None
+    train: str | None = None
+    test: str | None = None
+    data: str | None = None
+    protocol: str | None = None
+    method: str | None = None
+    layers: int | None = None
+    toc: str | int | None = None
+    seed: int | None = None
+    more: dict = field(default_factory=dict)
 
 
-def read_records(
-    lines: Iterable[str], source: str, skip: Callable[[str], None] | None = None, schema: str = SCHEMA
-) -> Iterator[tuple[str, dict]]:
-    """Parse JSON Lines of one schema: yield ("FILE, line N", record).
+@dataclass(frozen=True)
+class Event:
+    """Something that happens in a clip, in seconds."""
 
-    A line that is not such a record raises InputError with its place, or, if
-    `skip` is given, is handed to it as a sentence and left out.
-    """
-    check = {SCHEMA: _check_result, TIMELINE_SCHEMA: _check_timeline, CURVES_SCHEMA: _check_curves}[schema]
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    label: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline(Drawn):
+    """One clip's events."""
+
+    clip: str
+    seconds: float
+    true: list | None = None
+    predicted: list | None = None
+
+    def __post_init__(self):
+        if self.seconds <= 0:
+            raise InputError(f"is a timeline of {self.seconds} seconds.")
+        for kind in ("true", "predicted"):
+            object.__setattr__(self, kind, [self._event(kind, event) for event in getattr(self, kind) or ()])
+
+    def _event(self, kind: str, found: object) -> Event:
         try:
-            record = _parse(line, schema)
-            check(record)
+            label, start, end = (found[name] for name in ("label", "start", "end"))  # type: ignore[index]
+            times = _number(start) and _number(end) and 0 <= start <= end <= self.seconds
+        except (TypeError, LookupError):
+            label = times = None
+        if not (_text(label) and times):
+            raise InputError(f"has a {kind} event that is no label, start and end within the clip: {shown(found)}.")
+        return Event(label, start, end)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSet(Drawn):
+    """How the known and unknown clips of an open set score; see `open_set_curves`."""
+
+    histogram: dict
+    oscr: dict
+    threshold: float | None = None
+    open_set: int | None = None
+    score: str | None = None
+
+    def __post_init__(self):
+        edges, known, unknown = (_list_in("histogram", self.histogram, name) for name in ("edges", "known", "unknown"))
+        rates = [_list_in("OSCR curve", self.oscr, name) for name in ("fpr", "ccr")]
+        if not len(edges) - 1 == len(known) == len(unknown) > 0 or not len(rates[0]) == len(rates[1]) > 1:
+            raise InputError("has a histogram or an OSCR curve with lists of unequal length.")
+        if list(edges) != sorted(edges) or min(*known, *unknown) < 0:
+            raise InputError("has a histogram whose edges fall or whose counts are negative.")
+        if not all(0 <= rate <= 1 for each in rates for rate in each):
+            raise InputError("has an OSCR curve whose rates are not within 0 and 1.")
+
+
+def _list_in(what: str, found: dict, name: str) -> list[float]:
+    if not _numbers(found.get(name)):
+        raise InputError(f"has a {what} whose {name} are no list of numbers.")
+    return found[name]
+
+
+READ: dict[str, type[Checked]] = {SCHEMA: Result, TIMELINE_SCHEMA: Timeline, CURVES_SCHEMA: OpenSet}
+
+
+def read_records(stream: BinaryIO, source: str, skip: Skip = refuse, schema: str = SCHEMA) -> Iterator[tuple[str, Any]]:
+    """JSON Lines of one schema: ("FILE, line N", what `READ` makes of it), of every line that is one.
+
+    A line that is not such a record is handed to `skip` as a sentence with its place, and left out; without `skip` it
+    is an InputError.
+    """
+    for place, record in objects(stream, source, skip):
+        try:
+            if record.get("schema") != schema:
+                raise InputError(f"is of the schema {shown(repr(record.get('schema')))}, not {schema!r}.")
+            yield place, READ[schema].read(record)
         except InputError as error:
-            message = f"{source}, line {number} {error}"
-            if skip is None:
-                raise InputError(message) from error
-            skip(message)
-        else:
-            yield f"{source}, line {number}", record
+            skip(f"{place} {error}")
 
 
-def _parse(line: str, schema: str) -> dict:
-    try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"is not JSON ({getattr(error, 'msg', error)}).") from error
-    found = record.get("schema") if isinstance(record, dict) else type(record).__name__
-    if found != schema:
-        raise InputError(f"is of the schema {found!r}, not {schema!r}.")
-    return record
+def _text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST
 
 
-def _check_result(record: dict) -> None:
-    missing = [name for name in REQUIRED if name not in record]
-    if missing:
-        raise InputError(f"is a result without {', '.join(missing)}.")
-    for name in TEXTS:
-        if not isinstance(record[name], str):
-            raise InputError(f"has the {name} {record[name]!r}, which is not a text.")
-    for name in ("value", "chance"):
-        if record.get(name) is not None and not _is_number(record[name]):
-            raise InputError(f"has the {name} {record[name]!r}, which is not a number.")
+def _integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_timeline(record: dict) -> None:
-    if not isinstance(record.get("clip"), str) or not _is_number(record.get("seconds")) or record["seconds"] <= 0:
-        raise InputError("is a timeline without the name of its clip or its seconds.")
-    for kind in ("true", "predicted"):
-        for event in record.get(kind) or ():
-            whole = (
-                isinstance(event, dict)
-                and isinstance(event.get("label"), str)
-                and _is_number(event.get("start"))
-                and _is_number(event.get("end"))
-            )
-            if not whole or not 0 <= event["start"] <= event["end"] <= record["seconds"]:
-                raise InputError(f"has a {kind} event that is no label, start and end within the clip: {event!r}.")
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= GREATEST
 
 
-def _check_curves(record: dict) -> None:
-    histogram, oscr = record.get("histogram"), record.get("oscr")
-    if not isinstance(histogram, dict) or not isinstance(oscr, dict):
-        raise InputError("is of an open set, without its histogram and its OSCR curve.")
-    lists = {name: histogram.get(name) for name in ("edges", "known", "unknown")}
-    lists |= {name: oscr.get(name) for name in ("fpr", "ccr")}
-    for name, numbers in lists.items():
-        if not isinstance(numbers, list) or not all(map(_is_number, numbers)):
-            raise InputError(f"is of an open set, and its {name} are no list of numbers.")
-    bins = len(lists["edges"]) - 1
-    if not bins == len(lists["known"]) == len(lists["unknown"]) or len(lists["fpr"]) != len(lists["ccr"]):
-        raise InputError("is of an open set, and its histogram or its curve has lists of unequal length.")
+def _numbers(value: object, count: int | None = None) -> bool:
+    return isinstance(value, list) and count in (None, len(value)) and all(map(_number, value))
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+# Of the types that fields have: what is one, in JSON, and in words.
+TYPES: dict[object, tuple[Callable[[Any], bool], str]] = {
+    str: (_text, "a text"),
+    int: (_integer, "a whole number"),
+    float: (_number, "a number"),
+    Interval: (lambda value: _numbers(value, 2), "two numbers"),
+    dict: (lambda value: isinstance(value, dict), "an object"),
+    list: (lambda value: isinstance(value, list), "a list"),
+}
+
+
+def _checked(name: str, value: object, hint: Any) -> Any:
+    """The value, if it is of the field's type; lists of numbers as tuples."""
+    kinds = [hint] if hint in TYPES else [kind for kind in get_args(hint) if kind is not type(None)]
+    if value is None and type(None) in get_args(hint):
+        return None
+    if not any(TYPES[kind][0](value) for kind in kinds):
+        expected = " or ".join(TYPES[kind][1] for kind in kinds)
+        raise InputError(f"has the {name} {shown(repr(value))}, which is not {expected}.")
+    return tuple(value) if isinstance(value, list) and list not in kinds else value

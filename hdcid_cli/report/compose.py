@@ -6,18 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.core.json_lines import Skip
+from hdcid_cli.core.records import Timeline
 from hdcid_cli.report import pictures
 from hdcid_cli.report.layouts import lay_out, layouts
 from hdcid_cli.report.page import Section, folded, grid, html_table, page
-from hdcid_cli.report.results import Skip
+from hdcid_cli.report.pivot import TITLES
+from hdcid_cli.report.results import Measured
 from hdcid_cli.report.tables import Table
 
 
 def compose(
     tables: Sequence[Table],
-    records: Sequence[dict],
+    records: Sequence[Measured],
     checkpoints: Sequence[Path],
-    timelines: Sequence[dict],
+    timelines: Sequence[Timeline],
     overlays: Sequence[Path],
     examples: int,
     skip: Skip,
@@ -50,28 +53,26 @@ def compose(
     return page("hdcid report", _lead(records), sections)
 
 
-def _beside_the_paper(records: Sequence[dict], shown: set[str]) -> list[str]:
+def _beside_the_paper(records: Sequence[Measured], shown: set[str]) -> list[str]:
     """The layouts that are not shown yet and have measured cells, the fullest open and the others folded."""
-    tables = [lay_out(name, records)[0] for name, layout in layouts().items() if layout["title"] not in shown]
+    tables = [lay_out(name, records)[0][0] for name, layout in layouts().items() if layout["title"] not in shown]
     filled = {
         table.title: sum(cell is not None for row in table.rows if row.kind == "measured" for cell in row.cells)
         for table in tables
     }
     ordered = sorted((table for table in tables if filled[table.title]), key=lambda table: -filled[table.title])
-    opened = ordered[:1] if shown <= {"Results"} else []
+    opened = ordered[:1] if shown <= set(TITLES.values()) else []
     return [
         html_table(table) if table in opened else folded(table.title, html_table(table, heading=False))
         for table in ordered
     ]
 
 
-def _lead(records: Sequence[dict]) -> list[str]:
+def _lead(records: Sequence[Measured]) -> list[str]:
     """How many results, and of which versions."""
     if not records:
         return []
-    versions = sorted(
-        {f"{name} {version}" for record in records for name, version in (record.get("versions") or {}).items()}
-    )
+    versions = sorted({f"{name} {version}" for record in records for name, version in (record.versions or {}).items()})
     return [f"{len(records)} results. Made with {', '.join(versions)}." if versions else f"{len(records)} results."]
 
 
@@ -111,7 +112,7 @@ def _add_checkpoint(path: Path, training: Section, codebooks: Section) -> None:
         codebooks.parts.append('<p class="note">Channels were not selected yet: run <code>hdcid toc</code>.</p>')
 
 
-def _timelines(records: Sequence[dict], examples: int) -> Section:
+def _timelines(records: Sequence[Timeline], examples: int) -> Section:
     figures = pictures.timelines(records, examples)
     key = (
         '<p class="quiet"><span class="key" style="background:#1d2430"></span>true<span class="key" '

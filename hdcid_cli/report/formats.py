@@ -4,55 +4,36 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
-from hdcid_cli.report.tables import Column, Row, Table, cell_text
+from tabulate import tabulate
 
-GAP = "  "
+from hdcid_cli.core.terminal import grid, paragraph, screen
+from hdcid_cli.report.tables import CHANCE, SUPERVISED, Cell, Column, Row, Table
 
 
 def terminal(tables: Sequence[Table]) -> str:
-    """Aligned plain text; the headings' groups span their columns, so that eight columns of numbers stay narrow."""
-    return "\n\n".join(
-        "\n".join([table.title, "", *_aligned(table), *(f"* {note}" for note in table.notes)]) for table in tables
-    )
+    """Aligned plain text, on a terminal no wider than its screen; the headings' groups span their columns."""
+    width = screen()
+    return "\n\n".join(_plain(table.for_readers(), width) for table in tables)
 
 
-def _aligned(table: Table) -> Iterator[str]:
-    texts = _texts(table, "±")
+def _plain(table: Table, width: int | None) -> str:
     levels = list(heading_levels(table))
-    left = len(table.label_names)
-    leaves = [*table.label_names, *(name for name, _ in levels[-1])]
-    widths = [max(len(row[i]) for row in [leaves, *texts]) for i in range(len(leaves))]
-    for level in levels[:-1]:
-        position = left
-        for name, span in level:
-            here = slice(position, position + span)
-            missing = len(name) - (sum(widths[here]) + len(GAP) * (span - 1))
-            widths[here] = [width + max(0, -(-missing // span)) for width in widths[here]]
-            position += span
-
-    def line(cells: Sequence[str]) -> str:
-        aligned = [
-            cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths))
-        ]
-        return GAP.join(aligned).rstrip()
-
-    for level in levels[:-1]:
-        position = left
-        parts = [" " * width for width in widths[:left]]
-        for name, span in level:
-            here = widths[position : position + span]
-            parts.append(name.center(sum(here) + len(GAP) * (span - 1)))
-            position += span
-        yield GAP.join(parts).rstrip()
-    yield line(leaves)
-    yield GAP.join("-" * width for width in widths)
-    for number, cells in enumerate(texts):
-        if starts_frame(table, number):
-            yield GAP.join("-" * width for width in widths)
-        yield line(cells)
+    cells = [
+        [f"{cell}*" if i in table.best(number) else cell for i, cell in enumerate(texts)]
+        for number, texts in enumerate(table.texts("±"))
+    ]
+    starred = {i for number in range(len(table.rows)) for i in table.best(number)}
+    cells = [[f"{cell} " if i in starred and cell and cell[-1] != "*" else cell for i, cell in enumerate(texts)]
+             for texts in cells]  # fmt: skip
+    rules = [number for number in range(len(table.rows)) if starts_frame(table, number)]
+    rows = [[*row.labels, *texts] for row, texts in zip(table.rows, cells)]
+    said = [paragraph(table.said, width)] if table.said else []
+    notes = [paragraph([note], width) for note in table.notes]
+    drawn = grid(table.label_names, levels if table.columns else [], rows, width, rules)
+    return "\n".join([paragraph([table.title], width), *said, "", drawn, *([""] if notes else []), *notes])
 
 
 def heading_levels(table: Table) -> Iterator[list[tuple[str, int]]]:
@@ -68,28 +49,32 @@ def heading_levels(table: Table) -> Iterator[list[tuple[str, int]]]:
 
 def starts_frame(table: Table, number: int) -> bool:
     """Whether a rule stands above a row: the first of those that frame the results (ceiling and chance)."""
-    framing = [row.kind in ("supervised", "chance") for row in table.rows]
+    framing = [row.kind in (SUPERVISED, CHANCE) for row in table.rows]
     return number > 0 and framing[number] and not framing[number - 1]
 
 
 def markdown(tables: Sequence[Table]) -> str:
     """GitHub's tables; whatever Markdown would read as markup is escaped."""
-    parts = []
-    for table in tables:
-        headings = [*table.label_names, *(" ".join(column.path) for column in table.columns)]
-        rules = ["---"] * len(table.label_names) + ["---:"] * len(table.columns)
-        lines = [
-            _markdown_row(headings),
-            _markdown_row(rules, escape=False),
-            *(_markdown_row(texts) for texts in _texts(table)),
-        ]
-        notes = [f"\n{escape_markdown(note)}" for note in table.notes]
-        parts.append("\n".join([f"**{escape_markdown(table.title)}**", "", *lines, *notes]))
-    return "\n\n".join(parts)
+    return "\n\n".join(_markdown(table.for_readers()) for table in tables)
 
 
-def _markdown_row(cells: Sequence[str], escape: bool = True) -> str:
-    return "| " + " | ".join(escape_markdown(cell) if escape else cell for cell in cells) + " |"
+def _markdown(table: Table) -> str:
+    headings = [*table.label_names, *(" ".join(column.path) for column in table.columns)]
+    rows = []
+    for number, (row, texts) in enumerate(zip(table.rows, table.texts())):
+        best = table.best(number)
+        cells = [f"**{escape_markdown(text)}**" if i in best else escape_markdown(text) for i, text in enumerate(texts)]
+        rows.append([*map(escape_markdown, row.labels), *cells])
+    drawn = tabulate(
+        rows,
+        headers=[escape_markdown(heading) for heading in headings],
+        tablefmt="pipe",
+        disable_numparse=True,
+        colalign=["left"] * len(table.label_names) + ["right"] * len(table.columns),
+    )
+    said = [escape_markdown(", ".join(table.said)), ""] if table.said else []
+    notes = [f"\n{escape_markdown(note)}" for note in table.notes]
+    return "\n".join([f"**{escape_markdown(table.title)}**", "", *said, drawn, *notes])
 
 
 def escape_markdown(text: str) -> str:
@@ -99,25 +84,26 @@ def escape_markdown(text: str) -> str:
 
 def latex(tables: Sequence[Table]) -> str:
     """`table` environments with booktabs rules; the headings' groups span their columns."""
-    text = "\n\n".join(_latex_table(table) for table in tables)
+    text = "\n\n".join(_latex_table(table.for_readers()) for table in tables)
     packages = ["booktabs", "amssymb"] if "\\checkmark" in text else ["booktabs"]
     return f"% needs \\usepackage{{{','.join(packages)}}}\n{text}"
 
 
 def _latex_table(table: Table) -> str:
+    caption = ". ".join([table.title, *([", ".join(table.said)] if table.said else [])])
     lines = [
         "\\begin{table}",
         "\\centering",
-        f"\\caption{{{escape_latex(table.title)}}}",
+        f"\\caption{{{escape_latex(caption)}}}",
         f"\\begin{{tabular}}{{{'l' * len(table.label_names)}{'r' * len(table.columns)}}}",
         "\\toprule",
         *_latex_headings(table),
         "\\midrule",
     ]
-    for number, cells in enumerate(_texts(table)):
+    for number, (row, texts) in enumerate(zip(table.rows, table.texts())):
         if starts_frame(table, number):
             lines.append("\\midrule")
-        lines.append(_latex_row(cells))
+        lines.append(_latex_row([*row.labels, *texts], {len(row.labels) + i for i in table.best(number)}))
     lines += ["\\bottomrule", "\\end{tabular}"]
     lines += [f"\\par\\smallskip {escape_latex(note)}" for note in table.notes]
     return "\n".join([*lines, "\\end{table}"])
@@ -139,8 +125,9 @@ def _latex_headings(table: Table) -> Iterator[str]:
     yield _latex_row([*table.label_names, *(name for name, _ in leaves)])
 
 
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(escape_latex(cell) for cell in cells) + " \\\\"
+def _latex_row(cells: Sequence[str], bold: Collection[int] = ()) -> str:
+    texts = [f"\\textbf{{{escape_latex(cell)}}}" if i in bold else escape_latex(cell) for i, cell in enumerate(cells)]
+    return " & ".join(texts) + " \\\\"
 
 
 LATEX = {
@@ -166,7 +153,7 @@ def escape_latex(text: str) -> str:
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
-    """CSV for programs: numbers unrounded; deviations and runs in columns of their own; an empty line
+    """CSV for programs: numbers unrounded; deviations and runs, or intervals, in columns of their own; an empty line
     between tables.
     """
     stream = io.StringIO()
@@ -174,22 +161,43 @@ def comma_separated(tables: Sequence[Table]) -> str:
     for number, table in enumerate(tables):
         if number:
             stream.write("\n")
-        headings = [*table.label_names, "kind"]
-        for column in table.columns:
-            name = " ".join(column.path)
-            headings += [name, f"{name} deviation", f"{name} runs"] if table.has_deviations else [name]
-        writer.writerow(headings)
+        beside = {name: take for name, (wanted, take) in BESIDE.items() if wanted(table)}
+        headings = [name for column in table.columns for name in _named(" ".join(column.path), beside)]
+        writer.writerow(map(no_formula, [*table.label_names, "kind", *headings]))
         for row in table.rows:
-            writer.writerow([*row.labels, row.kind, *_csv_cells(row, table.has_deviations)])
+            numbers = ["" if cell is None else take(cell) for cell in row.cells for take in (_mean, *beside.values())]
+            writer.writerow([*map(no_formula, row.labels), row.kind, *numbers])
     return stream.getvalue().rstrip("\n")
 
 
-def _csv_cells(row: Row, deviations: bool) -> Iterator[float | str]:
-    for cell in row.cells:
-        yield "" if cell is None else cell.mean
-        if deviations:
-            yield "" if cell is None or cell.deviation is None else cell.deviation
-            yield "" if cell is None else cell.runs
+def _mean(cell: Cell) -> float:
+    return cell.mean
+
+
+def _seeds(table: Table) -> bool:
+    return table.look.spread == "deviation" and table.has_deviations
+
+
+def _bounds(table: Table) -> bool:
+    return table.look.spread == "interval" and table.has_intervals
+
+
+# What stands beside a number in columns of its own: when, and what.
+BESIDE: dict[str, tuple[Callable[[Table], bool], Callable[[Cell], float | str]]] = {
+    "deviation": (_seeds, lambda cell: "" if cell.deviation is None else cell.deviation),
+    "runs": (_seeds, lambda cell: cell.runs),
+    "low": (_bounds, lambda cell: "" if cell.interval is None else cell.interval[0]),
+    "high": (_bounds, lambda cell: "" if cell.interval is None else cell.interval[1]),
+}
+
+
+def _named(column: str, beside: Iterable[str]) -> list[str]:
+    return [column, *(f"{column} {name}" for name in beside)]
+
+
+def no_formula(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: an apostrophe before what would begin one."""
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
 def as_json(tables: Sequence[Table]) -> str:
@@ -201,6 +209,7 @@ def as_json(tables: Sequence[Table]) -> str:
         filled = [(cell, column) for cell, column in zip(row.cells, columns) if cell is not None]
         return [
             {"column": list(column.path), "mean": cell.mean, "deviation": cell.deviation, "runs": cell.runs}
+            | ({"interval": list(cell.interval)} if cell.interval else {})
             for cell, column in filled
         ]
 
@@ -223,10 +232,3 @@ def as_json(tables: Sequence[Table]) -> str:
 
 
 RENDERERS = {"terminal": terminal, "markdown": markdown, "latex": latex, "csv": comma_separated, "json": as_json}
-
-
-def _texts(table: Table, plus_minus: str = " ± ") -> list[list[str]]:
-    return [
-        [*row.labels, *(cell_text(cell, column.digits, plus_minus) for cell, column in zip(row.cells, table.columns))]
-        for row in table.rows
-    ]

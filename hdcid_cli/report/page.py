@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from hdcid_cli.report.formats import heading_levels, starts_frame
-from hdcid_cli.report.tables import Row, Table, cell_text
+from hdcid_cli.report.tables import Row, Table
 
 THIN = "\u2009±\u2009"
 
@@ -114,6 +114,7 @@ def folded(summary: str, content: str) -> str:
 
 def html_table(table: Table, heading: bool = True) -> str:
     """A table in a box of its own that scrolls."""
+    table = table.for_readers()
     *groups, leaves = heading_levels(table)
     head = []
     for level in groups:
@@ -127,16 +128,18 @@ def html_table(table: Table, heading: bool = True) -> str:
     body = []
     for number, row in enumerate(table.rows):
         labels = "".join(f'<td class="label">{escape(label)}</td>' for label in row.labels)
+        best = table.best(number)
         cells = "".join(
-            f'<td class="number">{cell_text(cell, column.digits, THIN)}</td>'
-            for cell, column in zip(row.cells, table.columns)
+            f'<td class="number">{f"<strong>{text}</strong>" if i in best else text}</td>'
+            for i, text in enumerate(table.texts(THIN)[number])
         )
         style = row.kind + (" frame" if starts_frame(table, number) else "")
         body.append(f'<tr class="{style}">{labels}{_joined(table, row)}{cells}</tr>')
+    said = f'<p class="quiet">{escape(", ".join(table.said))}</p>' if table.said else ""
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
     title = f"<h3>{escape(table.title)}</h3>\n" if heading else ""
     return (
-        f'{title}<div class="scroll"><table>\n<thead>{"".join(head)}</thead>\n<tbody>\n'
+        f'{title}{said}<div class="scroll"><table>\n<thead>{"".join(head)}</thead>\n<tbody>\n'
         + "\n".join(body)
         + f"\n</tbody></table></div>\n{notes}"
     )

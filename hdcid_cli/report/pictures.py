@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.report.pivot import SUPERVISED, choose_metrics, column_order
-from hdcid_cli.report.results import SETTING, Skip, key
+from hdcid_cli.core.json_lines import Skip
+from hdcid_cli.core.records import Timeline
+from hdcid_cli.report.pivot import SUPERVISED, cell_of, choose_metrics, column_order
+from hdcid_cli.report.results import QUANTITY, SETTING, Measured, key
 from hdcid_cli.report.svg import Bar, Series, line_chart, timeline_chart
-from hdcid_cli.report.tables import Cell
 
 POINTS = 300  # a curve of more is thinned out
 
@@ -40,7 +41,7 @@ def inline_image(png: bytes, alt: str, kind: str = "png") -> str:
 
 def training_curves(metrics: Path) -> dict[str, str]:
     """Charts of a checkpoint's `metrics.jsonl` by their titles; none where nothing was logged yet."""
-    curves = defaultdict(lambda: defaultdict(list))
+    curves: dict = defaultdict(lambda: defaultdict(list))
     for record in _metrics(metrics):
         for name, value in record.items():
             place = _chart_of(name)
@@ -97,7 +98,7 @@ def heat_maps(codebook: np.ndarray, channels: np.ndarray | None) -> list[str]:
     """Cosine similarities of all pairs of codes, on all channels and on those that TOC kept (paper, Fig. 2); [L, D]."""
     from hdcid_cli.codes.toc import code_similarities, mean_similarity
 
-    chosen = [(None, f"all {codebook.shape[1]} channels")]
+    chosen: list[tuple[np.ndarray | None, str]] = [(None, f"all {codebook.shape[1]} channels")]
     if channels is not None:
         chosen.append((channels, f"the {len(channels)} channels that TOC kept"))
     pictures = []
@@ -118,35 +119,37 @@ def similarity_png(similarities: np.ndarray) -> bytes:
     return encode_png((white + strength * (ends - white)).round().astype(np.uint8))
 
 
-def codebook_curves(records: Sequence[dict], paper: dict) -> list[str]:
+def codebook_curves(records: Sequence[Measured], paper: dict) -> list[str]:
     """Results over the size of the codebook, a chart a task and direction (paper, Fig. 5), where two sizes or more were
     measured.
 
     Args:
         paper: Table 1's layout; its numbers (400 codes) stand beside the curves as rings.
     """
-    charts = defaultdict(lambda: defaultdict(list))
-    for record in choose_metrics(records, "paper"):
-        if record["method"] != SUPERVISED and isinstance(record.get("codebook"), int):
-            charts[record["task"], record["train"], record["test"], record["metric"]][key(record, CURVE)].append(record)
+    charts: dict = defaultdict(lambda: defaultdict(list))
+    for record in choose_metrics(records, "headline"):
+        if record.method != SUPERVISED and record.codebook is not None:
+            charts[(*key(record, QUANTITY), record.ground)][key(record, CURVE)].append(record)
     pictures = []
-    for quantity, curves in sorted(charts.items(), key=lambda item: column_order(item[0])):
-        if len({record["codebook"] for found in curves.values() for record in found}) < 2:
+    for (*quantity, ground), curves in sorted(
+        charts.items(), key=lambda item: (column_order(item[0][:4]), str(item[0]))
+    ):
+        if len({record.codebook for found in curves.values() for record in found}) < 2:
             continue
         series, rings = [], []
         for colour, (name, found) in enumerate(sorted(_named(curves).items())):
             sizes = defaultdict(list)
             for record in found:
-                sizes[record["codebook"]].append(record["value"])
-            cells = [(size, Cell.of(values)) for size, values in sorted(sizes.items())]
+                sizes[record.codebook or 0].append(record)
+            cells = [(size, cell_of(records)) for size, records in sorted(sizes.items())]
             series.append(
                 Series(name, [(size, cell.mean, cell.deviation) for size, cell in cells], colour, marked=True)
             )
-            value = _paper_value(paper, quantity, _model(found[0]))
+            value = _paper_value(paper, tuple(quantity), _model(found[0])) if ground is None else None
             if value is not None:
                 rings.append(Series("the paper", [(400, value, None)], colour, hollow=True))
         task, train, test, metric = quantity
-        title = f"{task} {train}→{test}, {metric}"
+        title = f"{task} {train}→{test}, {metric}" + (f", {ground} data" if ground else "")
         pictures.append(figure(line_chart(title, "codes", [*series, *rings]), title))
     return pictures
 
@@ -155,7 +158,7 @@ def codebook_curves(records: Sequence[dict], paper: dict) -> list[str]:
 CURVE = tuple(name for name in SETTING if name != "codebook")
 
 
-def _named(curves: dict[tuple, list[dict]]) -> dict[str, list[dict]]:
+def _named(curves: dict[tuple, list[Measured]]) -> dict[str, list[Measured]]:
     """The curves by name; where a short name would stand for several, it says in what they differ."""
     short = {setting: _model(found[0]) for setting, found in curves.items()}
     named = {}
@@ -166,20 +169,19 @@ def _named(curves: dict[tuple, list[dict]]) -> dict[str, list[dict]]:
     return named
 
 
-def _model(record: dict) -> str:
+def _model(record: Measured) -> str:
     """A curve's short name: `H-DCID + TOC`, `1 layer, cmcm, rvq:2, published`."""
-    full = sorted(record["method"].split(",")) == ["cmcm", "cpc"]
-    layers = record.get("layers")
-    name = {1: "DCID", 2: "H-DCID"}.get(layers) if full else None
-    words = [name or f"{count_layers(layers)}, {record['method']}"]
-    if record.get("quantizer") not in (None, "vq", "rvq:1"):
-        words.append(record["quantizer"])
-    if record["protocol"] != "heldout":
-        words.append(record["protocol"])
-    return ", ".join(words) + ("" if record.get("toc") in (None, "none") else " + TOC")
+    full = sorted(record.method.split(",")) == ["cmcm", "cpc"]
+    name = {1: "DCID", 2: "H-DCID"}.get(record.layers or 0) if full else None
+    words = [name or f"{count_layers(record.layers)}, {record.method}"]
+    if record.quantizer not in (None, "vq", "rvq:1"):
+        words.append(record.quantizer)
+    if record.protocol != "heldout":
+        words.append(record.protocol)
+    return ", ".join(words) + ("" if record.toc == "none" else " + TOC")
 
 
-def count_layers(layers: int) -> str:
+def count_layers(layers: int | None) -> str:
     """`1 layer`, `2 layers`."""
     return f"{layers} layer{'' if layers == 1 else 's'}"
 
@@ -196,21 +198,22 @@ def _paper_value(paper: dict, quantity: tuple, model: str) -> float | None:
     return rows[0][columns.index(quantity)] if rows and quantity in columns else None
 
 
-def timelines(records: Sequence[dict], count: int) -> list[str]:
+def timelines(records: Sequence[Timeline], count: int) -> list[str]:
     """The first `count` clips of every task and direction: true events above predicted ones."""
     groups = defaultdict(list)
     for record in records:
-        groups[record.get("task"), record.get("train"), record.get("test")].append(record)
+        groups[record.task, record.train, record.test, record.data].append(record)
     pictures = []
-    for (task, train, test), clips in groups.items():
+    for (task, train, test, data), clips in groups.items():
         for record in clips[:count]:
             bars = [
-                Bar(event["label"], event["start"], event["end"], kind == "predicted")
-                for kind in ("true", "predicted")
-                for event in record.get(kind) or ()
+                Bar(event.label, event.start, event.end, kind == "predicted")
+                for kind, events in (("true", record.true), ("predicted", record.predicted))
+                for event in events or ()
             ]
-            caption = f"{record['clip']} ({task} {train}→{test})" if task else record["clip"]
-            pictures.append(figure(timeline_chart(caption, bars, record["seconds"]), caption))
+            of = f" ({task} {train}→{test}{f', {data} data' if data else ''})" if task else ""
+            caption = record.clip + of
+            pictures.append(figure(timeline_chart(caption, bars, record.seconds), caption))
     return pictures
 
 

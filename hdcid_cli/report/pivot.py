@@ -1,101 +1,163 @@
-"""Records to one table: settings down, tasks and directions across, seeds as mean and deviation.
+"""Records to tables: settings down, tasks and directions across, seeds as mean and deviation.
 
 Below the measured rows stand what frames them: the supervised ceiling (a probe
-on the raw features of the modality that a column tests on) and chance.
+on the raw features of the modality that a column tests on) and chance. Results on
+published data, on one's own and on synthetic clips are tables of their own.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean
+from typing import Any
 
-from hdcid_cli.report.results import QUANTITY, RUN, SETTING, key
-from hdcid_cli.report.tables import Cell, Column, Row, Table, digits_for
+from hdcid_cli.report.glossary import LOWER_IS_BETTER, TASKS, headline, name_in, order, place
+from hdcid_cli.report.results import DATA, OWN, QUANTITY, RUN, SETTING, SUPERVISED, SYNTH, UNSAID, Measured, key, text
+from hdcid_cli.report.tables import CHANCE, MEASURED, PLAIN, Cell, Column, Look, Row, Table, digits_for
 
-# The metric that the papers give for each task (method.md).
-PAPER_METRICS = {
-    "ave": ("precision",),
-    "avvp": ("accuracy",),
-    "ave2avvp": ("f1",),
-    "ucf2vgg": ("precision",),
-    "vggsound": ("precision", "segment_accuracy"),
-    "segment": ("miou", "fscore"),
-}
-TASKS = list(PAPER_METRICS)
 DIRECTIONS = [("v", "a"), ("a", "v"), ("a", "t"), ("t", "a"), ("v", "t"), ("t", "v")]
-SUPERVISED = "supervised"
-CHANCE = "chance"
 
 # Between the selections of one row, if each column has its own.
 SEVERAL = ", "
 
+# What ceiling and chance depend on, of what keeps results apart.
+FRAMED = (*DATA, "open_set", "known")
 # Columns that every table has; the others of SETTING stand there only if rows differ in them.
 ALWAYS = ("method", "layers", "quantizer", "toc", "protocol")
+# How a setting reads that all rows share.
+PHRASES = {
+    "layers": "{} layers",
+    "quantizer": "{}",
+    "codebook": "{} codes",
+    "layers_used": "{} layers read",
+    "toc": "toc {}",
+    "toc_criterion": "toc by {}",
+    "protocol": "{}",
+    "modalities": "pretrained on {}",
+    "pretrain_clips": "pretrained on {} clips",
+}
+# Tables of their own, by where their data are from.
+TITLES = {
+    None: "Results",
+    OWN: "Results on own clips",
+    SYNTH: "Results on synthetic clips",
+    UNSAID: "Results on data that their records do not name",
+}
+GROUND_NOTES = {
+    OWN: "Own clips: no data set that is known by its clips and classes, so not to be compared with published numbers.",
+    SYNTH: "Synthetic clips, made by hdcid synth: not to be compared with results on real data.",
+    UNSAID: "Records of earlier versions do not say which data they are of: not to be compared with published results.",
+}
 
 
-def choose_metrics(records: Sequence[dict], metrics: str) -> list[dict]:
-    """The records that a table shows: those of the papers' metrics ("paper"), "all", or of the metrics named."""
+def choose_metrics(records: Sequence[Measured], metrics: str) -> list[Measured]:
+    """The records that a table shows: those of each task's headline ("headline" or "paper"), "all", or of the metrics
+    named.
+    """
     if metrics == "all":
         return list(records)
-    if metrics != "paper":
+    if metrics not in ("headline", "paper"):
         wanted = {name.strip().lower() for name in metrics.split(",")}
-        return [record for record in records if str(record["metric"]).lower() in wanted]
+        return [
+            record
+            for record in records
+            if {record.metric.lower(), name_in(record.task, record.metric).lower()} & wanted
+        ]
     measured = defaultdict(set)
     for record in records:
-        measured[record["task"]].add(record["metric"])
-    shown = {task: names & set(PAPER_METRICS.get(task, ())) or names for task, names in measured.items()}
-    return [record for record in records if record["metric"] in shown[record["task"]]]
+        measured[record.task].add(record.metric)
+    shown = {task: headline(task, names) for task, names in measured.items()}
+    return [record for record in records if record.metric in shown[record.task]]
 
 
-def pivot(records: Sequence[dict], title: str = "Results") -> Table:
-    """One row a setting, one column a task, direction and metric."""
-    measured = with_selections_together([record for record in records if record["method"] != SUPERVISED])
+def pivots(records: Sequence[Measured], look: Look = PLAIN) -> list[Table]:
+    """A table for each kind of data: one row a setting, one column a task, direction and metric."""
+    grounds = [ground for ground in TITLES if any(record.ground == ground for record in records)]
+    return [_pivot([record for record in records if record.ground == ground], ground, look) for ground in grounds]
+
+
+def _pivot(records: Sequence[Measured], ground: str | None, look: Look) -> Table:
+    measured = with_selections_together([record for record in records if record.method != SUPERVISED])
     quantities = sorted({key(record, QUANTITY) for record in measured or records}, key=column_order)
     settings = split_by_setting(measured, SETTING)
     settings.sort(key=lambda pair: _row_order(pair[0]))
-    fields = (*SETTING, "checkpoint")
-    shown = [name for name in fields if name in ALWAYS or len({setting[name] for setting, _ in settings}) > 1]
-    rows = [
-        Row(tuple(label(name, setting[name]) for name in shown), cells_of(found, quantities), "measured")
-        for setting, found in settings
-    ]
+    fields = [*SETTING, "checkpoint", *dict.fromkeys(name for setting, _ in settings for name, _ in setting["apart"])]
+    values = [{**setting, **dict(setting["apart"])} for setting, _ in settings]
+    fields.remove("apart")
+    fields.remove("ground")
+    differing = {name for name in fields if len({value.get(name) for value in values}) > 1}
+    shown = [name for name in fields if name in ALWAYS or name in differing]
+    labels = list(shown)
+    if ground is not None:
+        labels.insert(1, "data")  # in every row, whatever becomes of the title
+    rows = []
+    for value, (_, found) in zip(values, settings):
+        texts = {name: text(name, value.get(name)) for name in shown} | (
+            {"data": _data(value, ground)} if ground else {}
+        )
+        rows.append(Row(tuple(texts[name] for name in labels), cells_of(found, quantities), MEASURED))
     for kind, name, protocol, cells in framing(records, quantities):
-        labels = {"method": name, "protocol": protocol}
-        rows.append(Row(tuple(labels.get(column, "") for column in shown), cells, kind))
-    columns = [
-        Column((f"{task} {metric}", f"{train}→{test}"), digits_for([row.cells[i].mean for row in rows if row.cells[i]]))
-        for i, (task, train, test, metric) in enumerate(quantities)
-    ]
-    notes = notes_on(rows)
+        texts = {"method": name, "protocol": protocol, "data": ground or ""}
+        rows.append(Row(tuple(texts.get(column, "") for column in labels), cells, kind))
+    table = Table(
+        TITLES[ground],
+        tuple(labels),
+        [_column(quantity, [row.cells[i] for row in rows]) for i, quantity in enumerate(quantities)],
+        rows,
+        notes_on(rows, ground),
+        [phrase(name, values[0][name]) for name in PHRASES if values and name not in shown and values[0][name]],
+        {name: phrase(name, values[0].get(name)) for name in shown
+         if values and name != "method" and name not in differing},
+        look,
+    )  # fmt: skip
     if any(SEVERAL in setting["toc"] for setting, _ in settings):
-        notes.append("toc with several numbers: each column has a selection of its own, among these.")
-    return Table(title, tuple(shown), columns, rows, notes)
+        table.notes.append("toc with several numbers: each column has a selection of its own, among these.")
+    return table
 
 
-def with_selections_together(records: Sequence[dict]) -> list[dict]:
+def phrase(name: str, value: Any) -> str:
+    """A setting in words: `2 layers`, `toc none`; nothing for none."""
+    if value is None:
+        return ""
+    return "1 layer" if (name, value) == ("layers", 1) else PHRASES.get(name, f"{name} {{}}").format(text(name, value))
+
+
+def _data(value: dict[str, Any], ground: str) -> str:
+    return value["data"] if value.get("data") not in (None, ground, "") else ground
+
+
+def _column(quantity: tuple, cells: Sequence[Cell | None]) -> Column:
+    task, train, test, metric = quantity
+    digits = digits_for([cell.mean for cell in cells if cell])
+    lower = LOWER_IS_BETTER.fullmatch(metric) is not None
+    return Column((f"{task} {name_in(task, metric)}", f"{train}→{test}"), digits, lower)
+
+
+def with_selections_together(records: Sequence[Measured]) -> list[Measured]:
     """Records whose `toc` names all selections of their row, where every quantity has one of its own.
 
     The papers choose other channels for each task and direction (`--toc paper`); that is one way to measure, and
     one row. It is taken for that if every run of the row measured the same quantities with the same selections.
     """
     others = [name for name in SETTING if name != "toc"]
-    rows = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
+    rows: dict = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
     for record in records:
-        if record["toc"] != "none":
-            rows[key(record, others)][key(record, RUN[:-1])][key(record, QUANTITY)].add(record["toc"])
+        if record.toc != "none":
+            rows[key(record, others)][key(record, RUN[:-1])][key(record, QUANTITY)].add(record.toc)
     together = {}
     for row, runs in rows.items():
         first, *more = runs.values()
         if all(len(found) == 1 for found in first.values()) and all(run == first for run in more):
             together[row] = SEVERAL.join(sorted(set.union(*first.values()), key=rank))
     return [
-        record | {"toc": together[key(record, others)]}
-        if record["toc"] != "none" and key(record, others) in together
+        replace(record, toc=together[key(record, others)])
+        if record.toc != "none" and key(record, others) in together
         else record
         for record in records
     ]
 
 
-def split_by_setting(records: Sequence[dict], names: Sequence[str]) -> list[tuple[dict, list[dict]]]:
+def split_by_setting(records: Sequence[Measured], names: Sequence[str]) -> list[tuple[dict, list[Measured]]]:
     """Records that agree in the fields `names` together: [({field: value, ..., "checkpoint": ...}, records)].
 
     The mean over a group should be one over seeds. So where one seed was measured
@@ -106,9 +168,9 @@ def split_by_setting(records: Sequence[dict], names: Sequence[str]) -> list[tupl
         groups[key(record, names)].append(record)
     split = []
     for values, group in groups.items():
-        models = defaultdict(list)
+        models: dict[str | None, list[Measured]] = defaultdict(list)
         for record in group:
-            models[record.get("checkpoint")].append(record)
+            models[record.checkpoint].append(record)
         runs = {key(record, (*QUANTITY, "pretrain_seed", "seed")) for record in group}
         if len(runs) == len(group):
             models = {None: group}
@@ -116,60 +178,74 @@ def split_by_setting(records: Sequence[dict], names: Sequence[str]) -> list[tupl
     return split
 
 
-def cells_of(records: Sequence[dict], quantities: Sequence[tuple]) -> tuple[Cell | None, ...]:
+def cells_of(records: Sequence[Measured], quantities: Sequence[tuple]) -> tuple[Cell | None, ...]:
     """One cell a quantity: the mean over the records that measured it, or None."""
-    values = defaultdict(list)
+    found = defaultdict(list)
     for record in records:
-        values[key(record, QUANTITY)].append(record["value"])
-    return tuple(Cell.of(values[quantity]) if quantity in values else None for quantity in quantities)
+        found[key(record, QUANTITY)].append(record)
+    return tuple(cell_of(found[quantity]) if quantity in found else None for quantity in quantities)
+
+
+def cell_of(records: Sequence[Measured]) -> Cell:
+    """The mean over records of one quantity."""
+    return Cell.of(
+        [record.value for record in records if record.value is not None], [each.interval for each in records]
+    )
 
 
 def framing(
-    records: Sequence[dict], quantities: Sequence[tuple]
+    records: Sequence[Measured], quantities: Sequence[tuple]
 ) -> Iterator[tuple[str, str, str, tuple[Cell | None, ...]]]:
     """The ceiling and chance of each column: ("supervised" or "chance", name, protocol, cells).
 
     A column's ceiling is the supervised probe of the same task, metric and
     *tested* modality: what a decoder reaches that need not cross modalities.
+    What was measured on other data, or with an open set of other classes, has a row of its own.
     """
-    for protocol in sorted({record["protocol"] for record in records}):
-        of_protocol = [record for record in records if record["protocol"] == protocol]
-        supervised = [record for record in of_protocol if record["method"] == SUPERVISED]
-        for name, group in _by_backbone(supervised).items():
+    groups = defaultdict(list)
+    for record in records:
+        groups[record.protocol, tuple(each for each in record.apart if each[0] in FRAMED)].append(record)
+    for (protocol, apart), group in sorted(groups.items()):
+        words = [f"{name} {value}" for name, value in apart if value]
+        supervised = [record for record in group if record.method == SUPERVISED]
+        for name, found in _by_backbone(supervised).items():
             ceiling = defaultdict(list)
-            for record in group:
-                ceiling[key(record, ("task", "test", "metric"))].append(record["value"])
-            values = [ceiling.get((task, test, metric)) for task, _, test, metric in quantities]
-            yield SUPERVISED, name, protocol, tuple(Cell.of(found) if found else None for found in values)
+            for record in found:
+                ceiling[key(record, ("task", "test", "metric"))].append(record)
+            ceilings = [ceiling.get((task, test, metric)) for task, _, test, metric in quantities]
+            cells = tuple(cell_of(each) if each else None for each in ceilings)
+            if any(cells):
+                yield SUPERVISED, ", ".join([name, *words]), protocol, cells
         chance = defaultdict(list)
-        for record in of_protocol:
-            if record.get("chance") is not None:
-                chance[key(record, QUANTITY)].append(record["chance"])
-        if chance:
-            # Chance varies with the labels that were drawn, not with what was learned: no deviation.
-            values = [chance.get(quantity) for quantity in quantities]
-            yield CHANCE, CHANCE, protocol, tuple(Cell(fmean(found)) if found else None for found in values)
+        for record in group:
+            if record.chance is not None:
+                chance[key(record, QUANTITY)].append(record.chance)
+        # Chance varies with the labels that were drawn, not with what was learned: no deviation.
+        values = [chance.get(quantity) for quantity in quantities]
+        if any(values):
+            yield (
+                CHANCE,
+                ", ".join([CHANCE, *words]),
+                protocol,
+                tuple(Cell(fmean(each)) if each else None for each in values),
+            )
 
 
-def _by_backbone(supervised: Sequence[dict]) -> dict[str, list[dict]]:
+def _by_backbone(supervised: Sequence[Measured]) -> dict[str, list[Measured]]:
     """One ceiling for all records, or one for each backbone where a modality has several."""
     backbones = defaultdict(set)
     for record in supervised:
-        backbones[record["test"]].add(record.get("backbone"))
+        backbones[record.test].add(record.backbone)
     groups = defaultdict(list)
     for record in supervised:
-        several = len(backbones[record["test"]]) > 1
-        groups[f"{SUPERVISED}, {record.get('backbone')}" if several else SUPERVISED].append(record)
+        several = len(backbones[record.test]) > 1
+        groups[f"{SUPERVISED}, {record.backbone}" if several else SUPERVISED].append(record)
     return groups
 
 
-def notes_on(rows: Sequence[Row]) -> list[str]:
+def notes_on(rows: Sequence[Row], ground: str | None = None) -> list[str]:
     """What a reader of the rows must know to read them."""
-    notes = []
-    runs = sorted({cell.runs for row in rows for cell in row.cells if cell and cell.deviation is not None})
-    if runs:
-        count = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-        notes.append(f"Mean ± sample standard deviation over {count} runs with other seeds.")
+    notes = [GROUND_NOTES[ground]] if ground else []
     if any(row.kind == SUPERVISED for row in rows):
         notes.append(
             "supervised: a probe on the raw features of the modality that is tested, the ceiling of each column."
@@ -177,27 +253,18 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def label(name: str, value) -> str:
-    """A setting's value as it stands in a row."""
-    if value is None:
-        return ""
-    if name == "checkpoint":
-        return str(value).removeprefix("sha256:")[:8]
-    return str(value)
-
-
 def column_order(quantity: tuple) -> tuple:
     """Tasks, metrics and directions in the papers' order, others after them."""
     task, train, test, metric = quantity
-    metrics = PAPER_METRICS.get(task, ())
+    headlines = order(task)
     return (
-        TASKS.index(task) if task in TASKS else len(TASKS),
-        str(task),
-        metrics.index(metric) if metric in metrics else len(metrics),
-        str(metric),
+        place(TASKS, task),
+        task,
+        place(headlines, metric),
+        metric,
         DIRECTIONS.index((train, test)) if (train, test) in DIRECTIONS else len(DIRECTIONS),
-        str(train),
-        str(test),
+        train,
+        test,
     )
 
 
@@ -206,8 +273,9 @@ def _row_order(setting: dict) -> tuple:
     return tuple(rank(setting[name]) for name in ["layers", "method", "quantizer", "toc", *setting])
 
 
-def rank(value) -> tuple:
+def rank(value: Any) -> tuple:
     """A place in the order of rows: nothing first, then numbers as numbers, then words."""
     if value is None or value == "none":
         return (0, 0, "")
-    return (1, float(value), "") if str(value).isdecimal() else (2, 0, str(value))
+    # Sixty digits are a name rather than a number.
+    return (1, float(value), "") if str(value).isdecimal() and len(str(value)) < 20 else (2, 0, str(value))

@@ -3,11 +3,15 @@
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.records import SCHEMA, TIMELINE_SCHEMA, read_records
+from hdcid_cli.core.files import reason
+from hdcid_cli.core.json_lines import Skip
+from hdcid_cli.core.records import CURVES_SCHEMA, SCHEMA, TIMELINE_SCHEMA, OpenSet, Result, Timeline, read_records
 
 # What a result is of: one column of a table ...
 QUANTITY = ("task", "train", "test", "metric")
@@ -21,24 +25,56 @@ SETTING = (
     "toc",
     "toc_criterion",
     "protocol",
+    "ground",
     "modalities",
     "pretrain_clips",
+    "apart",
 )
 # ... and which repetition it is, on which features.
 RUN = ("checkpoint", "pretrain_seed", "seed", "backbone")
 
-Skip = Callable[[str], None]
+# The data sets that the papers measure each task on, by the names that records have for them.
+PAPER_DATA = {
+    "ave": ("AVE",),
+    "avvp": ("LLP",),
+    "ave2avvp": ("AVE-AVVP",),
+    "ucf2vgg": ("UCF-VGG",),
+    "ucf51": ("UCF-51",),
+    "vggsound": ("VGGSound-AVEL-40k", "VGGSound-AVEL-90k"),
+    "segment": ("AVSBench-S4",),
+}
+SUPERVISED = "supervised"  # the method of a probe on raw features
+SYNTH, OWN, UNSAID = "synth", "own", "not said"
+
+# Fields in which results of one quantity may differ and are then no repetitions of each other: on which data ...
+DATA = ("data", "data_digest", "features_digest")
+# ... and how. So do the fields that this version does not know.
+OPTIONS = ("encoder_dropout", "probe_epochs")
+# Fields of `more` that do not: what was found rather than chosen, and what another field says already.
+FOUND = ("left_out", "n_unknown", "threshold", "seconds")
 
 
-def key(record: dict, names: Sequence[str]) -> tuple:
-    """The record's values of `names`, None where it has none; lists as text, so that a key can be compared
-    and hashed.
+@dataclass(frozen=True, kw_only=True)
+class Measured(Result):
+    """A result as tables take it.
+
+    Attributes:
+        ground: None for a result on a published data set (if the papers measure its task, on theirs); else SYNTH, OWN
+            or UNSAID: not to stand beside what the papers measured.
+        apart: (name, value as text) of the fields that keep it apart from others of its quantity.
     """
+
+    ground: str | None = None
+    apart: tuple[tuple[str, str], ...] = ()
+
+
+def key(record: Result, names: Sequence[str]) -> tuple:
+    """The record's values of `names`, None where it has none; what cannot be hashed as text."""
     values = (record.get(name) for name in names)
-    return tuple(json.dumps(value) if isinstance(value, (list, dict)) else value for value in values)
+    return tuple(json.dumps(value, sort_keys=True) if isinstance(value, (list, dict)) else value for value in values)
 
 
-def read_results(files: Sequence[Path], skip: Skip) -> list[dict]:
+def read_results(files: Sequence[Path], skip: Skip) -> list[Measured]:
     """All usable records of `files` ("-" is standard input), in any order, without repetitions.
 
     Lines that are no results, results that contradict each other, and those
@@ -47,67 +83,125 @@ def read_results(files: Sequence[Path], skip: Skip) -> list[dict]:
     placed = []
     for file in files:
         placed += _read_file(file, skip)
-    return _without_contradictions(placed, skip)
+    return kept_apart(_without_contradictions(placed, skip))
 
 
-def read_timelines(files: Sequence[Path], skip: Skip) -> list[dict]:
+def read_timelines(files: Sequence[Path], skip: Skip) -> list[Timeline]:
     """All usable timelines of `files`, in their order; other lines are handed to `skip`."""
     return [record for file in files for _, record in _read_file(file, skip, TIMELINE_SCHEMA)]
 
 
-def _read_file(file: Path, skip: Skip, schema: str = SCHEMA) -> list[tuple[str, dict]]:
+def read_curves(files: Sequence[Path], skip: Skip) -> list[OpenSet]:
+    """All usable curves of open sets of `files`, in their order; other lines are handed to `skip`."""
+    return [record for file in files for _, record in _read_file(file, skip, CURVES_SCHEMA)]
+
+
+def _read_file(file: Path, skip: Skip, schema: str = SCHEMA) -> list[tuple[str, Any]]:
     if str(file) == "-":
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-        return list(read_records(sys.stdin, "standard input", skip, schema))
+        return list(read_records(sys.stdin.buffer, "standard input", skip, schema))
     if file.is_dir():
         raise InputError(f"{file} is a folder; give the files of records in it, such as {file}/*.jsonl.")
     try:
-        with open(file, encoding="utf-8-sig", errors="replace") as lines:
-            return list(read_records(lines, str(file), skip, schema))
-    except OSError as error:
-        raise InputError(f"The records {file} cannot be read: {error.strerror}.") from error
+        with open(file, "rb") as stream:  # a pipe too, as of `report <(hdcid cmg ...)`
+            return list(read_records(stream, str(file), skip, schema))
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise InputError(f"The records {file} cannot be read: {reason(error)}.") from error
 
 
-def _without_contradictions(placed: list[tuple[str, dict]], skip: Skip) -> list[dict]:
+def _without_contradictions(placed: list[tuple[str, Result]], skip: Skip) -> list[Measured]:
     """Keep one of equal records; of records that give one result two values keep none.
 
     Keeping the first of two would make the table depend on the order of the files.
     """
     groups = defaultdict(list)
-    for place, record in placed:
-        record = _canonical(record)
-        groups[key(record, QUANTITY + SETTING + RUN)].append((place, record))
+    for place, result in placed:
+        record = _canonical(result)
+        others = tuple(sorted(name for name in record.more if name not in FOUND))
+        names = (*QUANTITY, *SETTING, *RUN, *DATA, *OPTIONS, *others)
+        groups[others, key(record, names)].append((place, record))
     kept = []
     for group in groups.values():
-        (first_place, first), *others = group
-        contradiction = next((place for place, record in others if record["value"] != first["value"]), None)
+        (first_place, first), *more = group
+        contradiction = next((place for place, record in more if record.value != first.value), None)
         if contradiction is not None:
-            values = ", ".join(f"{record['value']} ({place})" for place, record in group)
+            values = ", ".join(f"{record.value} ({place})" for place, record in group)
             skip(f"{name_of(first)} has contradictory values, and all of them are left out: {values}.")
-        elif first["value"] is None:
+        elif first.value is None:
             skip(f"{first_place}: {name_of(first)} has no value.")
         else:
             kept.append(first)
     return kept
 
 
-def _canonical(record: dict) -> dict:
+def _canonical(record: Result) -> Measured:
     """The record with one spelling for what means the same: nothing where all layers were read, or by both of TOC's
     criteria.
     """
-    toc = str(record.get("toc") or "none")
-    criterion = record.get("toc_criterion")
-    used = record.get("layers_used")
-    return record | {
+    toc = str(record.toc or "none")
+    used = max(1, record.layers or 1)  # 0 layers have a codebook, too
+    changes = {
         "toc": toc,
-        "toc_criterion": None if toc == "none" or criterion == "both" else criterion,
-        "layers_used": None if used == max(1, record.get("layers") or 1) else used,  # 0 layers have a codebook, too
+        "toc_criterion": None if toc == "none" or record.toc_criterion == "both" else record.toc_criterion,
+        "layers_used": None if record.layers_used == used else record.layers_used,
+        "encoder_dropout": record.encoder_dropout or None,
+        "ground": _ground(record),
     }
+    return Measured(**{**vars(record), **changes})
 
 
-def name_of(record: dict) -> str:
+def _ground(record: Result) -> str | None:
+    papers = PAPER_DATA.get(record.task)
+    if record.data is None:
+        return UNSAID if papers else None
+    if record.data in (SYNTH, OWN):
+        return record.data
+    return None if papers is None or record.data in papers else OWN
+
+
+def kept_apart(records: Sequence[Measured]) -> list[Measured]:
+    """The records, each with the fields in which its quantity differs among them, so that no mean is taken over two
+    data sets, or over anything else that was chosen to differ.
+    """
+    further = dict.fromkeys(name for record in records for name in record.more if name not in FOUND)
+    # Lists last: the names of known classes say nothing more where their number differs as well.
+    listed = {name for record in records for name in further if isinstance(record.more.get(name), (list, dict))}
+    names = (*DATA, *OPTIONS, *sorted(set(further) - listed), *sorted(listed))
+    for name in names:
+        found = defaultdict(set)
+        for record in records:
+            found[_rivals(record, name)].add(key(record, (name,)))
+        records = [
+            replace(record, apart=(*record.apart, (name, text(name, record.get(name)))))
+            if len(found[_rivals(record, name)]) > 1
+            else record
+            for record in records
+        ]
+    return list(records)
+
+
+def _rivals(record: Measured, name: str) -> tuple:
+    """What other results of the same quantity share with this one, if a field's other value is to set them apart."""
+    if name in DATA:  # whatever was done
+        return key(record, (*QUANTITY, "ground"))
+    names = (*QUANTITY, "ground", "protocol")
+    listed = isinstance(record.get(name), (list, dict))
+    return key(record, (*names, "apart") if listed else names) + (record.method == SUPERVISED,)
+
+
+def text(name: str, value: Any) -> str:
+    """A setting's value as it stands in a row."""
+    if value is None:
+        return ""
+    if name in ("checkpoint", "data_digest", "features_digest"):
+        return str(value).removeprefix("sha256:")[:8]
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)
+
+
+def name_of(record: Result) -> str:
     """A result in words: `ave v->a precision of cpc,cmcm, heldout, seed 0`."""
     return (
-        f"{record['task']} {record['train']}->{record['test']} {record['metric']} of {record['method']}, "
-        f"{record['protocol']}, seed {record['seed']}"
+        f"{record.task} {record.train}->{record.test} {record.metric} of {record.method}, "
+        f"{record.protocol}, seed {record.seed}"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.files import read_text
+from hdcid_cli.core.files import open_regular
 from hdcid_cli.core.records import CURVES_SCHEMA, TIMELINE_SCHEMA, read_records, timeline
 from hdcid_cli.tasks.cmg.scores import Answers, runs
 
@@ -22,7 +22,8 @@ def refuse_others(path: Path, schema: str, fields: dict) -> None:
     if not path.is_file() or not path.stat().st_size:
         return
     try:
-        _, first = next(read_records(read_text(path).splitlines(), str(path), schema=schema))
+        with open_regular(path) as stream:
+            _, first = next(read_records(stream, str(path), schema=schema))
     except (InputError, StopIteration):
         raise InputError(f"{path} is there already and holds no {what}: name another file.") from None
     if any(first.get(name) != value for name, value in fields.items()):
