@@ -89,17 +89,17 @@ folder() {
 }
 
 # pretrain RECIPE [OPTIONS...]: train checkpoints/TABLE/NAME-SEED as a recipe says, or go on with it. NAME, the
-# recipe's without the table's, is how a result names its model; PREFIX stands before it.
+# recipe's without the table's, is how a result names its model; PREFIX stands before it, SUFFIX behind.
 pretrain() {
-    name=${PREFIX:-}${1#*_}
+    name=${PREFIX:-}${1#*_}${SUFFIX:-}
     stage pretrain "pretrain $name, seed $seed"
-    hdcid pretrain --config "$here/recipes/$1.yaml" --features "$(folder pretrain)" --seed "$seed" \
+    hdcid pretrain --recipe "$1" --features "$(folder pretrain)" --seed "$seed" \
         -o "checkpoints/$table/$name-$seed" "${@:2}" ${PRETRAIN:-} >/dev/null
 }
 
 # recipes PREFIX: the names of all recipes of a table.
 recipes() {
-    (cd "$here/recipes" && ls "$1"_*.yaml) | sed 's/\.yaml$//'
+    hdcid recipe ls --json | sed -n "s/.*\"recipe\": \"\($1_[^\"]*\)\".*/\1/p"
 }
 
 # cmg TASK TRAIN TEST NAME OPTIONS...: one result of a checkpoint. What cannot be measured leaves its cell empty.

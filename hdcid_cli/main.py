@@ -22,6 +22,7 @@ COMMANDS = {
     "synth": "Make a small audio-visual world to try everything on.",
     "extract": "Media to feature files.",
     "pretrain": "Features to a checkpoint (DCID, H-DCID and the baselines).",
+    "recipe": "Named settings of `hdcid pretrain`: the papers' rows, and ours.",
     "toc": "Choose codebook channels without training.",
     "cmg": "Cross-modal generalisation: learn on one modality, test on another.",
     "segment": "Find the pixels that a sound or a sentence names.",
@@ -29,8 +30,8 @@ COMMANDS = {
     "codes": "What the codes mean, and where they occur in a clip.",
     "encode": "Codes and quantized features of any feature file, to HDF5.",
     "report": "Records to tables and pictures.",
-    "convert": "Published features and checkpoints to ours.",
-    "info": "What a feature file or checkpoint is, and whether it is sound.",
+    "convert": "Published features and checkpoints, and folders of clips, to our files.",
+    "info": "What a feature file, a checkpoint or a folder of annotations is, and whether it is sound.",
 }
 
 

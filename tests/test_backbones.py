@@ -10,6 +10,7 @@ from hdcid_cli.backbones.hash import split_words, word_vector
 from hdcid_cli.backbones.hog import SCALE, hog
 from hdcid_cli.backbones.logmel import logmel
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.media.mel import frame_magnitudes, mel_filterbank
 
 RATE = 16_000
@@ -120,7 +121,7 @@ def test_words_of_a_text(text, words):
     assert split_words(text) == words
 
 
-@pytest.mark.parametrize(("modality", "name"), [(modality, names[1]) for modality, names in BACKBONES.items()])
+@pytest.mark.parametrize(("modality", "name"), [(modality, list(names)[1]) for modality, names in BACKBONES.items()])
 def test_weight_free_backbones_are_found_by_name(modality, name):
     backbone = load_backbone(modality, name, Options())
     assert (backbone.name, backbone.modality, backbone.network) == (name, modality, None)
@@ -129,3 +130,45 @@ def test_weight_free_backbones_are_found_by_name(modality, name):
 def test_a_backbone_of_another_modality_is_refused():
     with pytest.raises(InputError, match="no audio backbone 'hog': use vggish or logmel"):
         load_backbone("audio", "hog", Options())
+
+
+OUTSIDE = """
+import numpy as np
+from hdcid_cli.backbones.backbone import Backbone
+
+def prepare(clip):
+    yield np.full((2, 3), clip.start, np.float32)
+
+def load(options):
+    return Backbone("mine", "audio", (3,), prepare, weights="none", revision="abc")
+"""
+
+
+def test_a_backbone_from_outside_is_one_file_and_one_entry(tmp_path, monkeypatch):
+    from hdcid_cli.backbones.extraction import extract
+    from hdcid_cli.commands.info import describe
+
+    (tmp_path / "c.wav").touch()
+    (tmp_path / "my_backbone.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(BACKBONES["audio"], "mine", "my_backbone")
+    (tmp_path / "list.csv").write_text("id,path,start\na,a.wav,0.5\nb,a.wav,2\n")
+    path = tmp_path / "audio.h5"
+    done = extract([str(tmp_path / "list.csv")], "audio", path, "mine", workers=0)
+    assert done.shape == (10, 3) and done.clips == ["a", "b"]
+    with FeatureFile([path]) as file:
+        assert file.backbone == "mine" and file.read([1])[0, 0].tolist() == [2, 2, 2]
+    [record] = describe(path)
+    assert (record["backbone"], record["revision"], record["sound"]) == ("mine", "abc", True)
+    extract([str(tmp_path / "list.csv"), str(tmp_path / "c.wav")], "audio", path, "mine", workers=0)  # takes more in
+    assert next(describe(path))["revision"] == "abc"
+
+
+def test_options_that_a_backbone_does_not_read_are_told(capsys):
+    load_backbone("audio", "logmel", Options(model="mine", fps=8))
+    assert capsys.readouterr().err == (
+        "warning: --model changes nothing: logmel does not read it, bert would.\n"
+        "warning: --fps changes nothing: logmel does not read it, vgg19 and hog would.\n"
+    )
+    load_backbone("video", "hog", Options(fps=8, seconds=5, batch_size=3))
+    assert capsys.readouterr().err == ""

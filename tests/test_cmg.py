@@ -461,8 +461,6 @@ def test_seeds_are_one_row_of_a_table():
 
     records = [record(50.0, seed=0), record(60.0, seed=0, toc="128"), record(52.0, seed=1)]
     rows = records_table(records).splitlines()[-2:]
-        -2:
-    ]
     assert [("51.0 ± 1.4" in row, "60.0" in row) for row in rows] == [(True, False), (False, True)]
 
 

@@ -16,7 +16,6 @@ import click
 import h5py
 import numpy as np
 import pytest
-import yaml
 from click.testing import CliRunner
 from own_videos import write_videos
 from worlds import write_features
@@ -35,6 +34,7 @@ from hdcid_cli.tasks.retrieval import Vectors, retrieval_scores
 from hdcid_cli.tasks.segmentation.evaluation import ClipScores
 from hdcid_cli.tasks.segmentation.training import SEGMENTER
 from hdcid_cli.training.alignments import ALIGNMENTS
+from hdcid_cli.training.recipes import read_recipe, recipe_names
 
 TOP = Path(__file__).parents[1]
 sys.path.insert(0, str(TOP / "man"))
@@ -108,7 +108,7 @@ CALLS = [(path.name, call) for path in DOCUMENTS for info, code in blocks(path) 
 def test_command_lines_are_understood(document, arguments, monkeypatch):
     if arguments[:1] in (["COMMAND"], ["--help"], ["--version"]) or "--help" in arguments:
         return
-    monkeypatch.chdir(TOP)  # recipes are named from there
+    monkeypatch.chdir(TOP)
     understood(arguments)
 
 
@@ -197,7 +197,7 @@ def test_the_glossary_of_report_is_the_manuals():
 def test_the_table_of_defaults_is_true():
     """What differs from the published code, and how: the options' defaults and the published recipe say the same."""
     command = cli.get_command(click.Context(cli), "pretrain")
-    published = yaml.safe_load((TOP / "examples" / "recipes" / "published_dcid.yaml").read_text(encoding="utf-8"))
+    published = read_recipe("published_dcid")
     rows = re.findall(
         r"^\| `--(\S+)(?: (\S+))?` \| `--(\S+)(?: (\S+))?` \|", page("hdcid-methods.7.md")["DEFAULTS"], re.M
     )
@@ -210,7 +210,7 @@ def test_the_table_of_defaults_is_true():
 
 def test_the_manual_names_every_recipe_and_script():
     text = (TOP / "man" / "hdcid-reproduce.7.md").read_text(encoding="utf-8")
-    recipes = {path.stem for path in (TOP / "examples" / "recipes").glob("*.yaml")}
+    recipes = set(recipe_names())
     assert set(re.findall(r"`((?:figure|published|table)[\d]*_\w+)`", text)) == recipes
     scripts = {path.name for path in (TOP / "examples").glob("*[0-9].sh")}
     assert set(re.findall(r"`examples/(\w+\.sh)`", text)) == scripts
@@ -227,7 +227,7 @@ def test_the_manual_names_every_file_of_a_run():
 
 
 def test_the_manual_describes_feature_files_as_they_are(tmp_path):
-    attributes = {"modality": "audio", "backbone": "own", "weights": "none", "segment_seconds": 1.0}
+    attributes = {"modality": "audio", "backbone": "own", "weights": "none", "segment_seconds": 1.0, "revision": "1a2b"}
     with FeatureWriter(tmp_path / "audio.h5", ["a"], (2, 3), attributes) as writer:
         writer.write("a", np.ones((2, 3)), 2)
         writer.finish()

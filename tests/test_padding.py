@@ -18,7 +18,7 @@ from hdcid_cli.training.losses.commitment import commitment
 from hdcid_cli.training.losses.cpc import CPC
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.pretrain import Run, pretrain
-from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
+from hdcid_cli.training.settings import ObjectiveSettings, PretrainSettings, TrainSettings
 from hdcid_cli.training.trainer import Trainer
 
 STEPS = 5
@@ -183,9 +183,9 @@ def test_a_whole_run_from_files_to_codes_sees_no_padding(tmp_path, padding, equa
             ("audio", "video"),
             folder,
             folder / "model",
-            model={"dim": 16, "codebook": 9, "feedforward": 16, "padding": padding},
-            train={"epochs": 2, "batch_size": 4, "warmup": 1},
-            device="cpu",
+            PretrainSettings.of(
+                dim=16, codebook=9, feedforward=16, padding=padding, epochs=2, batch_size=4, warmup=1, device="cpu"
+            ),
         )
         opened = open_checkpoint(pretrain(run), device="cpu")
         with open_features(folder, "video") as file:

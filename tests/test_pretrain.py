@@ -248,10 +248,10 @@ def test_features_that_cannot_be_learned_from_are_refused_in_a_sentence(pretrain
         (["--modalities", "avt"], "There is no feature file features/text.h5"),
         (["--modalities", "ax"], "no modality 'x'"),
         (["--split", "nowhere.csv"], "There is no file nowhere.csv"),
-        (["--align", "cpc,clip"], "no alignment 'clip'"),
+        (["--align", "cpc,clip"], "cpc, cmcm, smit, mst, codis or turn, separated by commas, not 'cpc,clip'"),
         (["--quantizer", "rvq:0"], "quantizer"),
         (["--dim", "18"], "divisible by the 4 attention heads"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+        (["--config", "nowhere.yaml"], "no file nowhere.yaml"),
         (["--config", "wrong.yaml"], "no option 'layer'"),
         (["--config", "list.yaml"], "mapping"),
         (["-o", "mine"], "mine exists and is not a checkpoint directory"),
@@ -272,7 +272,7 @@ def test_options_that_make_no_sense_are_refused_in_a_sentence(pretrain, tmp_path
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(pretrain, tmp_path):
     write_features(tmp_path / "features", clips=16)
-    status, said = pretrain("--lr", "1e18", "--epochs", 40, "--save-every", 0)
+    status, said = pretrain("--lr", "1e9", "--epochs", 40, "--save-every", 0)
     assert status == 1 and "not finite" in said and "--lr" in said
     good = open_checkpoint(device="cpu").model
     assert all(torch.isfinite(value).all() for value in good.state_dict().values())

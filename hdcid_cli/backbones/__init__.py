@@ -1,17 +1,47 @@
 """From media to features: one file a backbone, each with `load(options) -> Backbone`."""
 
 import importlib
+from dataclasses import replace
 
 from hdcid_cli.backbones.backbone import Backbone, Options
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.progress import warn
 
-# The first of each modality is the papers'; the second needs no weights.
-BACKBONES = {"video": ("vgg19", "hog"), "audio": ("vggish", "logmel"), "text": ("bert", "hash")}
+# Name -> the module that loads it. The first of each modality is the papers'; the second needs no weights. A backbone
+# of one's own is an entry more: BACKBONES["video"]["mine"] = "my_package.my_backbone".
+BACKBONES = {
+    "video": {"vgg19": "hdcid_cli.backbones.vgg19", "hog": "hdcid_cli.backbones.hog"},
+    "audio": {"vggish": "hdcid_cli.backbones.vggish", "logmel": "hdcid_cli.backbones.logmel"},
+    "text": {"bert": "hdcid_cli.backbones.bert", "hash": "hdcid_cli.backbones.hash"},
+}
+# What loads a model of transformers, whatever its name.
+ENCODERS = {"video": "hdcid_cli.backbones.vision"}
+# Options that not every backbone of ours reads, and those that do.
+_OURS = frozenset(name for names in BACKBONES.values() for name in names)
+_READ_BY = {"weights": ("vgg19", "vggish"), "pca": ("vggish",), "model": ("bert",), "fps": ("vgg19", "hog")}
+
+
+def papers_backbone(modality: str) -> str:
+    """The name of the backbone that the papers used."""
+    return next(iter(BACKBONES[modality]))
 
 
 def load_backbone(modality: str, name: str | None, options: Options) -> Backbone:
-    """The backbone by name; the papers' one for that modality if there is none."""
-    name = name or BACKBONES[modality][0]
-    if name not in BACKBONES[modality]:
+    """The backbone by name, or the model of transformers by its folder or name on the hub.
+
+    The papers' one for that modality if there is no name.
+    """
+    if options.grid is not None and (modality != "video" or options.pool == "cls"):
+        raise InputError("--grid is for video features, without --pool cls.")
+    name = name or papers_backbone(modality)
+    module = BACKBONES[modality].get(name)
+    if module is None and modality in ENCODERS and not any(name in names for names in BACKBONES.values()):
+        module, options = ENCODERS[modality], replace(options, model=name)
+    elif name != "bert" and (options.pool, options.grid, options.layer) != (None, None, None):
+        raise InputError(f"--pool, --grid and --layer are for models of transformers, not for {name}.")
+    if module is None:
         raise InputError(f"There is no {modality} backbone {name!r}: use {' or '.join(BACKBONES[modality])}.")
-    return importlib.import_module(f"hdcid_cli.backbones.{name}").load(options)
+    for option, readers in _READ_BY.items():
+        if name in _OURS and name not in readers and getattr(options, option) != getattr(Options, option):
+            warn(f"--{option} changes nothing: {name} does not read it, {' and '.join(readers)} would.")
+    return importlib.import_module(module).load(options)

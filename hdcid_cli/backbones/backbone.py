@@ -9,6 +9,7 @@ from hdcid_cli.media.clips import MediaClip
 if TYPE_CHECKING:  # the command line reads this module for its options and should not wait for numpy
     import numpy as np
 
+POOLS = ("grid", "words", "mean", "cls")
 PRECISIONS = ("auto", "float32", "tf32", "float16", "bf16")
 
 
@@ -21,7 +22,10 @@ class Options:
         fps: frames sampled a second.
         weights: file of weights, or the name of a published one; None for the backbone's own.
         pca: the same for VGGish's post-processing; None for raw embeddings.
-        model: text encoder, a local folder or a name on the Hugging Face hub, `NAME` or `NAME@REVISION`.
+        model: a model of transformers, a local folder or a name on the Hugging Face hub, `NAME` or `NAME@REVISION`.
+        pool: one of `POOLS`, how such a model's states become features; None for the usual way of the modality.
+        grid: of such a model's video features: cells along each side of a map; 1 gives vectors.
+        layer: hidden layer of such a model, 0 the embeddings; None for its output.
         allow_pickle: take a model's pickled weights where it has none in safetensors.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: one of `PRECISIONS`; "auto" is float16 on a GPU and float32 elsewhere.
@@ -34,6 +38,9 @@ class Options:
     pca: str | None = None
     model: str = "bert-base-uncased"
     allow_pickle: bool = False
+    pool: str | None = None
+    grid: int | None = None
+    layer: int | None = None
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None
@@ -41,6 +48,12 @@ class Options:
     def sampled(self, name: str) -> str:
         """A video backbone's name, with the frames a second if they are not the usual ones."""
         return name if self.fps == Options.fps else f"{name}@{self.fps}fps"
+
+    def described(self, name: str) -> str:
+        """A model's name, with what was chosen about it: `facebook/dinov2-base grid=1 fps=8`."""
+        fps = None if self.fps == Options.fps else self.fps
+        chosen = {"pool": self.pool, "grid": self.grid, "layer": self.layer, "fps": fps}
+        return " ".join([name, *(f"{key}={value}" for key, value in chosen.items() if value is not None)])
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class Backbone:
         network: parts -> features [t, *shape] of each part; None if the parts are the features.
         batch_size: parts that `network` takes at once.
         weights: digest of the weights; "none" without.
+        revision: commit of a model of the hub; empty without.
         dtype: of the feature file.
     """
 
@@ -65,4 +79,5 @@ class Backbone:
     network: Callable[[Sequence[Any]], "Sequence[np.ndarray]"] | None = None
     batch_size: int = 1
     weights: str = "none"
+    revision: str = ""
     dtype: str = "float32"

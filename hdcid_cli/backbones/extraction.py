@@ -68,7 +68,13 @@ def extract(
     clips, skipped = _without_unnameable(clips, on_error)
     model = load_backbone(modality, backbone, options)
     shape = (options.seconds, *model.shape)
-    attributes = {"modality": modality, "backbone": model.name, "weights": model.weights, "segment_seconds": 1.0}
+    attributes = {
+        "modality": modality,
+        "backbone": model.name,
+        "weights": model.weights,
+        "segment_seconds": 1.0,
+        "revision": model.revision,
+    }
     if modality == "text":
         workers = 0  # nothing to decode
     with FeatureWriter(output, [clip.id for clip in clips], shape, attributes, model.dtype, overwrite) as writer:

@@ -1,6 +1,6 @@
 """Running a network on parts of many clips, on any device and in any precision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -26,9 +26,21 @@ def place(module: nn.Module, options: Options) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.deterministic = True
     module.eval().requires_grad_(False).to(device)
-    for parameter in module.parameters():
-        parameter.data = parameter.data.to(DTYPES[precision])
+    for layer in module.modules():
+        if not isinstance(layer, nn.modules.batchnorm._BatchNorm):  # its statistics are buffers; it takes them together
+            for parameter in layer.parameters(recurse=False):
+                parameter.data = parameter.data.to(DTYPES[precision])
     return device
+
+
+def probe(network: "Network", name: str, batch: torch.Tensor) -> tuple[int, ...]:
+    """The shape of what a network from outside makes of one prepared part; InputError if it cannot take it."""
+    try:
+        with torch.inference_mode():
+            return tuple(network.module(batch.to(network.device)).shape[1:])
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"The model {name} does not take what its own files prepare ({reason}).") from error
 
 
 class Network:
@@ -41,18 +53,35 @@ class Network:
         module: [n, ...] of parts -> [n, ...] of features.
         options: device, precision and batch size.
         batch_on_cpu, batch_on_gpu: parts a batch if the options do not say.
+        prepare: a part on the device [1, ...] -> what the module takes, [1, ...] of one shape for parts of any.
     """
 
-    def __init__(self, module: nn.Module, options: Options, batch_on_cpu: int, batch_on_gpu: int):
+    def __init__(
+        self,
+        module: nn.Module,
+        options: Options,
+        batch_on_cpu: int,
+        batch_on_gpu: int,
+        prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ):
         self.device = place(module, options)
-        self.module = module.to(memory_format=torch.channels_last)
+        flat = all(parameter.ndim <= 4 for parameter in module.parameters())  # else it convolves over time too
+        self.module = module.to(memory_format=torch.channels_last) if flat else module
+        self.prepare = prepare
         self.batch_size = options.batch_size or (batch_on_gpu if self.device.type == "cuda" else batch_on_cpu)
 
     @torch.inference_mode()
     def __call__(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
         """At most `batch_size` parts [1, ...] -> the features of each, [1, ...] float32."""
+        features = self.module(self._batch(parts))
+        return np.split(features[: len(parts)].float().cpu().numpy(), len(parts))
+
+    def _batch(self, parts: Sequence[np.ndarray]) -> torch.Tensor:
+        """All parts and filling, [batch_size, ...] on the device."""
+        if self.prepare is not None:
+            prepared = [self.prepare(torch.from_numpy(part).to(self.device)) for part in parts]
+            return torch.cat([*prepared, *[torch.zeros_like(prepared[0])] * (self.batch_size - len(parts))])
         kind = torch.from_numpy(parts[0]).dtype
         batch = torch.zeros((self.batch_size, *parts[0].shape[1:]), dtype=kind, pin_memory=self.device.type == "cuda")
         np.concatenate(parts, out=batch[: len(parts)].numpy())
-        features = self.module(batch.to(self.device, non_blocking=True))
-        return np.split(features[: len(parts)].float().cpu().numpy(), len(parts))
+        return batch.to(self.device, non_blocking=True)

@@ -61,7 +61,7 @@ class Checkpoint:
         from hdcid_cli.models.hdcid import HDCID
         from hdcid_cli.models.settings import ModelSettings
 
-        model = HDCID(ModelSettings.from_dict(self.config["model"]))
+        model = HDCID(ModelSettings.from_dict(self.config["model"], f"{self.path}/config.yaml, model"))
         if self.config.get("train", {}).get("precision") == "float64":
             model.double()
         try:

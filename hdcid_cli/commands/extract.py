@@ -6,11 +6,15 @@ from pathlib import Path
 import click
 
 from hdcid_cli.backbones import BACKBONES, Options
-from hdcid_cli.backbones.backbone import PRECISIONS
+from hdcid_cli.backbones.backbone import POOLS, PRECISIONS
 from hdcid_cli.commands.options import MODALITY, Command, device_option, features_option, workers_option
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED, InputError
 
 DEFAULT_PATHS = {"video": "videos", "audio": "videos", "text": "data/captions.csv"}
+
+
+# "video vgg19 or hog, ..."
+NAMES = ", ".join(f"{modality} {' or '.join(names)}" for modality, names in BACKBONES.items())
 
 
 class ShardType(click.ParamType):
@@ -35,8 +39,23 @@ SHARD = ShardType()
 @click.option("--modality", type=MODALITY, required=True, help="What to extract: video, audio or text.")
 @click.option(
     "--backbone",
-    type=click.Choice(sum(BACKBONES.values(), ())),
-    help="For video, audio and text two each; the first needs weights and is the default.",
+    metavar="NAME",
+    help=f"{NAMES}; or any model of transformers, a folder or a name on the Hugging Face hub, NAME or NAME@REVISION.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(POOLS),
+    help="How a model's states become features: video grid (its default) or cls, text words (default), mean or cls.",
+)
+@click.option(
+    "--grid",
+    type=click.IntRange(min=1),
+    help="Cells along each side of a model's video features, 7 by default; 1: vectors.",
+)
+@click.option(
+    "--layer",
+    type=click.IntRange(min=0),
+    help="Hidden layer of a model to take, 0 its embeddings; by default its output.",
 )
 @click.option(
     "--weights", metavar="FILE", help="Weights to use instead of the published ones (vgg19, vgg19-torchvision, vggish)."

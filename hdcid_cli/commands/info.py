@@ -12,6 +12,7 @@ import click
 from hdcid_cli.commands.options import Command, checkpoints_option, features_option, json_option
 from hdcid_cli.core.errors import BAD_INPUT, DONE
 from hdcid_cli.core.modalities import ORDER
+from hdcid_cli.core.paths import CHECKPOINTS, FEATURES
 
 SCHEMA = "hdcid.info/1"
 
@@ -39,7 +40,7 @@ def command(paths, features, checkpoints, as_json):
     return status
 
 
-def describe(path: Path, features: Path, checkpoints: Path) -> Iterator[dict]:
+def describe(path: Path, features: Path = Path(FEATURES), checkpoints: Path = Path(CHECKPOINTS)) -> Iterator[dict]:
     """Records of what is at a path."""
     if (path / "latest").exists():
         path = path / "latest"

@@ -1,11 +1,16 @@
 """Options that mean the same in every command, and `--config`."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import modalities, modality
+from hdcid_cli.core.settings import MOST_SEED, SHOWN, Setting, Settings, option_name, settings_of
+
+Bundle = TypeVar("Bundle", bound=Settings)
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -51,38 +56,123 @@ def _set_debug(context, parameter, value):
 
 
 def _load_config(context, parameter, path):
-    if path is None:
-        return
-    settings = read_config(path)
-    known = {item.name: item for item in context.command.params if item.expose_value}
+    """Give the command the values of a YAML file."""
+    if path is not None:
+        context.default_map = {**(context.default_map or {}), **_values(context, path)}
+
+
+def _load_recipe(context, parameter, name):
+    """Give the command the values of a recipe; what a --config file says counts more."""
+    if name is not None:
+        from hdcid_cli.training.recipes import find_recipe
+
+        context.default_map = {**_values(context, find_recipe(name)), **(context.default_map or {})}
+
+
+def _values(context: click.Context, path: Path) -> dict:
+    """What a YAML file says for the options of a command, each value checked as if it had been typed."""
+    from hdcid_cli.core.plain_yaml import read_yaml
+
+    known = {name: option for option in context.command.params if option.expose_value for name in _names(option)}
     values = {}
-    for key, value in settings.items():
-        name = str(key).replace("-", "_")
-        if name not in known:
+    for key, value in read_yaml(path).items():
+        option = known.get(str(key).replace("_", "-"))
+        if option is None:
+            names = sorted({_names(each)[0] for each in known.values()})
             raise InputError(
-                f"{path}: `hdcid {context.command.name}` has no option {key!r}; it has {', '.join(sorted(known))}."
+                f"{path}: `hdcid {context.command.name}` has no option {SHOWN.repr(key)}; it has {', '.join(names)}."
             )
-        if isinstance(value, (list, tuple)) and not known[name].multiple and known[name].nargs == 1:
-            value = ",".join(map(str, value))
-        values[name] = value
-    context.default_map = {**(context.default_map or {}), **values}
+        if value is None:
+            continue
+        try:
+            values[option.name] = _typed(option, value)
+            option.type_cast_value(context, values[option.name])
+        except (click.BadParameter, InputError) as error:
+            raise InputError(f"{path}: {key}: {getattr(error, 'message', error)}") from None
+    return values
 
 
-def read_config(path: Path) -> dict:
-    """A flat YAML mapping; anything else is an InputError."""
-    import yaml
+def _names(option: click.Parameter) -> list[str]:
+    """What an option is called in a file, such as `batch-size`; an argument goes by its own name."""
+    if isinstance(option, click.Argument):
+        return [option.name or ""]
+    return [name.removeprefix("--") for name in option.opts if name.startswith("--")]
 
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"The configuration {path} is not YAML: {str(error).splitlines()[0]}.") from error
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise InputError(f"The configuration {path} should be a mapping of option names to values.")
-    return settings
+
+def _typed(option: click.Parameter, value):
+    """What would stand on the command line for a value of YAML."""
+    if isinstance(option, click.Option) and option.is_flag:
+        if not isinstance(value, bool):
+            raise InputError(f"should be true or false, not {SHOWN.repr(value)}.")
+        return value
+    several = value if isinstance(value, list) else [value]
+    for item in several:
+        if isinstance(item, bool) or not isinstance(item, (str, int, float)):
+            raise InputError(f"should be a word or a number, not {SHOWN.repr(item)}.")
+    words = [str(item) for item in several]
+    if option.multiple or option.nargs != 1:
+        return words
+    return ",".join(words)
+
+
+class SettingType(click.ParamType):
+    """Values of a setting, as `core/settings.py` describes it."""
+
+    def __init__(self, rule: Setting):
+        self.rule = rule
+        self.name = rule.metavar or {int: "integer", float: "number", str: "text", Path: "path"}.get(rule.kind, "value")
+
+    def convert(self, value, param, ctx):
+        try:
+            return self.rule.parse(value) if isinstance(value, str) else self.rule.check(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+def settings(*bundles: type[Settings]):
+    """An option for every setting of the bundles, as their fields describe it."""
+    made = [
+        _option(name, rule, item.default)
+        for bundle in bundles
+        for name, rule in settings_of(bundle).items()
+        for item in fields(bundle)
+        if item.name == name and rule.line
+    ]
+
+    def decorate(function):
+        for option in reversed(made):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def take(bundle: type[Bundle], values: dict) -> Bundle:
+    """The bundle that the options of a command line say; they are taken out of `values`."""
+    return bundle(**{name: values.pop(name) for name, rule in settings_of(bundle).items() if rule.line})
+
+
+def _option(name: str, rule: Setting, default):
+    """The click option of one setting."""
+    text = rule.help
+    if rule.published is not None:
+        text = f"{text[:-1]} (published: {_shown(rule.published)})."
+    flag = option_name(name)
+    if rule.kind is bool:
+        both = default is not False
+        names = f"{flag}/--no-{flag.removeprefix('--')}" if both else flag
+        return click.option(
+            names, name, is_flag=True, default=default, show_default=both and default is not None, help=text
+        )
+    kind = click.Choice(list(rule.choices)) if rule.choices and not rule.many else SettingType(rule)
+    shown = _shown(default) if rule.many else default
+    return click.option(flag, name, type=kind, default=shown, show_default=default is not None, help=text)
+
+
+def _shown(value) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 class ModalityType(click.ParamType):
@@ -144,8 +234,16 @@ toc_option = click.option(
     show_default=True,
     help="Channels to read: none, stored (by `hdcid toc`), 128, 224/196 (V->A/A->V) or paper.",
 )
+recipe_option = click.option(
+    "--recipe",
+    metavar="NAME",
+    is_eager=True,
+    expose_value=False,
+    callback=_load_recipe,
+    help="Settings by name (`hdcid recipe ls`), or a YAML file of them; other options override it.",
+)
 seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random."
+    "--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Seed of everything random."
 )
 workers_option = click.option(
     "--workers",

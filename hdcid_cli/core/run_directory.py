@@ -12,7 +12,6 @@ half done the next run finishes. Nothing but a run's own files is ever removed.
 import contextlib
 import json
 import os
-import reprlib
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,24 +27,18 @@ from hdcid_cli.core.files import (
     Lock,
     atomic_path,
     open_regular,
-    read_text,
     reason,
     replace_symlink,
     unwritable,
     write_text,
 )
+from hdcid_cli.core.plain_yaml import read_yaml
 from hdcid_cli.core.progress import warn
+from hdcid_cli.core.settings import SHOWN
 
 CONFIG = "config.yaml"
 NEW, WHOLE = ".new-run", ".new-run-whole"
-# Ours have a hundred lines; one that lists the channels of a thousand layers has less than this.
-CONFIG_LIMIT = 1 << 20
 METRICS_LIMIT = 1 << 30
-
-# A stranger's value may be a list of lists of lists: messages show the beginning.
-SHOWN = reprlib.Repr()
-SHOWN.maxstring = SHOWN.maxother = 80
-SHOWN.maxlevel = 2
 
 Result = TypeVar("Result")
 Setting = tuple[str, str]  # a section of the configuration and a key in it
@@ -75,13 +68,8 @@ class RunKind:
 
 def read_config(path: Path, kind: RunKind, any_version: bool = False) -> dict:
     """`config.yaml` of a run's folder; one of another kind (or version), or damaged, is an InputError."""
-    file = path / CONFIG
-    text = read_text(file, CONFIG_LIMIT)
-    try:
-        config = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read ({reason(error)}).") from error
-    if not isinstance(config, dict) or config.get("format") != kind.format:
+    config = read_yaml(path / CONFIG)
+    if config.get("format") != kind.format:
         raise InputError(
             f"{path} is not a {kind.name} of this program: its {CONFIG} does not say format {kind.format}."
         )

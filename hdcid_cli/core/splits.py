@@ -146,6 +146,17 @@ def training_clips(
     return before - group.keys()
 
 
+def validation_clips(split: Path | None, data: Path, names: Sequence[str], leave_out: str | None = None) -> list[str]:
+    """Which of the clips a run may look at while it learns, to choose by and not to learn from: those of the split
+    `val`, as `training_clips` reads the same tables; none where nothing is held out.
+    """
+    if str(split) == "none":
+        return []
+    splits = held_out(data if split is None else split).of(names)
+    tested = left_out(data, leave_out).of(names) if leave_out else {}
+    return [name for name in names if splits.get(name) == "val" and name not in tested]
+
+
 def _by_splits(split: Path | None, data: Path, names: Sequence[str]) -> frozenset[str] | None:
     if str(split) == "none":
         return None

@@ -13,6 +13,7 @@ def describe(file: FeatureFile) -> dict:
         "modality": file.modality,
         "backbone": file.backbone,
         "weights": file.weights,
+        **({"revision": file.revision} if file.revision else {}),
         "clips": len(file),
         "failed": len(file.failed),
         "shape": list(file.shape),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
 from hdcid_cli.models.encoders import (
     GeneralEncoder,
@@ -139,6 +140,8 @@ class HDCID(nn.Module):
 
     def __init__(self, config: ModelSettings):
         super().__init__()
+        if not config.inputs:
+            raise InputError("A model needs at least one modality.")
         self.config = config
         shapes = dict(config.inputs)
         self.standardize = nn.ModuleDict()

@@ -1,81 +1,73 @@
 """What a model is made of. Stored in the checkpoint's `config.yaml`; everything else follows from it."""
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import ORDER
+from hdcid_cli.core.registry import listed
+from hdcid_cli.core.settings import SHOWN, Settings, setting
+from hdcid_cli.models.quantizers import QUANTIZERS
 
 
 @dataclass(frozen=True)
-class ModelSettings:
-    """Architecture of an H-DCID model; the defaults give the published sizes on the published features.
+class ModelSettings(Settings):
+    """Architecture of an H-DCID model; the published sizes follow on the published features.
 
     Args:
         inputs: shape of one segment's features for each modality, {"video": (7, 7, 512), "audio": (128,), "text":
-            (768,)}.
-            Three numbers are a map (channel gate, spatial pooling, convolutions), one is a vector.
-        layers: disentangling layers: 0 general encoders and codebook alone, 1 DCID, 2 H-DCID, and more.
-        dim: width D of codes and general features.
-        codebook: number L of codes in each layer.
-        quantizer: "vq", "rvq:N" or "fsq[:levels]".
-        transformer_layers, heads, feedforward, dropout: of the general encoders' transformers.
-        spatial_attention: "sum" over the cells (what the published code computes) or "softmax" (what it intends).
+            (768,)}; they come from the feature files. Three numbers are a map (channel gate, spatial pooling,
+            convolutions), one is a vector.
+        transformer_layers, heads, feedforward: of the general encoders' transformers.
         map_hidden, map_specific: channels of a map's specific encoder; by default 2 C and 4 C from 256 channels on
             (1024 and 2048 at C = 512, as published), and C below, where a hand-made map holds little to compress.
         attention: width of the spatial attention; by default C / 2.
         specific: width of the specific features of a vector modality, one number or one a modality.
         text_hidden: hidden size a direction of the text's LSTM; 0 leaves the LSTM out.
         shared_transformer: one transformer for all modalities (MST).
-        standardize: bring every channel of the features to mean 0 and deviation 1 first (the published code does not).
-        padding: what becomes of a clip's segments after its last valid one: "repeat" takes them as they are
-            (published),
-            "mask" keeps them out of everything.
     """
 
     inputs: dict = field(default_factory=dict)
-    layers: int = 2
-    dim: int = 256
-    codebook: int = 400
-    quantizer: str = "vq"
-    transformer_layers: int = 2
-    heads: int = 4
-    feedforward: int = 1024
-    dropout: float = 0.1
-    spatial_attention: str = "sum"
-    map_hidden: int | None = None
-    map_specific: int | None = None
-    attention: int | None = None
+    layers: int = setting(2, "Disentangling layers: 0 none, 1 DCID, 2 H-DCID.", least=0, most=16)
+    dim: int = setting(256, "Width of codes and general features.", least=1, most=1 << 14)
+    codebook: int = setting(400, "Codes in each layer's codebook.", least=2, most=1 << 20)
+    quantizer: str = setting("vq", f"{listed(QUANTIZERS)}.")
+    transformer_layers: int = setting(2, "Layers of the general encoders.", least=1, most=64, line=False)
+    heads: int = setting(4, "Attention heads.", least=1, most=256, line=False)
+    feedforward: int = setting(1024, "Inner width of a transformer layer.", least=1, most=1 << 16, line=False)
+    dropout: float = setting(0.3, "In the general encoders.", least=0, most=1, published=0.1)
+    spatial_attention: str = setting(
+        "sum",
+        "How cells of a map are weighed: all alike (what the published code computes), or softmax (what it intends).",
+        choices=("sum", "softmax"),
+    )
+    map_hidden: int | None = setting(None, "Hidden channels for maps.", least=1, most=1 << 14, line=False)
+    map_specific: int | None = setting(None, "Specific channels for maps.", least=1, most=1 << 14, line=False)
+    attention: int | None = setting(None, "Width of the spatial attention.", least=1, most=1 << 14, line=False)
     specific: int | dict = 256
-    text_hidden: int = 128
-    shared_transformer: bool = False
-    standardize: bool = True
-    padding: str = "repeat"
+    text_hidden: int = setting(128, "Of the text's LSTM.", least=0, most=1 << 14, line=False)
+    shared_transformer: bool = setting(False, "One transformer for all modalities.", line=False)
+    standardize: bool = setting(True, "Bring every feature channel to mean 0 and deviation 1.", published=False)
+    padding: str = setting(
+        "repeat",
+        "Segments after a short clip's last: taken as they are (published), or kept out of everything.",
+        choices=("repeat", "mask"),
+    )
 
-    def __post_init__(self):
-        if not self.inputs:
-            raise InputError("A model needs at least one modality.")
-        for name, shape in self.inputs.items():
-            if name not in ORDER:
-                raise InputError(f"There is no modality {name!r}.")
-            if len(shape) not in (1, 3):
-                raise InputError(
-                    f"The {name} features of a segment should be a vector [C] or a map [H, W, C], not {tuple(shape)}."
-                )
-            if len(shape) == 3 and min(shape[:2]) < 5:
-                raise InputError(
-                    f"The {name} maps are {shape[0]} x {shape[1]}; the convolutions of the specific encoder need 5 "
-                    "x 5 or more."
-                )
-        ordered = {name: tuple(int(n) for n in self.inputs[name]) for name in ORDER if name in self.inputs}
-        object.__setattr__(self, "inputs", ordered)
-        if self.layers < 0:
-            raise InputError("--layers should be 0, 1, 2 or more.")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "inputs", _shapes(self.inputs))
+        widths = self.specific.values() if isinstance(self.specific, dict) else (self.specific,)
+        if not all(_is_width(width) for width in widths):
+            raise InputError(f"specific should be a whole number, 1 or more, not {SHOWN.repr(self.specific)}.")
         if self.dim % self.heads:
             raise InputError(f"--dim {self.dim} should be divisible by the {self.heads} attention heads.")
-        if self.spatial_attention not in ("sum", "softmax"):
-            raise InputError(f"Spatial attention is `sum` or `softmax`, not {self.spatial_attention!r}.")
-        if self.padding not in ("repeat", "mask"):
-            raise InputError(f"Padding is `repeat` or `mask`, not {self.padding!r}.")
+
+    @property
+    def method(self) -> str:
+        """What the papers call a model of so many layers, for names: `flat`, `dcid`, `hdcid`, `hdcid3`."""
+        return {0: "flat", 1: "dcid", 2: "hdcid"}.get(self.layers, f"hdcid{self.layers}")
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -97,16 +89,26 @@ class ModelSettings:
     def specific_width(self, modality: str) -> int:
         return self.specific[modality] if isinstance(self.specific, dict) else self.specific
 
-    def to_dict(self) -> dict:
-        """Plain values for YAML."""
-        values = asdict(self)
-        values["inputs"] = {name: list(shape) for name, shape in self.inputs.items()}
-        return values
 
-    @classmethod
-    def from_dict(cls, values: dict) -> "ModelSettings":
-        """The inverse of `to_dict`; unknown keys are an InputError."""
-        unknown = set(values) - {item.name for item in fields(cls)}
-        if unknown:
-            raise InputError(f"The model's configuration has unknown keys: {', '.join(sorted(unknown))}.")
-        return cls(**values)
+def _shapes(inputs: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of the modalities' segments, in the published order; what cannot be one is an InputError."""
+    if not isinstance(inputs, Mapping):
+        raise InputError(f"inputs should say a shape for each modality, not {SHOWN.repr(inputs)}.")
+    for name, shape in inputs.items():
+        if name not in ORDER:
+            raise InputError(f"There is no modality {SHOWN.repr(name)}.")
+        if not isinstance(shape, (tuple, list)) or len(shape) not in (1, 3) or not all(map(_is_width, shape)):
+            shown = tuple(shape) if isinstance(shape, (tuple, list)) else shape
+            raise InputError(
+                f"The {name} features of a segment should be a vector [C] or a map [H, W, C], not {SHOWN.repr(shown)}."
+            )
+        if len(shape) == 3 and min(shape[:2]) < 5:
+            raise InputError(
+                f"The {name} maps are {shape[0]} x {shape[1]}; the convolutions of the specific encoder need 5 "
+                "x 5 or more."
+            )
+    return {name: tuple(inputs[name]) for name in ORDER if name in inputs}
+
+
+def _is_width(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 1 << 16

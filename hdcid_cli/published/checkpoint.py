@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hdcid_cli import __version__
-from hdcid_cli.backbones import BACKBONES
+from hdcid_cli.backbones import papers_backbone
 from hdcid_cli.codes.checkpoint import write_checkpoint
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest
@@ -111,6 +111,7 @@ def model_config(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, fil
         feedforward=encoder[f"{layer}0.linear1.weight"].shape[0],
         specific=specific,
         text_hidden=text_hidden,
+        dropout=0.1,
         standardize=False,
         spatial_attention="sum",
         **maps,
@@ -142,7 +143,7 @@ def _description(config: ModelSettings, model: HDCID, parts: dict, file: Path) -
         "model": config.to_dict(),
         "objective": objective.to_dict(),
         "train": {"precision": "float64" if double else "float32"},
-        "features": {name: {"backbone": BACKBONES[name][0]} for name in config.inputs},
+        "features": {name: {"backbone": papers_backbone(name)} for name in config.inputs},
         "converted": {
             "from": file.name,
             "digest": file_digest(file),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hdcid_cli.backbones import BACKBONES
+from hdcid_cli.backbones import papers_backbone
 from hdcid_cli.backbones.extraction import pad
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import MAX_CLIP_BYTES, FeatureWriter
@@ -155,7 +155,7 @@ def convert_features(
     shape = (segments, *segment_shape(source))
     attributes = {
         "modality": modality,
-        "backbone": backbone or BACKBONES[modality][0],
+        "backbone": backbone or papers_backbone(modality),
         "weights": "published",
         "segment_seconds": 1.0,
     }

@@ -20,11 +20,10 @@ from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say
 from hdcid_cli.core.run_directory import RunDirectory
 from hdcid_cli.models.hdcid import HDCID
-from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.cadence import Cadence
 from hdcid_cli.training.data import ClipReader, common_clips, epoch_batches, prefetch
 from hdcid_cli.training.objective import Objective
-from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
+from hdcid_cli.training.settings import PretrainSettings, TrainSettings, steps_per_epoch
 from hdcid_cli.training.speed import Speed
 from hdcid_cli.training.telling import Board, CodesInUse, require_tensorboard, summary, warn_of_collapse
 from hdcid_cli.training.trainer import Meter, Trainer, check_finite, to_tensors
@@ -35,34 +34,18 @@ class Run:
     """Everything that decides what a run computes, and where it is kept.
 
     Args:
-        model, objective, train: options for the three configurations; `inputs` comes from the files.
         modalities: which feature files to read.
         features: their folder.
         output: the checkpoint directory.
+        settings: all else; the model's `inputs` come from the files.
         clips: names to learn from, None for all.
-        save_seconds: least time between two saves (there is always one at the end).
-        save_steps: save after every so many steps instead.
-        log_every: steps between two metrics records.
-        keep: how many older versions of the model to keep in `steps/`.
-        tensorboard: write the metrics for TensorBoard too, in `tensorboard/`.
     """
 
     modalities: tuple[str, ...]
     features: Path
     output: Path
-    model: dict = field(default_factory=dict)
-    objective: dict = field(default_factory=dict)
-    train: dict = field(default_factory=dict)
+    settings: PretrainSettings = field(default_factory=PretrainSettings)
     clips: frozenset[str] | None = None
-    device: str = "auto"
-    cache: str = "auto"
-    compile: bool = False
-    tensorboard: bool = False
-    save_seconds: float = 300.0
-    save_steps: int | None = None
-    log_every: int = 20
-    keep: int = 0
-    overwrite: bool = False
 
 
 def pretrain(run: Run) -> Path:
@@ -71,10 +54,10 @@ def pretrain(run: Run) -> Path:
     An interruption (SIGINT, SIGTERM) saves and raises KeyboardInterrupt; the same call
     then goes on and ends with the weights that an undisturbed run would have.
     """
-    if run.tensorboard:
+    if run.settings.run.tensorboard:
         require_tensorboard()  # if it is missing, this is said before anything is touched
     files = {name: open_features(run.features, name) for name in run.modalities}
-    device = resolve_device(run.device)
+    device = resolve_device(run.settings.run.device)
     world = join_world(device)
     try:
         return _pretrain(run, files, device, world)
@@ -85,25 +68,40 @@ def pretrain(run: Run) -> Path:
 
 
 def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, world: World) -> Path:
+    settings = run.settings
     ids = common_clips(files, run.clips)
-    train = TrainSettings(**run.train)
+    train = settings.train.for_clips(len(ids))
+    joined = train.warmup * (settings.model.layers - 1) + 1
+    if settings.model.layers > 1 and joined > train.epochs:
+        say(
+            f"With --warmup {train.warmup} and --epochs {train.epochs} not every layer gets to learn; {joined} epochs "
+            "would do."
+        )
     if world.size > 1 and min(train.batch_size, len(ids)) % world.size:
         raise InputError(
             f"--batch-size {min(train.batch_size, len(ids))} should be divisible by the {world.size} processes "
             "of torchrun."
         )
-    config = _configuration(run, files, len(ids))
+    architecture = settings.model.but(inputs={name: file.shape[1:] for name, file in files.items()})
+    config = {
+        "model": architecture.to_dict(),
+        "objective": settings.objective.to_dict(),
+        "train": train.to_dict(),
+        **_describe(files),
+        "clips": len(ids),
+        "version_of_hdcid": __version__,
+    }
     torch.manual_seed(train.seed)
-    model = HDCID(ModelSettings.from_dict(config["model"]))
-    objective = Objective(ObjectiveSettings(**config["objective"]), model)
-    steps_per_epoch = len(epoch_batches(len(ids), train.batch_size, 0, 0))
-    trainer = Trainer(model, objective, train, steps_per_epoch, device, world)
+    model = HDCID(architecture)
+    objective = Objective(settings.objective, model)
+    per_epoch = steps_per_epoch(len(ids), train.batch_size)
+    trainer = Trainer(model, objective, train, per_epoch, device, world)
     if world.size > 1:  # other dropout on every rank
         torch.manual_seed(train.seed + 1000 * (world.rank + 1))
-    total = train.epochs * steps_per_epoch
+    total = train.epochs * per_epoch
     # More epochs of the same are no other run.
     with RunDirectory(
-        run.output, CHECKPOINT, config, {("train", "epochs")}, run.overwrite, ("version_of_hdcid",), world
+        run.output, CHECKPOINT, config, {("train", "epochs")}, settings.run.overwrite, ("version_of_hdcid",), world
     ) as directory:
         names = "".join(f"{name}\n" for name in ids)
         if directory.resumed:
@@ -116,10 +114,10 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
                 "again."
             )
             return run.output
-        reader = ClipReader(files, ids, run.cache, device)
+        reader = ClipReader(files, ids, settings.run.cache, device)
         if not directory.resumed:
             fit_standardize(model, reader)
-        if run.compile:
+        if settings.run.compile:
             model.compile()
         directory.start({"clips.txt": names})
         if directory.resumed:
@@ -131,13 +129,9 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     return run.output
 
 
-def _configuration(run: Run, files: dict[str, FeatureFile], clips: int) -> dict:
-    """All that decides what is learned, as `config.yaml` keeps it."""
-    inputs = {name: file.shape[1:] for name, file in files.items()}
+def _describe(files: dict[str, FeatureFile]) -> dict:
+    """What the features are, as `config.yaml` keeps it."""
     return {
-        "model": ModelSettings(inputs=inputs, **run.model).to_dict(),
-        "objective": ObjectiveSettings(**run.objective).to_dict(),
-        "train": TrainSettings(**run.train).to_dict(),
         "features": {
             name: {
                 "backbone": file.backbone,
@@ -146,9 +140,7 @@ def _configuration(run: Run, files: dict[str, FeatureFile], clips: int) -> dict:
                 "digest": file.digest,
             }
             for name, file in files.items()
-        },
-        "clips": clips,
-        "version_of_hdcid": __version__,
+        }
     }
 
 
@@ -166,12 +158,13 @@ def fit_standardize(model: HDCID, reader: ClipReader, sample: int = 512) -> None
 
 def _loop(run: Run, directory: RunDirectory, trainer: Trainer, reader: ClipReader, total: int) -> None:
     """The steps that are left, and what is logged and saved between them."""
+    settings = run.settings.run
     world, per_epoch, first = trainer.world, trainer.steps_per_epoch, trainer.step_number
     codes = trainer.model.layers[0].quantizer.codes
     meter, in_use = Meter(codes), CodesInUse(codes)
-    speed = Speed(trainer, min(trainer.config.batch_size, len(reader.ids)), count=not run.compile)
-    cadence = Cadence(run.save_seconds, run.save_steps, run.log_every, total, world)
-    board = directory.place / "tensorboard" if run.tensorboard and world.is_main else None
+    speed = Speed(trainer, min(trainer.config.batch_size, len(reader.ids)), count=not settings.compile)
+    cadence = Cadence(*settings.saving, settings.log_every, total, world)
+    board = directory.place / "tensorboard" if settings.tensorboard and world.is_main else None
     # Entered before anything is begun: from here on an interruption saves.
     with (
         Interruption() as interruption,
@@ -198,10 +191,10 @@ def _loop(run: Run, directory: RunDirectory, trainer: Trainer, reader: ClipReade
                 metrics.write(record)
                 board.write(record)
                 bar.set_postfix_str(summary(record))
-                if (step % run.log_every == 0 or total < run.log_every) and total <= 2 * step < total + 40:
+                if (step % settings.log_every == 0 or total < settings.log_every) and total <= 2 * step < total + 40:
                     warn_of_collapse(record)
             if now.save:
-                _save(directory, trainer, run.keep)
+                _save(directory, trainer, settings.keep)
                 cadence.saved()
             if now.stop:
                 say(f"{run.output}: stopped after step {step} of {total}; run the same command to go on.")

@@ -1,111 +1,212 @@
-"""What may be chosen about a training run: the losses, and how they are minimised."""
+"""What may be chosen about a training run: the losses, how they are minimised, and how the run is kept.
 
-from dataclasses import asdict, dataclass
+The values are those of a plain `hdcid pretrain`; where the published code uses another, the field says so.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.settings import MOST_SEED, SHOWN, Setting, Settings, setting
+from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.alignments import ALIGNMENTS
 
 PRECISIONS = ("float64", "float32", "tf32", "bf16")
 
+# A default run has at least so many epochs (the published number) and so many steps, so that a few
+# hundred clips are seen often enough and 40,000 are not seen too often.
+LEAST_EPOCHS = 5
+LEAST_STEPS = 480
+
+# The published batch, and a smaller one for few clips: more steps an epoch help more than more negatives.
+BATCH = 80
+SMALL_BATCH, FEW_CLIPS = 40, 2000
+
+SAVE_MINUTES, SAVE_STEPS = Setting(float, least=0), Setting(int, least=1)
+
 
 @dataclass(frozen=True)
-class ObjectiveSettings:
-    """Terms of the loss and their settings.
+class ObjectiveSettings(Settings):
+    """Terms of the loss.
+
+    A specific encoder lowers the CLUB bound by shrinking its features, too: with the published weight of 1 it leaves
+    the next layer nothing to align, with 0.05 that layer learns. Pushed by the bound, the general features give up
+    content before the alignment has any to hold on to: on digits 10 % after 60 steps against 50 %.
 
     Args:
-        align: what pulls the modalities together, of `ALIGNMENTS`.
         beta: weight of the commitment loss.
-        mm_ema: codes and commitment look at the other modalities too (Xia et al. 2023), or at the own one alone.
-        club: "sampled" (published), "exact" (eq. 12) or "none".
-        club_weight: weight of the CLUB bound (published: 1). A specific encoder lowers the bound by shrinking its
-            features, too; at 1 it leaves the next layer nothing to align, at 0.05 that layer learns.
-        club_gradient: "both" lets the bound train general and specific encoders (published), "specific" the
-            latter alone. Pushed by both, the general features give up content before the alignment has any
-            to hold on to: on digits 10 % after 60 steps against 50 %.
         club_steps, club_hidden: fitting steps of the CLUB networks a step of the model, and their width.
-        cpc_steps: "random" scores one step drawn a batch (published), "all" every step.
-        cpc_layers, cpc_horizon: layers of the context LSTM, and R.
         deeper: weight of each layer beyond the first.
     """
 
-    align: tuple[str, ...] = ("cpc", "cmcm")
-    beta: float = 0.25
-    mm_ema: bool = True
-    club: str = "sampled"
-    club_weight: float = 0.05
-    club_gradient: str = "specific"
-    club_steps: int = 5
-    club_hidden: int = 128
-    cpc_steps: str = "all"
-    cpc_layers: int = 2
-    cpc_horizon: int = 1
-    deeper: float = 0.3
-
-    def __post_init__(self):
-        object.__setattr__(self, "align", tuple(self.align))
-        for name in self.align:
-            if name not in ALIGNMENTS:
-                raise InputError(f"There is no alignment {name!r}: --align takes {', '.join(ALIGNMENTS)}.")
-        if self.club not in ("sampled", "exact", "none"):
-            raise InputError(f"--club is sampled, exact or none, not {self.club!r}.")
-        if self.club_gradient not in ("specific", "both"):
-            raise InputError(f"--club-gradient is specific or both, not {self.club_gradient!r}.")
-        if self.cpc_steps not in ("random", "all"):
-            raise InputError(f"--cpc-steps is random or all, not {self.cpc_steps!r}.")
-
-    def to_dict(self) -> dict:
-        return {**asdict(self), "align": list(self.align)}
+    align: tuple[str, ...] = setting(
+        ("cpc", "cmcm"),
+        f"What pulls the modalities together, separated by commas: {', '.join(ALIGNMENTS)}.",
+        choices=ALIGNMENTS,
+    )
+    beta: float = setting(0.25, "Weight of the commitment loss.", least=0, line=False)
+    mm_ema: bool = setting(
+        True, "Codes follow the features of all modalities (MM-EMA), or of the one that chose them alone."
+    )
+    club: str = setting(
+        "sampled",
+        "CLUB bound: one other clip each (as published), all pairs (eq. 12), or none.",
+        choices=("sampled", "exact", "none"),
+    )
+    club_gradient: str = setting(
+        "specific", "Which encoders the CLUB bound trains.", choices=("specific", "both"), published="both"
+    )
+    club_weight: float = setting(0.05, "Weight of the CLUB bound.", least=0, published=1)
+    club_steps: int = setting(5, "Fitting steps of the CLUB networks a step.", least=0, most=1000, line=False)
+    club_hidden: int = setting(128, "Width of the CLUB networks.", least=1, most=1 << 14, line=False)
+    cpc_steps: str = setting(
+        "all",
+        "Score CPC at every step of a clip, or at one drawn at random.",
+        choices=("all", "random"),
+        published="random",
+    )
+    cpc_layers: int = setting(2, "Layers of CPC's context LSTM.", least=1, most=64)
+    cpc_horizon: int = setting(1, "How many future steps CPC predicts.", least=1, most=1000)
+    deeper: float = setting(0.3, "Weight of each layer beyond the first.", least=0, line=False)
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """How the model is trained.
+class TrainSettings(Settings):
+    """How the losses are minimised.
+
+    With few clips more epochs, and smaller batches, are needed: None leaves `epochs`, `batch_size` and `warmup` to
+    `for_clips`. The trapezoid schedule lets layers that join late learn at the full rate too.
 
     Args:
-        epochs, batch_size, lr: as usual; the batch is the global one.
-        warmup: layer k joins after (k - 1) * warmup epochs.
-        schedule: "trapezoid" (constant, the last 30 % down to a hundredth, so that layers which join late learn at the
-            full rate too), "cosine" (to a hundredth), "constant", or "steps" (published: halved at `milestones`, in
-            epochs).
+        milestones: epochs after which `schedule: steps` halves the rate.
         clip: largest norm of the gradient of each module.
         club_lr: of the CLUB networks.
-        decay: of the codebooks' moving averages.
-        codebook_updates: how often a step moves the codes: once, or up to six times as in the published loop.
-        codebook_start: "data" (codes on features of the first batches) or "uniform" (published).
-        revival: "persistent" gives a replaced code its moving averages too, "published" does not, "none" replaces
-            nothing.
-        idle: updates after which an unused code is replaced.
-        precision: float64, float32, tf32 or bf16 (the last two on a GPU).
     """
 
-    epochs: int = 5
-    batch_size: int = 80
-    lr: float = 4e-4
-    warmup: int = 3
-    schedule: str = "constant"
-    milestones: tuple[int, ...] = (10, 20, 30)
-    clip: float = 0.5
-    club_lr: float = 1e-3
-    decay: float = 0.99
-    codebook_updates: int = 1
-    codebook_start: str = "data"
-    revival: str = "persistent"
-    idle: int = 300
-    precision: str = "float32"
-    seed: int = 0
+    epochs: int = setting(
+        None, "If not given, 5, or as many as make 480 steps.", optional=True, least=1, most=10**6, published=5
+    )
+    batch_size: int = setting(
+        None,
+        "Clips a step, over all processes; 80, or 40 where there are fewer than 2000 clips.",
+        optional=True,
+        least=1,
+        most=10**6,
+        published=80,
+    )
+    lr: float = setting(1e-3, "Learning rate of Adam.", above=0, published=4e-4)
+    schedule: str = setting(
+        "trapezoid",
+        "Of the learning rate: trapezoid goes down to a hundredth over the last 30 %, cosine from the start; steps "
+        "halves it after epochs 10, 20 and 30.",
+        choices=("trapezoid", "cosine", "constant", "steps"),
+        published="steps",
+    )
+    milestones: tuple[int, ...] = setting((10, 20, 30), "Epochs after which `steps` halves.", least=1, line=False)
+    warmup: int = setting(
+        None,
+        "Layer k joins after (k - 1) times so many epochs; two fifths of the epochs if not given.",
+        optional=True,
+        least=0,
+        most=10**6,
+        published=3,
+    )
+    clip: float = setting(0.5, "Largest norm of a module's gradient.", above=0, line=False)
+    club_lr: float = setting(1e-3, "Learning rate of the CLUB networks.", above=0, most=100, line=False)
+    codebook_updates: int = setting(1, "Updates of the codebook a step.", least=1, most=6, published=6)
+    decay: float = setting(0.99, "Of the codebook's moving averages.", least=0, most=1)
+    codebook_start: str = setting(
+        "data",
+        "Codes on features of the first batch, or uniform in +-1/L.",
+        choices=("data", "uniform"),
+        published="uniform",
+    )
+    revival: str = setting(
+        "persistent",
+        "Codes that nobody uses are replaced, with their moving averages too, without them (so that the next update "
+        "loses the new code again), or not at all.",
+        choices=("persistent", "published", "none"),
+        published="published",
+    )
+    idle: int = setting(30, "Updates after which an unused code is replaced.", least=1, published=300)
+    precision: str = setting("float32", "Of the computation.", choices=PRECISIONS, published="float64")
+    seed: int = setting(0, "Seed of everything random.", least=0, most=MOST_SEED)
 
-    def __post_init__(self):
-        object.__setattr__(self, "milestones", tuple(self.milestones))
-        if self.epochs < 1 or self.batch_size < 1:
-            raise InputError("--epochs and --batch-size should be 1 or more.")
-        for name, value, choices in (
-            ("schedule", self.schedule, ("trapezoid", "cosine", "constant", "steps")),
-            ("codebook-start", self.codebook_start, ("data", "uniform")),
-            ("revival", self.revival, ("persistent", "published", "none")),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in choices:
-                raise InputError(f"--{name} is {', '.join(choices)}, not {value!r}.")
+    def for_clips(self, clips: int) -> "TrainSettings":
+        """The same with epochs, batch size and warm-up chosen for so many clips, where they are None."""
+        batch_size = self.batch_size or (SMALL_BATCH if clips < FEW_CLIPS else BATCH)
+        steps = steps_per_epoch(clips, batch_size)
+        epochs = self.epochs or max(LEAST_EPOCHS, -(-LEAST_STEPS // steps))
+        warmup = max(1, epochs * 2 // 5) if self.warmup is None else self.warmup
+        return self.but(batch_size=batch_size, epochs=epochs, warmup=warmup)
 
-    def to_dict(self) -> dict:
-        return {**asdict(self), "milestones": list(self.milestones)}
+
+def steps_per_epoch(clips: int, batch_size: int) -> int:
+    """Batches of an epoch: a last one that is not full is left out, unless it is the only one."""
+    return max(1, clips // batch_size)
+
+
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """How a run is computed and kept; nothing that changes what is learned.
+
+    Args:
+        log_every: steps between two metrics records.
+    """
+
+    cache: str = setting(
+        "auto",
+        "Where to keep the features: in memory, on the device that computes, or in their files alone; auto keeps in "
+        "memory what fits.",
+        choices=("auto", "ram", "device", "none"),
+    )
+    compile: bool = setting(False, "Compile the model with torch.compile.")
+    tensorboard: bool = setting(False, "Write the metrics for TensorBoard too.")
+    save_every: str = setting("5", "Minutes between two saves, or steps, such as 500steps.", metavar="MINUTES|Nsteps")
+    log_every: int = setting(20, "Steps between two records of the metrics.", least=1, line=False)
+    keep: int = setting(0, "Older versions of the model to keep.", least=0, most=10**6)
+    overwrite: bool = setting(False, "Start again where a checkpoint is.")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.saving
+
+    @property
+    def saving(self) -> tuple[float, int | None]:
+        """Least seconds between two saves (there is always one at the end), or steps between two instead."""
+        text = self.save_every.strip()
+        try:
+            if text.endswith("steps"):
+                return 0.0, SAVE_STEPS.parse(text.removesuffix("steps"))
+            return 60 * SAVE_MINUTES.parse(text), None
+        except ValueError:
+            raise InputError(
+                f"--save-every is a number of minutes, or of steps, such as 500steps, not {SHOWN.repr(text)}."
+            ) from None
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """All that may be chosen about `hdcid pretrain`, but for its files."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    @classmethod
+    def bundles(cls) -> dict[str, type[Settings]]:
+        """The parts, by their names."""
+        return {part.name: part.default_factory for part in fields(cls)}  # type: ignore[misc]
+
+    @classmethod
+    def of(cls, **values: Any) -> "PretrainSettings":
+        """From one flat list of settings, by their names; one that does not exist is an InputError."""
+        made: dict[str, Settings] = {}
+        for name, bundle in cls.bundles().items():
+            own = [item.name for item in fields(bundle) if item.name in values]
+            made[name] = bundle(**{each: values.pop(each) for each in own})
+        if values:
+            raise InputError(f"There is no setting {SHOWN.repr(next(iter(values)))} of pretraining.")
+        return cls(**made)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ class FeatureFile:
         failed: names of the clips that could not be read.
         length: [len(ids)] valid segments of each clip.
         shape: shape of one clip, (T, ...).
-        modality, backbone, weights, segment_seconds: as the file says.
+        modality, backbone, weights, segment_seconds, revision: as the file says.
 
     Raises:
         InputError: a file is missing or not sound, shards do not belong together, or a clip is there twice.
@@ -59,6 +59,7 @@ class FeatureFile:
         self.modality: str = first.attributes["modality"]
         self.backbone: str = first.attributes["backbone"]
         self.weights: str = first.attributes["weights"]
+        self.revision = first.revision
         self.segment_seconds = float(first.attributes["segment_seconds"])
 
         valid = [layout.length > 0 for layout in self._layouts]

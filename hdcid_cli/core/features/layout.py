@@ -15,6 +15,7 @@ from hdcid_cli.core.modalities import ORDER
 FORMAT = "hdcid-features"
 VERSION = 1
 ATTRIBUTES = ("modality", "backbone", "weights", "segment_seconds")
+REVISION = "revision"  # of a backbone from the hub: for people; its weights are known by their digest
 KIND = "feature file"
 
 # What a file may claim: bytes of one clip (VGG19 maps of 10 s take 1 MB), clips, and bytes of their names.
@@ -34,6 +35,7 @@ class Layout:
         length: [N] whole numbers, valid segments of each; 0 for a clip that could not be read.
         crc32: [N] whole numbers, or None if another program wrote the file.
         features: [N, T, ...].
+        revision: of the backbone, if it came from the hub.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Layout:
     length: np.ndarray
     crc32: np.ndarray | None
     features: h5py.Dataset
+    revision: str = ""
 
     def shown_names(self) -> str:
         """The names in the form in which digests take them: as numpy 2 shows what HDF5 gives; digests must stay."""
@@ -67,7 +70,8 @@ def open_layout(path: Path | str) -> Layout:
             if len(length) and not 0 <= int(length.min()) <= int(length.max()) <= features.shape[1]:
                 raise Unsound(f"`length` is not whole numbers between 0 and {features.shape[1]}")
             crc32 = _numbers(file, "crc32", "u", len(features)) if "crc32" in file else None
-            return Layout(path, file, attributes, _names(file, features), length, crc32, features)
+            revision = str(attribute(file, REVISION)) if REVISION in file.attrs else ""
+            return Layout(path, file, attributes, _names(file, features), length, crc32, features, revision)
     except BaseException:
         file.close()
         raise

@@ -10,7 +10,15 @@ import h5py
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.features.layout import ATTRIBUTES, MAX_CLIP_BYTES, MAX_CLIPS, Layout, open_layout, write_layout
+from hdcid_cli.core.features.layout import (
+    ATTRIBUTES,
+    MAX_CLIP_BYTES,
+    MAX_CLIPS,
+    REVISION,
+    Layout,
+    open_layout,
+    write_layout,
+)
 from hdcid_cli.core.features.rows import finite, runs
 from hdcid_cli.core.files import Lock, pwrite, unwritable
 from hdcid_cli.core.hdf5 import create_hdf5, row_offsets
@@ -33,7 +41,7 @@ class FeatureWriter:
         path: the finished file, `features/video.h5`; `path.part` while rows are missing.
         ids: names of all clips, in the order of the rows.
         shape: shape of one clip, (T, ...).
-        attributes: modality, backbone, weights, segment_seconds.
+        attributes: modality, backbone, weights, segment_seconds; revision of the backbone, if it has one.
         dtype: float16 or float32.
         overwrite: start anew, whatever is there.
 
@@ -67,7 +75,8 @@ class FeatureWriter:
             f"Another process is writing {self.path}: wait for it, or choose another --output.",
         )
         try:
-            attributes = {name: attributes[name] for name in ATTRIBUTES}
+            optional = {name: attributes[name] for name in (REVISION,) if attributes.get(name)}
+            attributes = {**{name: attributes[name] for name in ATTRIBUTES}, **optional}
             self._prepare(list(ids), tuple(shape), attributes, np.dtype(dtype), overwrite)
             self._open()
         except BaseException:

@@ -1,0 +1,37 @@
+"""Recipes: named settings of `hdcid pretrain`, one YAML file each, beside this one."""
+
+from pathlib import Path
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.plain_yaml import read_yaml
+
+FOLDER = Path(__file__).parent
+
+
+def recipe_names() -> list[str]:
+    """All names, in order."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe by its name, or a YAML file of one's own by its path."""
+    if name in recipe_names():
+        return FOLDER / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return Path(name)
+    raise InputError(f"There is no recipe {name!r}: `hdcid recipe ls` lists them; a file of your own ends in .yaml.")
+
+
+def read_recipe(name: str) -> dict:
+    """The options that a recipe says, by their names."""
+    return read_yaml(find_recipe(name))
+
+
+def summary(name: str) -> str:
+    """The first sentence of what a recipe's own comment says."""
+    comment = []
+    for line in find_recipe(name).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# "))
+    return " ".join(comment).partition(". ")[0].removesuffix(".") + "."
