@@ -8,7 +8,7 @@ from published_loop import PublishedLoop
 
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.training.objective import Objective
-from hdcid_cli.training.recipes import read_recipe
+from hdcid_cli.training.recipes import recipe_settings
 from hdcid_cli.training.settings import PretrainSettings
 from hdcid_cli.training.trainer import Trainer
 
@@ -18,7 +18,7 @@ IDLE = 8  # so that codes die within the test
 
 def settings() -> PretrainSettings:
     """The recipe's settings, small, and without dropout, which the two would draw differently."""
-    recipe = {key.replace("-", "_"): value for key, value in read_recipe("published_hdcid").items()}
+    recipe = recipe_settings("published_hdcid")
     small = {"dropout": 0.0, "dim": 16, "codebook": 12, "idle": IDLE, "batch_size": 6, "warmup": 0}
     structure = {"inputs": INPUTS, "text_hidden": 4, "feedforward": 16, "align": ("cpc",)}
     del recipe["modalities"]

@@ -1,9 +1,10 @@
 """Records read from any number of files, with what cannot be used named and left out."""
 
+import io
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,13 @@ def read_results(files: Sequence[Path], skip: Skip) -> list[Measured]:
     placed = []
     for file in files:
         placed += _read_file(file, skip)
+    return kept_apart(_without_contradictions(placed, skip))
+
+
+def results_of(records: Iterable[dict], skip: Skip) -> list[Measured]:
+    """The same of records that are at hand; the place of one is its number, from 1."""
+    lines = "".join(f"{json.dumps(record)}\n" for record in records)
+    placed = list(read_records(io.BytesIO(lines.encode()), "records", skip))
     return kept_apart(_without_contradictions(placed, skip))
 
 

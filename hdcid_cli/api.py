@@ -1,0 +1,240 @@
+"""hdcid from Python: what the commands do, as functions with the commands' words.
+
+    import hdcid_cli as hdcid
+
+    hdcid.write_features("features/audio.h5", ids, audio, "audio")
+    model = hdcid.pretrain("features", "checkpoints/mine", layers=2, epochs=5)
+    codes = hdcid.encode(model, audio, "audio").indices
+    records = hdcid.cmg("classify", model, train="video", test="audio")
+    print(hdcid.table(records))
+
+`import hdcid_cli` itself is light: torch and the rest are imported with the first of these names. Everything raises
+`InputError` for what its user can mend.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hdcid_cli.backbones import Options
+from hdcid_cli.backbones.extraction import Extracted
+from hdcid_cli.backbones.extraction import extract as _extract
+from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
+from hdcid_cli.codes.encode import Codes, decode
+from hdcid_cli.codes.encode import encode as _encode
+from hdcid_cli.codes.toc import select_channels
+from hdcid_cli.core.errors import HdcidError, InputError
+from hdcid_cli.core.features import FeatureFile, FeatureWriter, open_features
+from hdcid_cli.core.files import open_regular
+from hdcid_cli.core.json_lines import objects
+from hdcid_cli.core.modalities import modalities as all_names
+from hdcid_cli.core.modalities import modality as full_name
+from hdcid_cli.core.progress import warn
+from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.report.formats import RENDERERS
+from hdcid_cli.report.layouts import lay_out
+from hdcid_cli.report.pivot import choose_metrics, pivots
+from hdcid_cli.report.results import results_of
+from hdcid_cli.tasks.cmg.protocol import ProbeSettings
+from hdcid_cli.tasks.cmg.reading import read_codes, read_features
+from hdcid_cli.tasks.cmg.run import read_task, run_task
+from hdcid_cli.training.plan import plan
+from hdcid_cli.training.pretrain import pretrain as _pretrain
+from hdcid_cli.training.recipes import recipe_settings
+from hdcid_cli.training.settings import ObjectiveSettings, PretrainSettings, RunSettings, TrainSettings
+
+__all__ = [
+    "Checkpoint",
+    "Codes",
+    "Extracted",
+    "FeatureFile",
+    "HdcidError",
+    "InputError",
+    "ModelSettings",
+    "ObjectiveSettings",
+    "PretrainSettings",
+    "ProbeSettings",
+    "RunSettings",
+    "TrainSettings",
+    "cmg",
+    "encode",
+    "extract",
+    "open_checkpoint",
+    "open_features",
+    "pretrain",
+    "read_records",
+    "select_channels",
+    "table",
+    "write_features",
+]
+
+Place = str | Path
+
+
+def write_features(
+    path: Place,
+    ids: Sequence[str],
+    features: np.ndarray,
+    modality: str,
+    length: Sequence[int] | None = None,
+    backbone: str = "own",
+    segment_seconds: float = 1.0,
+) -> FeatureFile:
+    """A feature file of arrays that somebody else computed, opened; one that is there is replaced.
+
+    Args:
+        path: `features/audio.h5`.
+        ids: names of N clips.
+        features: [N, T, C] or [N, T, H, W, C]; float16 stays so, anything else becomes float32.
+        modality: v, a, t or its full name.
+        length: valid segments of each clip, 1 to T; all of them if not given.
+        backbone: what made them, for records.
+    """
+    features, name = np.asarray(features), full_name(modality)
+    features = features if features.dtype == np.float16 else features.astype(np.float32)
+    lengths = np.full(len(features), features.shape[1]) if length is None else np.asarray(length)
+    if features.ndim not in (3, 5) or not len(ids) == len(features) == len(lengths):
+        raise InputError(
+            f"Features should be [N, T, C] or [N, T, H, W, C] with N names and lengths, not {features.shape} with "
+            f"{len(ids)} names."
+        )
+    attributes = {"modality": name, "backbone": backbone, "weights": "none", "segment_seconds": segment_seconds}
+    with FeatureWriter(path, ids, features.shape[1:], attributes, features.dtype, overwrite=True) as writer:
+        for clip, row, steps in zip(ids, features, lengths, strict=True):
+            writer.write(clip, row, int(steps))
+        writer.finish()
+    return FeatureFile([Path(path)])
+
+
+def extract(
+    paths: Place | Iterable[Place],
+    modality: str,
+    output: Place | None = None,
+    backbone: str | None = None,
+    workers: int | None = None,
+    **options: Any,
+) -> Extracted:
+    """Features of media or texts to a feature file, as `hdcid extract` makes them.
+
+    Args:
+        paths: media files, folders, globs, or lists of them.
+        output: `features/MODALITY.h5` if not given.
+        backbone: the papers' one if not given.
+        options: fields of `backbones.Options`, such as `seconds=10`.
+    """
+    name = full_name(modality)
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    target = Path(output or f"features/{name}.h5")
+    return _extract([str(path) for path in given], name, target, backbone, Options(**options), workers=workers)
+
+
+def pretrain(
+    features: Place,
+    output: Place | None = None,
+    modalities: Sequence[str] | str | None = None,
+    clips: Iterable[str] | None = None,
+    recipe: str | None = None,
+    **settings: Any,
+) -> Checkpoint:
+    """Train a model on a folder of feature files, or go on where that stopped, and open it.
+
+    Args:
+        output: checkpoint directory; one in `checkpoints/` that is named after the method if not given.
+        modalities: such as "av"; those that have a feature file if not given.
+        clips: names to learn from; all if not given. (The command leaves out what tables in `data/` test on.)
+        recipe: named settings (`hdcid recipe ls`), or a file of them; `settings` count more.
+        settings: of `PretrainSettings`, by their names: `layers=2, align=("cpc", "cmcm"), epochs=5`.
+    """
+    said = recipe_settings(recipe) if recipe else {}
+    of_recipe = said.pop("modalities", None)
+    wanted = of_recipe if modalities is None else modalities
+    names = None if wanted is None else all_names(wanted if isinstance(wanted, str) else ",".join(wanted))
+    chosen = None if clips is None else frozenset(clips)
+    asked = PretrainSettings.of(**{**said, **settings})
+    run = plan(Path(features), asked, None if output is None else Path(output), names, chosen)
+    return open_checkpoint(_pretrain(run), device=asked.run.device)
+
+
+def encode(checkpoint: Checkpoint, features: FeatureFile | Place | np.ndarray, modality: str | None = None) -> Codes:
+    """Codes of every clip.
+
+    Args:
+        features: a feature file, or an array [N, T, ...] of the modality; its clips are called "0", "1", ...
+
+    Returns:
+        `indices` [N, T, K, S] and `quantized` [N, T, K, C] over K layers.
+    """
+    if isinstance(features, (str, Path)):
+        features = FeatureFile([Path(features)])
+    if isinstance(features, FeatureFile):
+        return _encode(checkpoint, features)
+    if modality is None:
+        raise InputError("Of an array it must be said which modality it is.")
+    name, x = full_name(modality), np.asarray(features)
+    model = checkpoint.model
+    if name not in model.config.inputs or x.shape[2:] != model.config.inputs[name]:
+        raise InputError(f"{checkpoint.path} reads {dict(model.config.inputs)}, not {name} of {x.shape[2:]}.")
+    parameter = next(model.parameters())
+    parts = [
+        model.encode(name, part.to(parameter.device, parameter.dtype))[1].int().cpu().numpy()
+        for part in torch.from_numpy(x).split(256)
+    ]
+    indices = np.concatenate(parts)
+    lengths = np.full(len(x), x.shape[1])
+    return Codes([str(number) for number in range(len(x))], lengths, indices, decode(checkpoint, indices, name))
+
+
+def cmg(
+    task: str,
+    checkpoint: Checkpoint | Place | None,
+    train: str,
+    test: str,
+    features: Place = "features",
+    data: Place = "data",
+    toc: str = "stored",
+    **settings: Any,
+) -> list[dict]:
+    """Records of a task in one direction, as `hdcid cmg` writes them.
+
+    Args:
+        checkpoint: None probes the raw features (`--supervised`).
+        train, test: modalities learned and tested on.
+        features, data: folders of feature files and of annotations.
+        settings: fields of `ProbeSettings`, such as `protocol="published"`; and `seeds=(0, 1, 2)`.
+    """
+    learned_on, tested_on = full_name(train), full_name(test)
+    seeds = tuple(settings.pop("seeds", (0,)))
+    tasks = read_task(task, Path(data), learned_on, tested_on)
+    learned, tested = open_features(features, learned_on), open_features(features, tested_on)
+    if checkpoint is None:
+        reading = read_features(learned, tested)
+    else:
+        opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
+        reading = read_codes(opened, learned, tested, task, toc)
+    return list(run_task(tasks, reading, ProbeSettings(**settings), seeds))
+
+
+def read_records(*paths: Place) -> list[dict]:
+    """Records in files of JSON Lines, as they stand there; lines that are none are warned of and left out."""
+    records = []
+    for path in paths:
+        with open_regular(path) as stream:
+            records += [record for _, record in objects(stream, str(path), warn)]
+    return records
+
+
+def table(records: Iterable[dict], form: str = "markdown", layout: str | None = None, metrics: str = "headline") -> str:
+    """Results as tables, one for each kind of data.
+
+    Args:
+        form: markdown, latex, csv, json or terminal.
+        layout: of a paper's table, such as "table1"; None for one column a quantity.
+        metrics: "headline", "all", or names separated by commas.
+    """
+    if form not in RENDERERS:
+        raise InputError(f"A table is {', '.join(RENDERERS)}, not {form!r}.")
+    shown = choose_metrics(results_of(records, warn), metrics)
+    return RENDERERS[form](lay_out(layout, shown)[0] if layout else pivots(shown))

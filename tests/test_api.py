@@ -1,0 +1,108 @@
+"""hdcid from Python: the documented example runs, and says what the commands say."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from worlds import SHAPES, write_features
+
+import hdcid_cli as hdcid
+from hdcid_cli.main import run
+
+TOP = Path(__file__).parents[1]
+EXAMPLE = TOP / "examples" / "python_api.py"
+SMALL = {"dim": 16, "codebook": 12, "batch_size": 8, "epochs": 2, "warmup": 1}
+
+
+def test_the_example_runs_and_its_classes_cross_the_modalities(capsys):
+    records = runpy.run_path(str(EXAMPLE))["records"]
+    said = capsys.readouterr().out
+    assert "codes of the first clip's seconds" in said and "classify" in said
+    precision = {record["direction"]: record["value"] for record in records if record["metric"] == "precision"}
+    assert set(precision) == {"v->a", "a->v"} and min(precision.values()) > 60  # chance is 25
+
+
+def test_the_example_is_short_and_the_readme_quotes_it():
+    lines = [line for line in EXAMPLE.read_text().splitlines() if line.strip()]
+    assert len(lines) < 35
+    (block,) = re.findall("```python\n(.*?)```", (TOP / "README.md").read_text(encoding="utf-8"), re.S)
+    assert all(line in lines for line in block.splitlines() if line.strip())
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    program = (
+        "import sys, hdcid_cli; print([name for name in ('torch', 'numpy', 'h5py', 'click') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_every_name_that_is_promised_is_there():
+    from hdcid_cli import api
+
+    assert all(getattr(hdcid, name) is getattr(api, name) for name in api.__all__)
+    with pytest.raises(AttributeError):
+        _ = hdcid.nothing_of_that_name
+
+
+def test_python_and_the_command_train_the_same_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_features(tmp_path / "features", clips=16)
+    options = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    assert run(["pretrain", "-o", "by-command", *options], {}) == 0
+    model = hdcid.pretrain("features", "by-python", **SMALL)
+    assert model.digest == hdcid.open_checkpoint("by-command").digest
+
+
+def test_a_recipe_is_taken_by_name_and_settings_count_more(tmp_path):
+    write_features(tmp_path / "features", clips=8)
+    model = hdcid.pretrain(tmp_path / "features", tmp_path / "model", "av", recipe="table2_dcid_rvq4", **SMALL)
+    assert model.config["model"]["quantizer"] == "rvq:4" and model.config["model"]["layers"] == 1
+    assert model.config["model"]["dim"] == 16 and set(model.config["model"]["inputs"]) == {"audio", "video"}
+
+
+def test_an_array_has_the_codes_of_the_file_that_holds_it(tmp_path):
+    write_features(tmp_path / "features", clips=8)
+    model = hdcid.pretrain(tmp_path / "features", tmp_path / "model", **SMALL)
+    with hdcid.open_features(tmp_path / "features", "audio") as file:
+        expected, array = hdcid.encode(model, file), file.read(range(8))
+    found = hdcid.encode(model, array, "a")
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.quantized, expected.quantized)
+    assert hdcid.select_channels(model.codebooks[0], 4).shape == (4,)
+
+
+def test_what_was_written_is_read_again(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.random((5, 3, *SHAPES["audio"]))
+    file = hdcid.write_features(tmp_path / "audio.h5", list("abcde"), x, "a", length=[3, 1, 2, 3, 3])
+    np.testing.assert_allclose(file.read([0]), x[:1], rtol=1e-6)
+    assert list(file.ids) == list("abcde") and file.length.tolist() == [3, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "call,reason",
+    [
+        (lambda place: hdcid.pretrain(place, layer=2), "no setting 'layer'"),
+        (lambda place: hdcid.pretrain(place, epochs=float("nan")), "--epochs should be"),
+        (lambda place: hdcid.pretrain(place, recipe="table9"), "no recipe 'table9'"),
+        (lambda place: hdcid.write_features(place / "x.h5", ["a"], np.zeros((1, 3)), "a"), "should be"),
+        (lambda place: hdcid.open_checkpoint(place / "none"), "not a checkpoint"),
+        (lambda place: hdcid.table([], "pdf"), "a table is"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(tmp_path, call, reason):
+    with pytest.raises(hdcid.InputError, match=re.compile(reason, re.I)):
+        call(tmp_path)
+
+
+def test_records_go_through_a_file(tmp_path):
+    record = {"schema": "hdcid.result/1", "task": "ave", "train": "video", "test": "audio", "direction": "v->a"}
+    record |= {"metric": "precision", "value": 50.0, "n": 10, "seed": 0, "method": "cpc", "protocol": "heldout"}
+    (tmp_path / "r.jsonl").write_text(json.dumps(record) + "\n")
+    assert "50.0" in hdcid.table(hdcid.read_records(tmp_path / "r.jsonl"))
