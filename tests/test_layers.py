@@ -35,6 +35,7 @@ INSIDE = {
     "core/device.py": 1,
     "core/distributed.py": 11,
     "core/records.py": 1,
+    "core/torchaudio.py": 1,
     "media/audio.py": 1,
     "media/picture.py": 1,
     "media/stream.py": 3,

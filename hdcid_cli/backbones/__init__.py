@@ -15,7 +15,7 @@ BACKBONES = {
     "text": {"bert": "hdcid_cli.backbones.bert", "hash": "hdcid_cli.backbones.hash"},
 }
 # What loads a model of transformers, whatever its name.
-ENCODERS = {"video": "hdcid_cli.backbones.vision"}
+ENCODERS = {"video": "hdcid_cli.backbones.vision", "audio": "hdcid_cli.backbones.sound"}
 # Options that not every backbone of ours reads, and those that do.
 _OURS = frozenset(name for names in BACKBONES.values() for name in names)
 _READ_BY = {"weights": ("vgg19", "vggish"), "pca": ("vggish",), "model": ("bert",), "fps": ("vgg19", "hog")}

@@ -33,11 +33,11 @@ def place(module: nn.Module, options: Options) -> torch.device:
     return device
 
 
-def probe(network: "Network", name: str, batch: torch.Tensor) -> tuple[int, ...]:
-    """The shape of what a network from outside makes of one prepared part; InputError if it cannot take it."""
+def probe(run: Callable[[], torch.Tensor], name: str) -> tuple[int, ...]:
+    """The shape of what a model from outside makes of one part, [1, ...]; InputError if it cannot take it."""
     try:
         with torch.inference_mode():
-            return tuple(network.module(batch.to(network.device)).shape[1:])
+            return tuple(run().shape[1:])
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"The model {name} does not take what its own files prepare ({reason}).") from error

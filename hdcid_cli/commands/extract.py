@@ -45,7 +45,10 @@ SHARD = ShardType()
 @click.option(
     "--pool",
     type=click.Choice(POOLS),
-    help="How a model's states become features: video grid (its default) or cls, text words (default), mean or cls.",
+    help=(
+        "What of a model's states: of video grid or cls, of audio mean or cls, of text words, mean or cls; the first "
+        "is the default. cls is its one summary; of paired models (CLIP, CLAP) the vector that both sides share."
+    ),
 )
 @click.option(
     "--grid",
@@ -113,7 +116,9 @@ SHARD = ShardType()
     help="Of the network; auto is float16 on a GPU, else float32.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), help="Seconds (or captions) that go through the network together."
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Seconds (of encoders of sound: windows; of text: captions) that go through the network together.",
 )
 @click.option(
     "--shard",

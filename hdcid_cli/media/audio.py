@@ -1,10 +1,11 @@
-"""The sound of a file, 16 kHz mono, second by second."""
+"""The sound of a file, mono, 16 kHz unless another rate is asked for, second by second."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.media.clips import MediaClip
 from hdcid_cli.media.stream import decode
 
 RATE = 16_000
@@ -12,8 +13,8 @@ RATE = 16_000
 GAP_SECONDS = 0.1
 
 
-def audio_seconds(path: Path | str, seconds: int, start: float = 0.0) -> Iterator[np.ndarray]:
-    """Yield up to `seconds` arrays [16000], float32 in -1..1: one a second.
+def audio_seconds(path: Path | str, seconds: int, start: float = 0.0, rate: int = RATE) -> Iterator[np.ndarray]:
+    """Yield up to `seconds` arrays [rate], float32 in -1..1: one a second.
 
     Channels are averaged, as VGGish does it. Sound that begins after the clip does is preceded by silence.
     A last second counts if half of it is there and is filled with silence; a clip has at least one.
@@ -22,33 +23,45 @@ def audio_seconds(path: Path | str, seconds: int, start: float = 0.0) -> Iterato
     """
     buffer = np.zeros(0, np.float32)
     done = 0
-    for piece in _mono(path, seconds, start):
+    for piece in _mono(path, seconds, start, rate):
         buffer = np.concatenate([buffer, piece])
-        while len(buffer) >= RATE and done < seconds:
-            yield buffer[:RATE]
-            buffer = buffer[RATE:]
+        while len(buffer) >= rate and done < seconds:
+            yield buffer[:rate]
+            buffer = buffer[rate:]
             done += 1
         if done == seconds:
             return
-    if len(buffer) >= RATE // 2 or done == 0:
-        yield np.pad(buffer, (0, RATE - len(buffer)))
+    if len(buffer) >= rate // 2 or done == 0:
+        yield np.pad(buffer, (0, rate - len(buffer)))
 
 
-def _mono(path: Path | str, seconds: int, start: float) -> Iterator[np.ndarray]:
+def wave_parts(clip: MediaClip, seconds: int, rate: int, window: int) -> Iterator[np.ndarray]:
+    """The sound of a clip in windows of up to `window` seconds, [seconds in it, rate] each."""
+    waves: list[np.ndarray] = []
+    for wave in audio_seconds(clip.source, seconds, clip.start, rate):
+        waves.append(wave)
+        if len(waves) == window:
+            yield np.stack(waves)
+            waves.clear()
+    if waves:
+        yield np.stack(waves)
+
+
+def _mono(path: Path | str, seconds: int, start: float, rate: int) -> Iterator[np.ndarray]:
     """Pieces of the sound from `start` on, resampled and averaged over channels, gaps filled with silence."""
     from av import AudioResampler
 
-    resampler, kind, heard = AudioResampler(format="fltp", rate=RATE), None, None
+    resampler, kind, heard = AudioResampler(format="fltp", rate=rate), None, None
     for time, duration, frame in decode(path, "audio", start):
         if heard is None or time > heard + GAP_SECONDS:  # the beginning, or a gap
             silence = min(time - max(heard or 0.0, 0.0), seconds)
-            yield np.zeros(max(0, round(silence * RATE)), np.float32)
-            early = max(0, round(-time * RATE))  # samples that lie before the clip
+            yield np.zeros(max(0, round(silence * rate)), np.float32)
+            early = max(0, round(-time * rate))  # samples that lie before the clip
             heard = time
         heard += duration
         if kind != (frame.format.name, frame.layout.name, frame.sample_rate):  # may change within a stream
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-            resampler = AudioResampler(format="fltp", rate=RATE)
+            resampler = AudioResampler(format="fltp", rate=rate)
         frame.pts = None  # gaps are ours to fill; the resampler only counts samples
         for piece in resampler.resample(frame):
             wave = piece.to_ndarray().mean(axis=0)
