@@ -481,8 +481,14 @@ def test_own_table_and_supervised_ceiling(workplace):
         (("ave", "--train", "t", "--test", "t", "--supervised"), "There is no feature file features/text.h5"),
         (("classify", "--train", "v", "--test", "v", "--supervised"), "There is no table of labels data/classify.csv"),
         (("ucf2vgg", "--train", "v", "--test", "a"), "has no UCF101sameVGGSound.txt"),
-        (("ave", "--train", "v", "--test", "a", "--lr", "nan"), "lr is a number above 0 and up to 100, not nan"),
-        (("ave", "--train", "v", "--test", "a", "--epochs", "9" * 20), "epochs is a number from 1 to 1,000,000"),
+        (
+            ("ave", "--train", "v", "--test", "a", "--lr", "nan"),
+            "--lr should be a number above 0 and up to 100, not 'nan'",
+        ),
+        (
+            ("ave", "--train", "v", "--test", "a", "--epochs", "9" * 20),
+            "--epochs should be a whole number from 1 to 1,000,000",
+        ),
         (("classify", "--train", "v", "--test", "v", "--data", "pipe"), "pipe is a pipe or a device"),
         (("classify", "--train", "v", "--test", "v", "--data", "my.csv"), "There is no file my.csv"),
         (

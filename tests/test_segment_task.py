@@ -23,7 +23,7 @@ from hdcid_cli.tasks.segmentation.directory import load_segmenter
 from hdcid_cli.tasks.segmentation.experiment import Experiment, run
 from hdcid_cli.tasks.segmentation.predict import predict
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
-from hdcid_cli.tasks.segmentation.training import SegmenterTrainSettings
+from hdcid_cli.tasks.segmentation.settings import SegmenterTrainSettings
 
 TINY = {
     "model_type": "resnet",
@@ -171,7 +171,7 @@ def test_trained_segmenter_is_not_trained_again(squares, tiny_backbone, monkeypa
 
 def test_loss_that_is_not_finite_ends_the_run(squares, tiny_backbone):
     with pytest.raises(HdcidError, match="smaller --lr"):
-        list(run(experiment(squares, "wild", settings={"lr": 1e30}), {}))
+        list(run(experiment(squares, "wild", settings={"lr": 1e9}), {}))
     assert not (squares / "wild" / "state.pt").exists()
 
 

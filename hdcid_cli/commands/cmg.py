@@ -1,6 +1,5 @@
 """`hdcid cmg TASK --train M --test N`: cross-modal generalisation."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -8,8 +7,7 @@ import click
 from hdcid_cli.commands import options
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import letter
-from hdcid_cli.tasks.cmg.openset import SCORES
-from hdcid_cli.tasks.cmg.protocol import PROTOCOLS, ProbeSettings
+from hdcid_cli.tasks.cmg.protocol import ProbeSettings
 from hdcid_cli.tasks.cmg.tasks import TASKS
 
 HELP = """Cross-modal generalisation: learn on one modality, test on another.
@@ -27,16 +25,6 @@ in DATA.
 @click.option("--train", type=options.MODALITY, required=True, help="Modality that the decoder learns on.")
 @click.option("--test", type=options.MODALITY, required=True, help="Modality that it is tested on.")
 @click.option(
-    "--protocol",
-    type=click.Choice(PROTOCOLS),
-    default="heldout",
-    show_default=True,
-    help=(
-        "heldout: choose the epoch on validation clips, report test clips never learned on. published: as the "
-        "released code does."
-    ),
-)
-@click.option(
     "--supervised",
     is_flag=True,
     help="Probe the raw features instead of codes: the ceiling of one modality (--train a --test a).",
@@ -44,58 +32,15 @@ in DATA.
 @options.toc_option
 @click.option(
     "--layers-used",
-    type=click.IntRange(min=1),
+    type=options.whole(),
     default=None,
     help="Read only the codes of the first layers; all by default.",
 )
-@click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    default=None,
-    help="Epochs of the decoder; by default 50 to classify and 100 to localise, held out at least 500 steps.",
-)
-@click.option("--batch-size", type=click.IntRange(min=1), default=80, show_default=True, help="Clips a step.")
-@click.option(
-    "--lr",
-    type=click.FloatRange(min=0, min_open=True),
-    default=None,
-    help="Adam's rate; 4e-4 by default, 2e-3 with --supervised.",
-)
-@click.option(
-    "--encoder-dropout/--no-encoder-dropout",
-    default=None,
-    help=(
-        "Encode anew every epoch with the encoder's dropout, so that a clip has other codes each time, as the "
-        "released code does. By default with --protocol published alone."
-    ),
-)
-@click.option(
-    "--open-set",
-    metavar="K|NAMES",
-    default=None,
-    help=(
-        "Only the first K classes (or those named, with commas between) are known: clips of all others should be "
-        "rejected."
-    ),
-)
-@click.option(
-    "--keep",
-    type=click.FloatRange(min=0, max=1, min_open=True),
-    default=0.95,
-    show_default=True,
-    help="Share of known validation clips that an open set's threshold keeps.",
-)
-@click.option(
-    "--score",
-    type=click.Choice(tuple(SCORES)),
-    default="softmax",
-    show_default=True,
-    help="How sure the probe is: largest softmax, largest logit, or energy (logsumexp of the logits).",
-)
+@options.settings(ProbeSettings)
 @options.seed_option
 @click.option(
     "--seeds",
-    type=click.IntRange(min=1),
+    type=options.whole(1, 1000),
     default=1,
     show_default=True,
     help="Repeat with so many seeds, counted from --seed.",
@@ -141,7 +86,7 @@ def command(task, train, test, data, features, test_features, supervised, seed, 
             f"A supervised probe reads raw features, so it is tested on what it learns on: --train {letter(test)} "
             f"--test {letter(test)}."
         )
-    settings = ProbeSettings(**{field.name: given[field.name] for field in fields(ProbeSettings)})
+    settings = options.take(ProbeSettings, given)
     tasks = read_task(task, data, train, test, given["leave_out"])
     elsewhere = test_features or features
     learned = open_features(features, train)

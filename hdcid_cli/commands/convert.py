@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from hdcid_cli.commands import options
 from hdcid_cli.commands.options import (
     HELP,
     MODALITY,
@@ -91,7 +92,7 @@ def annotations(folder, data, shares, group, seed, overwrite):
     help="For HDF5: AVE's Annotations.txt, or a file with a clip's name a line, in the order of the rows.",
 )
 @click.option("--backbone", help="What they were extracted with; by default the papers' backbone of that modality.")
-@click.option("--seconds", type=click.IntRange(min=1), default=10, show_default=True, help="Segments a clip.")
+@click.option("--seconds", type=options.whole(1, 86400), default=10, show_default=True, help="Segments a clip.")
 @features_option
 @click.option(
     "-o",

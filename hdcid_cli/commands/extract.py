@@ -7,6 +7,7 @@ import click
 
 from hdcid_cli.backbones import BACKBONES, Options
 from hdcid_cli.backbones.backbone import POOLS, PRECISIONS
+from hdcid_cli.commands import options
 from hdcid_cli.commands.options import MODALITY, Command, device_option, features_option, workers_option
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED, InputError
 
@@ -52,12 +53,12 @@ SHARD = ShardType()
 )
 @click.option(
     "--grid",
-    type=click.IntRange(min=1),
+    type=options.whole(),
     help="Cells along each side of a model's video features, 7 by default; 1: vectors.",
 )
 @click.option(
     "--layer",
-    type=click.IntRange(min=0),
+    type=options.whole(0),
     help="Hidden layer of a model to take, 0 its embeddings; by default its output.",
 )
 @click.option(
@@ -79,14 +80,14 @@ SHARD = ShardType()
 )
 @click.option(
     "--seconds",
-    type=click.IntRange(min=1),
+    type=options.whole(),
     default=Options.seconds,
     show_default=True,
     help="Segments a clip: seconds of video and audio, words of text.",
 )
 @click.option(
     "--fps",
-    type=click.IntRange(min=1),
+    type=options.whole(),
     default=Options.fps,
     show_default=True,
     help="Frames a second that video features are the mean of.",
@@ -117,7 +118,7 @@ SHARD = ShardType()
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(min=1),
+    type=options.whole(),
     help="Seconds (of encoders of sound: windows; of text: captions) that go through the network together.",
 )
 @click.option(

@@ -126,7 +126,18 @@ class SettingType(click.ParamType):
         try:
             return self.rule.parse(value) if isinstance(value, str) else self.rule.check(value)
         except ValueError as error:
-            self.fail(f"{error}.", param, ctx)
+            name = max(param.opts, key=len) if param else "A value"
+            raise InputError(f"{name} {error}.") from None
+
+
+def whole(least: int | None = 1, most: int | None = None) -> SettingType:
+    """Whole numbers, for an option that belongs to no bundle of settings."""
+    return SettingType(Setting(int, least=least, most=most))
+
+
+def number(least: float | None = None, above: float | None = None, most: float | None = None) -> SettingType:
+    """Finite numbers likewise."""
+    return SettingType(Setting(float, least=least, above=above, most=most))
 
 
 def settings(*bundles: type[Settings]):
@@ -243,11 +254,11 @@ recipe_option = click.option(
     help="Settings by name (`hdcid recipe ls`), or a YAML file of them; other options override it.",
 )
 seed_option = click.option(
-    "--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Seed of everything random."
+    "--seed", type=whole(0, MOST_SEED), default=0, show_default=True, help="Seed of everything random."
 )
 workers_option = click.option(
     "--workers",
-    type=click.IntRange(min=0),
+    type=whole(0),
     default=None,
     help="Worker processes; by default as many as there are cores.",
 )

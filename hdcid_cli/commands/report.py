@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from hdcid_cli.commands import options
 from hdcid_cli.commands.options import Command
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED, InputError
 from hdcid_cli.core.files import write_text
@@ -85,7 +86,7 @@ class Skipped:
 )
 @click.option(
     "--examples",
-    type=click.IntRange(min=1),
+    type=options.whole(),
     default=8,
     show_default=True,
     help="Clips shown of each task and direction (html).",

@@ -7,6 +7,7 @@ import click
 from hdcid_cli.commands import options
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED, InputError
 from hdcid_cli.core.modalities import letter, modality
+from hdcid_cli.tasks.segmentation.settings import SegmenterTrainSettings
 
 
 class Queries(click.ParamType):
@@ -59,33 +60,15 @@ class Queries(click.ParamType):
     is_flag=True,
     help="Train the picture encoder from nothing; the query then counts in full from the first step.",
 )
-@click.option("--freeze-backbone", is_flag=True, help="Leave the picture encoder as it is.")
-@click.option("--size", type=int, default=224, show_default=True, help="Pictures are SIZE x SIZE; a multiple of 32.")
-@click.option("--width", type=int, default=256, show_default=True, help="Channels of the decoder.")
 @click.option(
-    "--epochs", type=click.IntRange(min=1), default=15, show_default=True, help="Passes over the training clips."
-)
-@click.option("--batch-size", type=click.IntRange(min=1), default=4, show_default=True, help="Clips a step.")
-@click.option(
-    "--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True, help="Learning rate of Adam."
-)
-@click.option(
-    "--schedule",
-    type=click.Choice(["constant", "cosine"]),
-    default="constant",
+    "--size",
+    type=options.whole(32, 4096),
+    default=224,
     show_default=True,
-    help="Learning rate over the epochs; cosine goes down to zero and suits training from nothing.",
+    help="Pictures are SIZE x SIZE; a multiple of 32.",
 )
-@click.option(
-    "--augment", is_flag=True, help="Mirror and crop the training pictures at random; small data sets need it."
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bf16"]),
-    default="float32",
-    show_default=True,
-    help="bf16 is mixed precision, for a GPU.",
-)
+@click.option("--width", type=options.whole(8, 4096), default=256, show_default=True, help="Channels of the decoder.")
+@options.settings(SegmenterTrainSettings)
 @click.option(
     "--protocol",
     type=click.Choice(["heldout", "published"]),
@@ -100,10 +83,9 @@ class Queries(click.ParamType):
     help="Folder for one picture a test clip: frames, truth, and what was found.",
 )
 @click.option(
-    "--save-every", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Minutes between two saves."
+    "--save-every", type=options.number(least=0), default=5.0, show_default=True, help="Minutes between two saves."
 )
 @click.option("--overwrite", is_flag=True, help="Train again where a segmenter is.")
-@options.seed_option
 @options.device_option
 @options.json_option
 @click.pass_context
@@ -141,14 +123,6 @@ def _experiment(
     checkpoint,
     toc,
     output,
-    freeze_backbone,
-    augment,
-    epochs,
-    batch_size,
-    lr,
-    schedule,
-    precision,
-    seed,
     save_every,
     as_json,
     **values,
@@ -158,7 +132,6 @@ def _experiment(
     from hdcid_cli.core.progress import warn
     from hdcid_cli.core.records import emit
     from hdcid_cli.tasks.segmentation.experiment import Experiment, run
-    from hdcid_cli.tasks.segmentation.training import SegmenterTrainSettings
 
     if len(train) > 1:
         raise InputError("--train takes one kind of query, a or t; --test takes both.")
@@ -171,7 +144,7 @@ def _experiment(
         features=features,
         data=data,
         output=output or checkpoints / f"segment-{letter(train[0])}{'-blind' if values['blind'] else ''}",
-        settings=SegmenterTrainSettings(epochs, batch_size, lr, freeze_backbone, augment, schedule, precision, seed),
+        settings=options.take(SegmenterTrainSettings, values),
         save_seconds=60 * save_every,
         **values,
     )

@@ -12,12 +12,12 @@ from hdcid_cli.commands import options
 @click.argument("out", type=click.Path(path_type=Path), default=".")
 @click.option(
     "--clips",
-    type=click.IntRange(min=1),
+    type=options.whole(),
     default=400,
     show_default=True,
     help="Number of videos: 70 % train, 10 % val, 20 % test.",
 )
-@click.option("--classes", type=int, default=10, show_default=True, help="Kinds of event, 2 to 12.")
+@click.option("--classes", type=options.whole(2, 12), default=10, show_default=True, help="Kinds of event, 2 to 12.")
 @click.option("--overwrite", is_flag=True, help="Replace files of the same names that are already in OUT.")
 @options.seed_option
 @options.workers_option

@@ -13,7 +13,7 @@ from hdcid_cli.commands import options
 @options.checkpoints_option
 @click.option(
     "--keep",
-    type=click.IntRange(min=1),
+    type=options.whole(),
     default=None,
     help="Channels to keep in each layer; half of them if not given.",
 )
@@ -27,7 +27,7 @@ from hdcid_cli.commands import options
 @click.option(
     "--lambda",
     "lam",
-    type=click.FloatRange(0, 1),
+    type=options.number(least=0, most=1),
     default=0.7,
     show_default=True,
     help="Weight of similarity against variance (eq. 11).",

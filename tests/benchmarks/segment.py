@@ -17,8 +17,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.tasks.segmentation.backbones import layout_of, load_backbone
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
+from hdcid_cli.tasks.segmentation.settings import SegmenterTrainSettings
 from hdcid_cli.tasks.segmentation.tpavi import TPAVI
-from hdcid_cli.tasks.segmentation.training import SegmenterTrainer, SegmenterTrainSettings
+from hdcid_cli.tasks.segmentation.training import SegmenterTrainer
 
 FRAMES, QUERY = 5, 512
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.settings import Settings, setting
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, divide
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.openset import SCORES
@@ -24,7 +25,6 @@ LEAST_STEPS = 500
 # The published rate, for codes. A supervised probe reads standardized features, which take a larger one.
 LR = 4e-4
 SUPERVISED_LR = 2e-3
-MOST_EPOCHS, MOST_CLIPS, MOST_LR = 1_000_000, 1_000_000, 100.0
 
 
 @dataclass(frozen=True)
@@ -86,43 +86,44 @@ class Further:
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
+class ProbeSettings(Settings):
     """How to probe.
 
-    Attributes:
-        protocol: heldout or published.
-        epochs: None for the task's own number, held out at least as many as LEAST_STEPS take.
-        batch_size: clips a step.
-        lr: Adam's rate; None for LR or SUPERVISED_LR.
-        encoder_dropout: encode anew every epoch, with the encoder's dropout, so that a clip has other codes each
-            time; None: as the protocol does, which is yes for published.
-        open_set: the classes to know, K for the first K or names separated by commas, where clips of all others
-            should be rejected; None: all are known.
-        keep: share of the known validation clips that the threshold of an open set keeps.
-        score: what an open set's clips are rejected by, of `openset.SCORES`.
+    `epochs` None is the task's own number, held out at least as many as LEAST_STEPS take; `lr` None is LR or
+    SUPERVISED_LR; `encoder_dropout` None is as the protocol does.
     """
 
-    protocol: str = "heldout"
-    epochs: int | None = None
-    batch_size: int = 80
-    lr: float | None = None
-    encoder_dropout: bool | None = None
-    open_set: str | None = None
-    keep: float = 0.95
-    score: str = "softmax"
-
-    def __post_init__(self):
-        if self.protocol not in PROTOCOLS:
-            raise InputError(f"A protocol is {' or '.join(PROTOCOLS)}, not {self.protocol!r}.")
-        for name, number, most in (("epochs", self.epochs, MOST_EPOCHS), ("batch_size", self.batch_size, MOST_CLIPS)):
-            if number is not None and not 1 <= number <= most:
-                raise InputError(f"{name} is a number from 1 to {most:,}, not {number}.")
-        if self.lr is not None and not 0 < self.lr <= MOST_LR:
-            raise InputError(f"lr is a number above 0 and up to {MOST_LR:g}, not {self.lr}.")
-        if not 0 < self.keep <= 1:
-            raise InputError(f"keep is a share above 0 and up to 1, not {self.keep}.")
-        if self.score not in SCORES:
-            raise InputError(f"A score is {' or '.join(SCORES)}, not {self.score!r}.")
+    protocol: str = setting(
+        "heldout",
+        "heldout: choose the epoch on validation clips, report test clips never learned on. published: as the released "
+        "code does.",
+        choices=PROTOCOLS,
+    )
+    epochs: int | None = setting(
+        None,
+        "Epochs of the decoder; by default 50 to classify and 100 to localise, held out at least 500 steps.",
+        least=1,
+        most=10**6,
+    )
+    batch_size: int = setting(80, "Clips a step.", least=1, most=10**6)
+    lr: float | None = setting(None, "Adam's rate; 4e-4 by default, 2e-3 with --supervised.", above=0, most=100)
+    encoder_dropout: bool | None = setting(
+        None,
+        "Encode anew every epoch with the encoder's dropout, so that a clip has other codes each time, as the released "
+        "code does. By default with --protocol published alone.",
+    )
+    open_set: str | None = setting(
+        None,
+        "Only the first K classes (or those named, with commas between) are known: clips of all others should be "
+        "rejected.",
+        metavar="K|NAMES",
+    )
+    keep: float = setting(0.95, "Share of known validation clips that an open set's threshold keeps.", above=0, most=1)
+    score: str = setting(
+        "softmax",
+        "How sure the probe is: largest softmax, largest logit, or energy (logsumexp of the logits).",
+        choices=tuple(SCORES),
+    )
 
     def task(self, task: Task) -> Task:
         """The task as it is put to a probe: published, of an open set, on other clips and for other epochs."""

@@ -6,6 +6,7 @@ queries.py     codes of a clip to one query vector a frame
 backbones.py   picture encoders (PVT-v2, ResNet) of transformers
 tpavi.py       the block in which a query marks pixels
 decoder.py     stages, fusion and head around it
+settings.py    what may be chosen about its training
 segmenter.py   all of that as one model, with its configuration
 metrics.py     mIoU and F-score as AVSBench defines them
 training.py    the loop, resumable at any step

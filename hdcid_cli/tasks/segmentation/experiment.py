@@ -22,7 +22,8 @@ from hdcid_cli.tasks.segmentation.evaluation import ClipScores, Guess, evaluate
 from hdcid_cli.tasks.segmentation.overlay import Overlays
 from hdcid_cli.tasks.segmentation.queries import match, read_queries, require_some
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
-from hdcid_cli.tasks.segmentation.training import SegmenterTrainSettings, train
+from hdcid_cli.tasks.segmentation.settings import SegmenterTrainSettings
+from hdcid_cli.tasks.segmentation.training import train
 
 BLIND = "blind"
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,33 +19,11 @@ from hdcid_cli.tasks.segmentation.avsbench import Reader
 from hdcid_cli.tasks.segmentation.directory import SEGMENTER
 from hdcid_cli.tasks.segmentation.evaluation import autocast, evaluate, to_device
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter
+from hdcid_cli.tasks.segmentation.settings import SegmenterTrainSettings
 from hdcid_cli.training.cadence import Cadence
 from hdcid_cli.training.data import epoch_batches, prefetch
 
 RISE = 0.03  # of a scheduled training: how long the learning rate rises
-
-
-@dataclass(frozen=True)
-class SegmenterTrainSettings:
-    """How a segmenter is trained; the defaults are AVSBench's.
-
-    Args:
-        epochs, batch_size, lr, seed: as usual, with Adam.
-        freeze_backbone: leave the picture encoder as it is.
-        augment: mirror and crop the training pictures at random (not published).
-        schedule: of the learning rate, "constant" (as published) or "cosine": a short rise, then down to zero
-            in the last step, so that the last epochs settle; longer training is another training then.
-        precision: "float32" or "bf16" (mixed).
-    """
-
-    epochs: int = 15
-    batch_size: int = 4
-    lr: float = 1e-4
-    freeze_backbone: bool = False
-    augment: bool = False
-    schedule: str = "constant"
-    precision: str = "float32"
-    seed: int = 0
 
 
 def rate(step: int, steps: int, schedule: str) -> float:
@@ -149,7 +126,7 @@ def train(
         train, val: the clips; `val.queries` has the modalities by which epochs are chosen.
         modality: of the training queries.
     """
-    settings = SegmenterTrainSettings(**config["train"])
+    settings = SegmenterTrainSettings.from_dict(config["train"], f"{path}/config.yaml, train")
     per_epoch = len(epoch_batches(len(train), settings.batch_size, 0, settings.seed))
     steps = settings.epochs * per_epoch
     # At a constant rate more epochs are the same steps and some more.
