@@ -9,7 +9,7 @@ import pytest
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, own, ucf2vgg, ucf51, vggsound
-from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Event, divide, segment_labels
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, AnnotatedEvent, divide, segment_labels
 
 AVE = "Bark&aaaaaaaaaaa&good&0&10\nCat&bbbbbbbbbbb&good&3&5\nBark&ccccccccccc&good&0&0\n"
 
@@ -183,7 +183,7 @@ def test_shared_classes_are_found_by_name(tmp_path):
     source, target = ave2avvp.read(folder, "audio")
     assert source.classes == target.classes == ("Violin_fiddle", "Dog")
     assert [(clip.id, clip.label) for clip in source.clips] == [("a", 1), ("b", 0)]
-    assert [(clip.id, clip.events) for clip in target.clips] == [("x_0_10", [Event(1, 3, 4)])]
+    assert [(clip.id, clip.events) for clip in target.clips] == [("x_0_10", [AnnotatedEvent(1, 3, 4)])]
 
 
 def test_data_sets_that_share_videos_share_their_splits(tmp_path):
@@ -241,7 +241,7 @@ def test_vggsound_times_come_from_zipped_arrays_or_from_the_table(tmp_path):
             archive.writestr(f"{name}.pkl", pickle.dumps(np.array(active, float)))
     annotations = vggsound.read(folder)
     assert [(clip.id, clip.events) for clip in annotations.timed.clips] == [
-        ("a", [Event(0, 1, 3), Event(0, 9, 10)]),
+        ("a", [AnnotatedEvent(0, 1, 3), AnnotatedEvent(0, 9, 10)]),
         ("b", []),
     ]
     assert "line 4" in annotations.problems[0] and "c.zip is missing" in annotations.problems[0]
@@ -249,7 +249,7 @@ def test_vggsound_times_come_from_zipped_arrays_or_from_the_table(tmp_path):
     (folder / "vggsound-avel40k.csv").write_text(
         "category,video_id,split,onset,offset\nzither,d,train,2,5\nzither,e,train,,\n"
     )
-    assert [clip.events for clip in vggsound.read(write(folder)).clips] == [[Event(0, 2, 5)], None]
+    assert [clip.events for clip in vggsound.read(write(folder)).clips] == [[AnnotatedEvent(0, 2, 5)], None]
 
 
 # --- a user's own table ---
@@ -296,7 +296,7 @@ def test_division_keeps_groups_together_and_is_always_the_same():
 
 
 def test_segments_of_other_lengths_go_by_their_middle():
-    clip = AnnotatedClip("x", events=[Event(0, 1.0, 2.0)])
+    clip = AnnotatedClip("x", events=[AnnotatedEvent(0, 1.0, 2.0)])
     assert segment_labels([clip], 1, 6, seconds=0.5)[0, :, 0].tolist() == [0, 0, 1, 1, 0, 0]
     assert segment_labels([clip], 1, 2, seconds=3.0)[0, :, 0].tolist() == [1, 0]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.splits import held_out, read_splits
 from hdcid_cli.synth import annotations as made
-from hdcid_cli.synth.world import World
+from hdcid_cli.synth.world import SynthWorld
 from hdcid_cli.tasks.annotations import ave, ave2avvp, identity, llp, own, ucf2vgg, vggsound
 from hdcid_cli.tasks.annotations.clips import Annotations, segment_labels
 from hdcid_cli.tasks.segmentation import avsbench
@@ -70,7 +70,7 @@ READERS = {
 
 def originals():
     """{path below the folder of data: bytes} of all files that the readers read."""
-    files = {name: text.encode() for name, text in made.files(World(clips=8, classes=2)).items()}
+    files = {name: text.encode() for name, text in made.files(SynthWorld(clips=8, classes=2)).items()}
     files |= {name: "\n".join(lines).encode() for name, lines in OWN.items()}
     with tempfile.TemporaryDirectory() as folder:
         for split, order in (("train", [0, 1, 2, 3, 4]), ("test", [5, 6, 7])):

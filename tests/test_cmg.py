@@ -16,7 +16,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import open_features
 from hdcid_cli.core.records import result
 from hdcid_cli.core.terminal import records_table
-from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, Event
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, AnnotatedEvent, Annotations
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.probe import new_probe
 from hdcid_cli.tasks.cmg.protocol import ProbeSettings, schedule_for, split_clips
@@ -39,7 +39,9 @@ def world(clips=60, steps=5, width=8, seed=0, noise=0.6):
         offset = random.integers(onset + 1, steps + 1)
         shown[number, onset:offset] = label
         split = ("train", "train", "val", "test")[number % 4]
-        made.append(AnnotatedClip(f"clip{number}", split, int(label), [Event(int(label), float(onset), float(offset))]))
+        made.append(
+            AnnotatedClip(f"clip{number}", split, int(label), [AnnotatedEvent(int(label), float(onset), float(offset))])
+        )
 
     def codes(modality):
         values = (looks[shown] + noise * random.normal(size=(clips, steps, width))).astype(np.float32)
@@ -222,7 +224,7 @@ def test_segments_past_the_end_of_a_clip_count_only_as_published():
     annotations, video, audio = world()
     audio.length = np.full(60, 2)
     for clip in annotations.clips:
-        clip.events = [Event(clip.label, 0.0, 2.0)]  # background begins where the clips end
+        clip.events = [AnnotatedEvent(clip.label, 0.0, 2.0)]  # background begins where the clips end
     assert (
         run("avvp", annotations, video, audio, epochs=2)[0].chances["accuracy"] < 60
     )  # the best blind answer is one class
@@ -330,7 +332,7 @@ def test_annotations_without_a_test_split_are_refused():
 
 def test_clips_without_features_are_named_and_left_out():
     annotations, video, audio = world()
-    annotations.clips.insert(0, AnnotatedClip("nowhere", "train", 0, [Event(0, 0, 1)]))
+    annotations.clips.insert(0, AnnotatedClip("nowhere", "train", 0, [AnnotatedEvent(0, 0, 1)]))
     told = []
     trial, *_ = run("ave", annotations, video, audio, warn=told.append, epochs=1)
     assert told == ["video.h5 has no features of 1 annotated clips, which are left out: nowhere."]

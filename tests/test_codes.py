@@ -13,7 +13,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import open_features
 from hdcid_cli.synth import annotations as made
 from hdcid_cli.synth.classes import KINDS
-from hdcid_cli.synth.world import World
+from hdcid_cli.synth.world import SynthWorld
 from hdcid_cli.tasks.analysis.counts import (
     CodeCounts,
     count,
@@ -187,7 +187,7 @@ def test_every_task_that_is_offered_can_be_counted(hdcid, tmp_path):
     """Where nobody says what happens when, a clip's class holds all along."""
     from worlds import write_features
 
-    clips = World(clips=16, classes=4)
+    clips = SynthWorld(clips=16, classes=4)
     ids = [clip.name for clip in clips.videos]
     for name, text in made.files(clips).items():
         path = tmp_path / "data" / name

@@ -9,9 +9,9 @@ import pytest
 
 from hdcid_cli.core import tables
 from hdcid_cli.synth import annotations as made
-from hdcid_cli.synth.world import World
+from hdcid_cli.synth.world import SynthWorld
 from hdcid_cli.tasks.annotations import ave, identity, llp, own, vggsound
-from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, Event
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, AnnotatedEvent, Annotations
 from hdcid_cli.tasks.cmg.tasks import TASKS
 
 PUBLISHED = {"ave": "AVE", "avvp": "LLP", "ave2avvp": "AVE-AVVP", "ucf2vgg": "UCF-VGG", "vggsound": "VGGSound-AVEL-40k"}
@@ -52,7 +52,7 @@ def test_half_of_a_published_data_set_is_ones_own(shared, tmp_path):
 
 @pytest.mark.parametrize("task", PUBLISHED)
 def test_every_annotation_of_the_synthetic_world_is_known_by_any_file_of_it(task, tmp_path):
-    files = made.files(World(clips=16, classes=4))
+    files = made.files(SynthWorld(clips=16, classes=4))
     for name, text in files.items():  # copied one by one, without the mark that `hdcid synth` leaves in its folder
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -71,7 +71,7 @@ def test_classes_of_the_world_alone_are_no_mark():
 
 def test_the_digest_is_of_what_was_read():
     def annotations(**changes):
-        clip = AnnotatedClip("a", "test", 0, [Event(0, 0.0, 2.0)])
+        clip = AnnotatedClip("a", "test", 0, [AnnotatedEvent(0, 0.0, 2.0)])
         for name, value in changes.items():
             setattr(clip, name, value)
         return Annotations(Path("x.csv"), ("bell",), [clip])
@@ -84,7 +84,7 @@ def test_the_digest_is_of_what_was_read():
             {"id": "b"},
             {"split": "val"},
             {"label": None},
-            {"events": [Event(0, 0.0, 3.0)]},
+            {"events": [AnnotatedEvent(0, 0.0, 3.0)]},
             {"events": None},
         )
     }

@@ -134,3 +134,13 @@ def files_of(module: str) -> list[Path]:
         return []
     stem = PACKAGE.joinpath(*module.split(".")[1:])
     return [path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.exists()]
+
+
+def test_one_name_is_one_thing():
+    """Two classes of one name: only what is the same idea in two networks, or a base and its own."""
+    places: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name for name, found in places.items() if len(found) > 1} <= {"Standardize"}

@@ -7,7 +7,7 @@ import torch
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.tasks.segmentation.augment import augment
 from hdcid_cli.tasks.segmentation.backbones import PUBLISHED, build_backbone, layout_of, load_backbone
-from hdcid_cli.tasks.segmentation.decoder import DILATIONS, Decoder, DilatedSum, Head, ResidualUnit
+from hdcid_cli.tasks.segmentation.decoder import DILATIONS, Decoder, DilatedSum, Head, RefinementUnit
 from hdcid_cli.tasks.segmentation.queries import to_frames
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
 from hdcid_cli.tasks.segmentation.tpavi import TPAVI
@@ -121,7 +121,7 @@ def test_narrow_head_keeps_channels_to_lose(width, channels):
 
 
 def test_residual_unit_sums_the_rectified_input():
-    unit = randomise(ResidualUnit(3))
+    unit = randomise(RefinementUnit(3))
     x = torch.randn(1, 3, 6, 6)
     with torch.no_grad():
         unit.conv2.weight.zero_()

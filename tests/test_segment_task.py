@@ -16,7 +16,7 @@ from hdcid_cli.codes.toc import select
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.media.picture import read_picture, write_picture
 from hdcid_cli.synth.classes import KINDS
-from hdcid_cli.synth.world import World
+from hdcid_cli.synth.world import SynthWorld
 from hdcid_cli.tasks.segmentation import training
 from hdcid_cli.tasks.segmentation.avsbench import Reader, read_masks, read_meta
 from hdcid_cli.tasks.segmentation.directory import load_segmenter
@@ -214,7 +214,7 @@ def test_steps_take_the_scheduled_rate(squares, tiny_backbone, monkeypatch):
 
 def test_prompts_of_the_synthetic_world_use_words_that_captions_teach():
     """The hash text backbone knows no word forms: of a prompt it can tell only what captions say."""
-    world = World(seed=0, clips=400, classes=10)
+    world = SynthWorld(seed=0, clips=400, classes=10)
     known = {word for clip in world.videos for word in clip.caption.split()}
     for kind in KINDS[: world.classes]:
         assert set(kind.prompt.lower().split()) - known == {"that"}

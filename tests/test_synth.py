@@ -16,11 +16,11 @@ from hdcid_cli.media.video import video_seconds
 from hdcid_cli.synth import pictures, sounds
 from hdcid_cli.synth.classes import KINDS
 from hdcid_cli.synth.make import make
-from hdcid_cli.synth.world import SCENE_SECONDS, SECONDS, World
+from hdcid_cli.synth.world import SCENE_SECONDS, SECONDS, SynthWorld
 from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, ucf2vgg, vggsound
 from hdcid_cli.tasks.segmentation import avsbench
 
-SMALL = World(clips=8, classes=2)
+SMALL = SynthWorld(clips=8, classes=2)
 
 
 def files_of(folder):
@@ -50,7 +50,7 @@ def test_the_same_seed_gives_the_same_files_however_many_workers_make_them(small
 
 
 def test_another_seed_gives_other_videos():
-    first, second = (World(seed=seed, clips=10, classes=2).videos[0] for seed in (0, 1))
+    first, second = (SynthWorld(seed=seed, clips=10, classes=2).videos[0] for seed in (0, 1))
     assert not np.array_equal(pictures.frames(first, 1, 32)[0], pictures.frames(second, 1, 32)[0])
     assert not np.array_equal(sounds.track(first), sounds.track(second))
 
@@ -87,7 +87,7 @@ def test_another_world_is_replaced_only_with_overwrite_and_then_wholly(small, tm
     own = tmp_path / "videos" / "holiday.mp4"
     own.parent.mkdir()
     own.write_bytes(b"mine")
-    make(World(clips=12, classes=3, seed=5), tmp_path)
+    make(SynthWorld(clips=12, classes=3, seed=5), tmp_path)
     with pytest.raises(InputError, match="another world"):
         make(SMALL, tmp_path)
     make(SMALL, tmp_path, overwrite=True)
@@ -106,7 +106,7 @@ def test_a_damaged_mark_is_named(tmp_path):
 )
 def test_a_world_that_cannot_be_is_refused(settings, option):
     with pytest.raises(InputError, match=option):
-        World(**settings)
+        SynthWorld(**settings)
 
 
 def test_the_command_works_in_an_empty_folder_and_says_nothing_on_stdout(hdcid, small, tmp_path):
@@ -125,7 +125,7 @@ def test_every_video_has_ten_seconds_of_picture_and_sound(small):
 
 
 def test_the_primary_event_is_in_sight_exactly_while_the_annotation_says():
-    for clip in World(clips=48, classes=12).videos[:24]:
+    for clip in SynthWorld(clips=48, classes=12).videos[:24]:
         _, truth = pictures.frames(clip, 2, 48)
         shown = truth.reshape(SECONDS, 2, -1).any(-1)
         event = clip.events[0]
@@ -136,7 +136,7 @@ def test_the_primary_event_is_in_sight_exactly_while_the_annotation_says():
 def test_what_is_seen_and_heard_changes_when_events_begin_and_end():
     """Against the mp4's own frames and samples, not the plan: events are brighter and louder than no events."""
     seen, heard = [], []
-    for clip in World(clips=60, classes=12).videos:
+    for clip in SynthWorld(clips=60, classes=12).videos:
         active = np.zeros((2, SECONDS), bool)
         for event in clip.events:
             active[:, event.onset : event.offset] |= [[event.seen], [event.heard]]
@@ -151,7 +151,7 @@ def test_what_is_seen_and_heard_changes_when_events_begin_and_end():
 
 def test_what_is_seen_and_heard_of_an_event_has_one_tempo():
     """A drum: its size in the picture and its loudness change as often."""
-    clip = next(clip for clip in World(clips=48, classes=12).videos if KINDS[clip.kind].name == "drum")
+    clip = next(clip for clip in SynthWorld(clips=48, classes=12).videos if KINDS[clip.kind].name == "drum")
     event = clip.events[0]
     beats = 2 * event.rate  # a drum is struck twice a beat
     size = pictures.frames(clip, 32, 48)[1][event.onset * 32 : event.offset * 32].sum((1, 2))
@@ -162,7 +162,7 @@ def test_what_is_seen_and_heard_of_an_event_has_one_tempo():
 
 
 def test_the_plan_has_second_events_of_every_sort():
-    clips = World(clips=400).videos
+    clips = SynthWorld(clips=400).videos
     second = [clip.events[1] for clip in clips if len(clip.events) > 1]
     assert 0.4 < len(second) / len(clips) < 0.6
     assert all(clip.events[1].kind != clip.kind for clip in clips if len(clip.events) > 1)
@@ -174,7 +174,7 @@ def test_the_plan_has_second_events_of_every_sort():
 
 
 def test_captions_name_what_happens_within_ten_words():
-    for clip in World(clips=400, classes=12).videos:
+    for clip in SynthWorld(clips=400, classes=12).videos:
         words = clip.caption.split()
         assert len(words) <= 10
         for event in clip.events:
@@ -237,7 +237,7 @@ def test_the_segmentation_set_shows_one_sounding_thing_among_silent_ones(small):
         # The masked thing stands out from the rest of the picture.
         light = avsbench.read_frames(clip, 128)[: len(masks)].mean(-1)
         assert light[masks].mean() > light[~masks].mean()
-    scenes = World(clips=400).scenes
+    scenes = SynthWorld(clips=400).scenes
     assert all(
         [event.heard for event in scene.events] == [True] + [False] * (len(scene.events) - 1) for scene in scenes
     )
@@ -258,7 +258,7 @@ def test_classes_can_be_learned_from_either_modality_but_not_perfectly():
     from hdcid_cli.backbones.hog import hog
     from hdcid_cli.backbones.logmel import logmel
 
-    world = World(clips=240, classes=6)
+    world = SynthWorld(clips=240, classes=6)
     features = {"video": [], "audio": []}
     for clip in world.videos:
         event = clip.events[0]

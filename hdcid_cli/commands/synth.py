@@ -31,8 +31,8 @@ def command(out, clips, classes, overwrite, seed, workers):
     """
     from hdcid_cli.core.progress import say
     from hdcid_cli.synth.make import make
-    from hdcid_cli.synth.world import World
+    from hdcid_cli.synth.world import SynthWorld
 
-    world = World(seed=seed, clips=clips, classes=classes)
+    world = SynthWorld(seed=seed, clips=clips, classes=classes)
     make(world, out, workers=os.cpu_count() if workers is None else workers, overwrite=overwrite)
     say(f"{clips} clips of {classes} classes in {out / 'videos'}, the truth about them in {out / 'data'}.")

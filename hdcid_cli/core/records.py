@@ -186,7 +186,7 @@ class Drawn(Checked):
 
 
 @dataclass(frozen=True)
-class Event:
+class TimelineEvent:
     """Something that happens in a clip, in seconds."""
 
     label: str
@@ -209,7 +209,7 @@ class Timeline(Drawn):
         for kind in ("true", "predicted"):
             object.__setattr__(self, kind, [self._event(kind, event) for event in getattr(self, kind) or ()])
 
-    def _event(self, kind: str, found: object) -> Event:
+    def _event(self, kind: str, found: object) -> TimelineEvent:
         try:
             label, start, end = (found[name] for name in ("label", "start", "end"))  # type: ignore[index]
             times = _number(start) and _number(end) and 0 <= start <= end <= self.seconds
@@ -217,7 +217,7 @@ class Timeline(Drawn):
             label = times = None
         if not (_text(label) and times):
             raise InputError(f"has a {kind} event that is no label, start and end within the clip: {shown(found)}.")
-        return Event(label, start, end)
+        return TimelineEvent(label, start, end)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,19 +17,19 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 
 from hdcid_cli.synth.classes import KINDS
-from hdcid_cli.synth.world import SECONDS, PlannedClip, World
+from hdcid_cli.synth.world import SECONDS, PlannedClip, SynthWorld
 
 SPLITS = ("train", "val", "test")
 
 
-def files(world: World) -> dict[str, str]:
+def files(world: SynthWorld) -> dict[str, str]:
     """Every annotation file: its path below `data/` and its text."""
     clips = world.videos
     makers = (_common, _ave, _avvp, _ave2avvp, _ucf2vgg, _vggsound)
     return {name: text for make in makers for name, text in make(world, clips).items()} | _avs_s4(world)
 
 
-def _common(world: World, clips: list[PlannedClip]) -> dict[str, str]:
+def _common(world: SynthWorld, clips: list[PlannedClip]) -> dict[str, str]:
     return {
         "split.csv": _table(
             ("category", "video_id", "split"), ((_label(clip), clip.name, clip.split) for clip in clips)
@@ -39,11 +39,11 @@ def _common(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     }
 
 
-def _prompts(world: World, rename: Callable[[str], str]) -> str:
+def _prompts(world: SynthWorld, rename: Callable[[str], str]) -> str:
     return _table(("label", "prompt"), ((rename(kind.name), kind.prompt) for kind in KINDS[: world.classes]))
 
 
-def _ave(world: World, clips: list[PlannedClip]) -> dict[str, str]:
+def _ave(world: SynthWorld, clips: list[PlannedClip]) -> dict[str, str]:
     """AVE knows only the event that is seen and heard at once."""
 
     def lines(chosen: Iterable[PlannedClip]) -> str:
@@ -59,7 +59,7 @@ def _ave(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     }
 
 
-def _avvp(world: World, clips: list[PlannedClip]) -> dict[str, str]:
+def _avvp(world: SynthWorld, clips: list[PlannedClip]) -> dict[str, str]:
     """LLP: labels of the clip for all, and for each modality the events with their times."""
 
     def labels(chosen: Iterable[PlannedClip]) -> str:
@@ -88,7 +88,7 @@ def _avvp(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     }
 
 
-def _ave2avvp(world: World, clips: list[PlannedClip]) -> dict[str, str]:
+def _ave2avvp(world: SynthWorld, clips: list[PlannedClip]) -> dict[str, str]:
     """What LLP has of the classes that both data sets know."""
     shared = world.labels[: (world.classes + 1) // 2]
 
@@ -108,7 +108,7 @@ def _ave2avvp(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     }
 
 
-def _ucf2vgg(world: World, clips: list[PlannedClip]) -> dict[str, str]:
+def _ucf2vgg(world: SynthWorld, clips: list[PlannedClip]) -> dict[str, str]:
     """Of each class every other clip goes to either data set."""
 
     def part(turn: int, rename: Callable[[str], str]) -> str:
@@ -125,7 +125,7 @@ def _ucf2vgg(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     }
 
 
-def _vggsound(world: World, clips: list[PlannedClip]) -> dict[str, str]:
+def _vggsound(world: SynthWorld, clips: list[PlannedClip]) -> dict[str, str]:
     rows = (
         (_vggsound_label(_label(clip)), clip.name, clip.split, clip.events[0].onset, clip.events[0].offset)
         for clip in clips
@@ -137,7 +137,7 @@ def _vggsound(world: World, clips: list[PlannedClip]) -> dict[str, str]:
     }
 
 
-def _avs_s4(world: World) -> dict[str, str]:
+def _avs_s4(world: SynthWorld) -> dict[str, str]:
     rows = ((scene.name, 0, _label(scene), scene.split) for scene in world.scenes)
     return {
         "avs_s4/s4_meta_data.csv": _table(("name", "start", "category", "split"), rows),

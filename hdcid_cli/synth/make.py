@@ -30,7 +30,7 @@ from hdcid_cli.core.progress import progress
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.synth import annotations, media, pictures, sounds
 from hdcid_cli.synth.classes import KINDS
-from hdcid_cli.synth.world import SCENE_SECONDS, PlannedClip, World
+from hdcid_cli.synth.world import SCENE_SECONDS, PlannedClip, SynthWorld
 
 SIZE, RATE = 96, 8  # pixels and frames a second of the videos
 SCENE_SIZE = 128  # pixels of the pictures to segment
@@ -39,7 +39,7 @@ VERSION = 2
 MARK = "data/synth.yaml"
 
 
-def make(world: World, folder: Path, workers: int = 1, overwrite: bool = False) -> None:
+def make(world: SynthWorld, folder: Path, workers: int = 1, overwrite: bool = False) -> None:
     """Write a world's videos and annotations below `folder`, or what is missing of them.
 
     Raises:
@@ -92,14 +92,14 @@ def write_scene(scene: PlannedClip, folder: Path) -> None:
         write_picture(path, image)
 
 
-def _paths(world: World, folder: Path) -> list[Path]:
+def _paths(world: SynthWorld, folder: Path) -> list[Path]:
     """Every file of a world."""
     videos = [video_path(folder, clip) for clip in world.videos]
     scenes = [path for scene in world.scenes for path in scene_paths(folder, scene)]
     return videos + scenes + [folder / "data" / name for name in annotations.files(world)]
 
 
-def _claim(world: World, folder: Path, overwrite: bool) -> None:
+def _claim(world: SynthWorld, folder: Path, overwrite: bool) -> None:
     """Make sure that the folder is ours to write to, and sign it."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder to make the world in.")
@@ -121,7 +121,7 @@ def _claim(world: World, folder: Path, overwrite: bool) -> None:
         )
     if found:
         del found["version"]
-        taken += _paths(World(**found), folder)
+        taken += _paths(SynthWorld(**found), folder)
     for path in taken:
         path.unlink(missing_ok=True)
     write_text(mark, "".join(f"{name}: {value}\n" for name, value in settings.items()))

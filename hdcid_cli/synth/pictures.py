@@ -163,24 +163,24 @@ def _cut(beat):
     return 0.12 * np.sin(2 * np.pi * beat * 0.9), 0, 0, 0
 
 
-class Look(NamedTuple):
+class Appearance(NamedTuple):
     draw: Callable
     sway: Callable
 
 
 LOOKS = {
-    "bell": Look(_bell, _swing),
-    "rotor": Look(_rotor, _still),
-    "siren": Look(_siren, _still),
-    "drum": Look(_drum, _pulse),
-    "bird": Look(_bird, _flutter),
-    "engine": Look(_engine, _shake),
-    "rain": Look(_rain, _still),
-    "flute": Look(_flute, _glide),
-    "clock": Look(_clock, _still),
-    "phone": Look(_phone, _jitter),
-    "saw": Look(_saw, _cut),
-    "fire": Look(_fire, _still),
+    "bell": Appearance(_bell, _swing),
+    "rotor": Appearance(_rotor, _still),
+    "siren": Appearance(_siren, _still),
+    "drum": Appearance(_drum, _pulse),
+    "bird": Appearance(_bird, _flutter),
+    "engine": Appearance(_engine, _shake),
+    "rain": Appearance(_rain, _still),
+    "flute": Appearance(_flute, _glide),
+    "clock": Appearance(_clock, _still),
+    "phone": Appearance(_phone, _jitter),
+    "saw": Appearance(_saw, _cut),
+    "fire": Appearance(_fire, _still),
 }
 
 

@@ -83,7 +83,7 @@ class PlannedClip:
 
 
 @dataclass(frozen=True)
-class World:
+class SynthWorld:
     """What a world is made from; two equal ones are the same bit for bit."""
 
     seed: int = 0
@@ -126,7 +126,7 @@ def _random(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 
-def _video(world: World, index: int, split: str) -> PlannedClip:
+def _video(world: SynthWorld, index: int, split: str) -> PlannedClip:
     random = _random(world.seed, SECONDS, index, PLAN)
     first = index % world.classes
     onset, offset = _times(random, 3, 9)
@@ -148,7 +148,7 @@ def _video(world: World, index: int, split: str) -> PlannedClip:
     )
 
 
-def _scene(world: World, index: int, split: str) -> PlannedClip:
+def _scene(world: SynthWorld, index: int, split: str) -> PlannedClip:
     random = _random(world.seed, SCENE_SECONDS, index, PLAN)
     kinds = [index % world.classes]
     silent = min(int(random.choice([0, 1, 2], p=[0.25, 0.5, 0.25])), world.classes - 1)

@@ -18,7 +18,7 @@ from hdcid_cli.core.names import recording
 from hdcid_cli.core.records import result
 from hdcid_cli.tasks.analysis.counts import CodeCounts, count, count_permuted, rows_of, shared_codes
 from hdcid_cli.tasks.annotations import identity
-from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, Event, segment_labels
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, AnnotatedEvent, Annotations, segment_labels
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.scores import LOCALIZATION
 from hdcid_cli.tasks.cmg.tasks import TASKS
@@ -37,7 +37,9 @@ def read_labels(task: str, data: Path, modality: str) -> Annotations:
     if annotations.timed.clips and not words:
         return annotations.timed
     clips = [
-        replace(clip, events=[Event(clip.label, 0.0, np.inf)]) for clip in annotations.clips if clip.label is not None
+        replace(clip, events=[AnnotatedEvent(clip.label, 0.0, np.inf)])
+        for clip in annotations.clips
+        if clip.label is not None
     ]
     return annotations.part(clips)
 

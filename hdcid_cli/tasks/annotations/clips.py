@@ -20,7 +20,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class AnnotatedEvent:
     """One event of a clip: its class and its interval [onset, offset) in seconds."""
 
     label: int
@@ -45,7 +45,7 @@ class AnnotatedClip:
     id: str
     split: str | None = None
     label: int | None = None
-    events: list[Event] | None = field(default_factory=list)
+    events: list[AnnotatedEvent] | None = field(default_factory=list)
     group: str = ""
     line: int = 0
 
@@ -121,7 +121,7 @@ class Annotations:
         clips = []
         for clip in self.clips:
             events = [
-                Event(number[event.label], event.onset, event.offset)
+                AnnotatedEvent(number[event.label], event.onset, event.offset)
                 for event in clip.events or ()
                 if event.label in number
             ]
@@ -170,7 +170,7 @@ class EventList:
     __slots__ = ("_covered", "events")
 
     def __init__(self):
-        self.events: list[Event] = []
+        self.events: list[AnnotatedEvent] = []
         self._covered: dict[int, tuple[list[float], list[float]]] | None = None  # most clips have one event
 
     def add(self, label: int, onset: float, offset: float, name: str) -> str | None:
@@ -180,7 +180,7 @@ class EventList:
         if offset == onset:
             return f"the interval of {name} is empty (at {onset:g} s); it is left out"
         overlapping = bool(self.events) and self._cover(label, onset, offset)
-        self.events.append(Event(label, onset, offset))
+        self.events.append(AnnotatedEvent(label, onset, offset))
         if onset < 0:
             return f"{name} begins before the clip ({onset:g} s)"
         if overlapping:

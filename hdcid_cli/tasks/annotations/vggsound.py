@@ -16,7 +16,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import safe_name
 from hdcid_cli.core.splits import split_name
 from hdcid_cli.tasks.annotations import places
-from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, Event, EventList
+from hdcid_cli.tasks.annotations.clips import AnnotatedClip, AnnotatedEvent, Annotations, EventList
 
 FOLDERS = ("vggsound", "vggsound_avel")
 TABLES = (
@@ -89,4 +89,6 @@ def _read_segments(folder: Path, annotations: Annotations) -> None:
             raise InputError(f"{path} holds {active.size:,} of {active.dtype}, not a zero or one for every second.")
         edges = np.flatnonzero(np.diff((active.reshape(-1) > 0).astype(np.int8), prepend=0, append=0))
         assert clip.label is not None  # every line of the table has a category
-        clip.events = [Event(clip.label, float(start), float(end)) for start, end in zip(edges[::2], edges[1::2])]
+        clip.events = [
+            AnnotatedEvent(clip.label, float(start), float(end)) for start, end in zip(edges[::2], edges[1::2])
+        ]

@@ -168,7 +168,7 @@ def harmonic_mean(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Measured:
+class OpenScores:
     """Scores of an open set, the threshold that they are at, and what guessing gets."""
 
     scores: list[Score]
@@ -176,7 +176,9 @@ class Measured:
     threshold: float
 
 
-def open_scores(answers: OpenAnswers, threshold: float | None, bootstrap: Bootstrap, closed_chance: float) -> Measured:
+def open_scores(
+    answers: OpenAnswers, threshold: float | None, bootstrap: Bootstrap, closed_chance: float
+) -> OpenScores:
     """All measures with intervals, every resampling of recordings giving one value of each.
 
     Args:
@@ -200,7 +202,7 @@ def open_scores(answers: OpenAnswers, threshold: float | None, bootstrap: Bootst
         ]
         intervals |= {name: percentiles(100 * np.concatenate([part[name] for part in parts])) for name in MEASURES}
     scores = [Score(name, 100 * float(values[name][0]), intervals[name]) for name in MEASURES]
-    return Measured(scores, chances(float(values["closed"][0]), closed_chance), float(at[0]))
+    return OpenScores(scores, chances(float(values["closed"][0]), closed_chance), float(at[0]))
 
 
 def chances(closed: float, closed_chance: float) -> dict[str, float]:

@@ -39,7 +39,7 @@ def _dilated(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     return conv2d(x, convolution.weight[:, :, 1:2, 1:2], convolution.bias)
 
 
-class ResidualUnit(nn.Module):
+class RefinementUnit(nn.Module):
     """relu(x) + conv(relu(conv(relu(x)))): the published first ReLU acts in place, so the sum takes it too."""
 
     def __init__(self, width: int):
@@ -57,8 +57,8 @@ class Fusion(nn.Module):
 
     def __init__(self, width: int, deepest: bool):
         super().__init__()
-        self.stage = None if deepest else ResidualUnit(width)
-        self.refine = ResidualUnit(width)
+        self.stage = None if deepest else RefinementUnit(width)
+        self.refine = RefinementUnit(width)
 
     def forward(self, stage: Tensor, deeper: Tensor | None) -> Tensor:
         x = stage if deeper is None else deeper + self.stage(stage)

@@ -101,8 +101,7 @@ def run(experiment: Experiment, left_out: dict[str, str]) -> Iterator[dict]:
         # With nothing learned that the query could disturb, a start at zero only costs steps.
         Segmenter(architecture, backbone, start=1.0 if experiment.random_weights else 0.0),
         _configuration(experiment, architecture, len(readers["train"]), made_by),
-        readers["train"],
-        readers["val"],
+        readers,
         experiment.train,
         device,
         experiment.save_seconds,

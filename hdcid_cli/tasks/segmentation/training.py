@@ -1,7 +1,7 @@
 """Training a segmenter: first-frame supervision, the best epoch chosen on validation clips, resumable at any step."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +107,7 @@ def train(
     path: Path,
     model: Segmenter,
     config: dict,
-    train: Reader,
-    val: Reader,
+    readers: Mapping[str, Reader],
     modality: str,
     device,
     save_seconds: float = 300.0,
@@ -123,9 +122,10 @@ def train(
         path: the run's directory.
         model: to start from.
         config: sections `segmenter`, `train` (of SegmenterTrainSettings) and whatever else decides what is learned.
-        train, val: the clips; `val.queries` has the modalities by which epochs are chosen.
+        readers: the clips of "train" and "val"; the latter's `queries` has the modalities by which epochs are chosen.
         modality: of the training queries.
     """
+    train, val = readers["train"], readers["val"]
     settings = SegmenterTrainSettings.from_dict(config["train"], f"{path}/config.yaml, train")
     per_epoch = len(epoch_batches(len(train), settings.batch_size, 0, settings.seed))
     steps = settings.epochs * per_epoch
