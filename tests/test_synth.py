@@ -17,7 +17,7 @@ from hdcid_cli.synth import pictures, sounds
 from hdcid_cli.synth.classes import KINDS
 from hdcid_cli.synth.make import make
 from hdcid_cli.synth.world import SCENE_SECONDS, SECONDS, SynthWorld
-from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, ucf2vgg, vggsound
+from hdcid_cli.tasks.annotations import ave, ave2avvp, llp, ucf2vgg, ucf51, vggsound
 from hdcid_cli.tasks.segmentation import avsbench
 
 SMALL = SynthWorld(clips=8, classes=2)
@@ -221,7 +221,8 @@ def test_the_annotations_agree_with_each_other(small):
             assert clip.events[0] in sense[clip.id].events
     ucf, vgg = ({clip.id for clip in read(data).clips} for read in (ucf2vgg.read_ucf, ucf2vgg.read_vggsound))
     assert not ucf & vgg
-    assert ucf | vgg == {clip.id for clip in events.clips}
+    assert ucf | vgg == {clip.id for clip in events.clips} == {clip.id for clip in ucf51.read(data).clips}
+    assert [clip.label for clip in ucf51.read(data).clips if clip.id == events.clips[0].id] == [events.clips[0].label]
 
 
 def test_the_segmentation_set_shows_one_sounding_thing_among_silent_ones(small):

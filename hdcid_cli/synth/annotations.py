@@ -25,7 +25,7 @@ SPLITS = ("train", "val", "test")
 def files(world: SynthWorld) -> dict[str, str]:
     """Every annotation file: its path below `data/` and its text."""
     clips = world.videos
-    makers = (_common, _ave, _avvp, _ave2avvp, _ucf2vgg, _vggsound)
+    makers = (_common, _ave, _avvp, _ave2avvp, _ucf2vgg, _ucf51, _vggsound)
     return {name: text for make in makers for name, text in make(world, clips).items()} | _avs_s4(world)
 
 
@@ -122,6 +122,19 @@ def _ucf2vgg(world: SynthWorld, clips: list[PlannedClip]) -> dict[str, str]:
         "ucf2vgg/VGGSoundsameUCF101.txt": _lines(map(_vggsound_label, world.labels)),
         "ucf2vgg/ucf2vggsound.csv": part(0, _ucf_label),
         "ucf2vgg/vggsound2ucf.csv": part(1, _vggsound_label),
+    }
+
+
+def _ucf51(world: SynthWorld, clips: list[PlannedClip]) -> dict[str, str]:
+    """UCF-101's own lists know two splits alone."""
+
+    def part(*splits: str) -> str:
+        return _lines(f"{_label(clip)}/{clip.name}.avi {clip.kind + 1}" for clip in clips if clip.split in splits)
+
+    return {
+        "ucf51/Categories.txt": _lines(world.labels),
+        "ucf51/trainlist01.txt": part("train", "val"),
+        "ucf51/testlist01.txt": part("test"),
     }
 
 
