@@ -89,11 +89,13 @@ class Objective(nn.Module):
         clubs = {id(p) for p in self.club_parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in clubs]
 
-    def observe(self, outputs: list[LayerOutput], layers: Iterable[Layer]) -> None:
-        """Add to this process's outputs what single alignments need of every clip."""
-        for objective, layer, out in zip(self.layers, layers, outputs):
+    def observe(
+        self, layers: Iterable[Layer], local: list[LayerOutput], outputs: list[LayerOutput], world: World
+    ) -> None:
+        """Add to the global batch's outputs what single alignments see in this rank's and the others'."""
+        for objective, layer, mine, out in zip(self.layers, layers, local, outputs):
             for alignment in objective.alignments.values():
-                out.observed[alignment] = alignment.observe(out, layer)
+                out.observed[alignment] = everyone(alignment.observe(mine, layer), world)
 
     def follow(self, layers: Iterable[Layer]) -> None:
         """Tell the alignments that a step has been made."""
@@ -156,24 +158,33 @@ def current_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def gather_output(out: LayerOutput, layer: Layer, world: World) -> LayerOutput:
+def everyone(tensors: dict[str, Tensor], world: World) -> dict[str, Tensor]:
+    """Tensors [B, ...] of this rank's clips -> those of the global batch."""
+    return {name: world.gather(x) for name, x in tensors.items()}
+
+
+def gather_output(out: LayerOutput, world: World) -> LayerOutput:
     """The layer's output for the global batch: everything the losses compare between clips.
 
     Inputs and the decoders' specific features stay local; reconstruction needs no other clip.
     """
     if world.size == 1:
         return out
-
-    def everyone(values):
-        return {name: world.gather(x) for name, x in values.items()}
-
+    valid = out.valid and everyone(out.valid, world)
+    summary = everyone(out.summary, world)
     gathered = LayerOutput(
-        out.inputs,
-        general=everyone(out.general),
-        specific=out.specific,
-        summary=everyone(out.summary),
-        valid=out.valid and everyone(out.valid),
-        observed={alignment: everyone(values) for alignment, values in out.observed.items()},
+        out.inputs, everyone(out.general, world), specific=out.specific, summary=summary, valid=valid
     )
-    layer.quantize(gathered)
+    gather_codes(out, gathered, world)
     return gathered
+
+
+def gather_codes(out: LayerOutput, gathered: LayerOutput, world: World) -> None:
+    """Give the global batch the codes that every rank found for its own clips.
+
+    They are not looked for again: where the quantizer's own parameters learn, each rank has the gradient of its own
+    clips alone, as with all that the model computes.
+    """
+    gathered.codes, gathered.quantized, gathered.indices = (
+        everyone(tensors, world) for tensors in (out.codes, out.quantized, out.indices)
+    )

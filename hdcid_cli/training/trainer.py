@@ -18,7 +18,7 @@ from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.progress import warn
 from hdcid_cli.models.hdcid import HDCID, LayerOutput
 from hdcid_cli.models.segments import at_length, masked_mean, valid_in, valid_rows
-from hdcid_cli.training.objective import Objective, current_names, gather_output
+from hdcid_cli.training.objective import Objective, current_names, everyone, gather_codes, gather_output
 from hdcid_cli.training.settings import TrainSettings
 
 
@@ -87,10 +87,10 @@ class Trainer:
             self.start_layers(features, active, lengths)
         with self._autocast():
             local = self.model(features, active, lengths)
-            self.objective.observe(local, self.model.layers)
-        outputs = [gather_output(out, layer, self.world) for layer, out in zip(self.model.layers, local)]
+        outputs = [gather_output(out, self.world) for out in local]
         self._fit_club(local, outputs)
         with self._autocast():
+            self.objective.observe(self.model.layers, local, outputs, self.world)
             loss, terms = self.objective(self.model, local, outputs, self.generator, self.world)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step_number)
@@ -115,14 +115,14 @@ class Trainer:
             layer = self.model.layers[number]
             if layer.standardize:
                 out = self.model(features, number, lengths)[-1]
-                summary, valid = self._of_all(out.summary), out.valid and self._of_all(out.valid)
+                summary, valid = everyone(out.summary, self.world), out.valid and everyone(out.valid, self.world)
                 for name, standardize in layer.standardize.items():
                     # Rarely active channels would come out huge, and rebuilding them would drown everything else.
                     standardize.fit(valid_rows(summary[name], valid and valid[name]), floor=1.0)
             if self.config.codebook_start == "data":
                 out = self.model(features, number + 1, lengths)[-1]
-                valid = out.valid and self._of_all(out.valid)
-                layer.quantizer.start(self._of_all(out.general), self.generator, valid)
+                valid = out.valid and everyone(out.valid, self.world)
+                layer.quantizer.start(everyone(out.general, self.world), self.generator, valid)
         self.started = active
         self._freeze_unread_summaries()
 
@@ -136,10 +136,6 @@ class Trainer:
             for number, layer in enumerate(self.model.layers):
                 for specific in layer.specific.values():
                     specific.summary.requires_grad_(number + 1 < self.started)
-
-    def _of_all(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Those of the global batch."""
-        return {name: self.world.gather(x) for name, x in tensors.items()}
 
     def _fit_club(self, local: list[LayerOutput], outputs: list[LayerOutput]) -> None:
         """Fit the CLUB networks to this batch.
@@ -162,7 +158,7 @@ class Trainer:
                 for layer, mine, out in zip(self.model.layers, local, outputs):
                     layer.quantize(mine)
                     if out is not mine:
-                        layer.quantize(out)
+                        gather_codes(mine, out, self.world)
         for parameter in parameters:  # the bound trains the encoders, not the networks
             parameter.requires_grad_(False)
 

@@ -25,7 +25,9 @@ class Alignment(nn.Module):
     def observe(self, out: LayerOutput, layer: Layer) -> dict[str, Tensor]:
         """What `forward` needs of every clip besides the layer's output: {modality: [B, ...]}.
 
-        It sees this process's clips; `forward` finds that of all processes in `out.observed[self]`.
+        It sees this process's clips; `forward` finds that of all processes in `out.observed[self]`. What the layer
+        itself learns (a quantizer's projections, an encoder) may be used here, not in `forward`; what the alignment
+        learns in `forward`, not here: so several processes add up its gradient as one would.
         """
         return {}
 

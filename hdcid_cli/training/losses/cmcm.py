@@ -16,12 +16,15 @@ _TINY = 1e-10  # under the logarithm
 class CMCM(Alignment):
     """Two modalities of a clip should use the same codes."""
 
-    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        distributions = {
+    def observe(self, out: LayerOutput, layer: Layer) -> dict[str, Tensor]:
+        """Each clip's distribution of codes, [B, L]."""
+        return {
             name: code_distribution(layer.quantizer.distances(z, name), out.valid and out.valid[name])
             for name, z in out.general.items()
         }
-        return cmcm(distributions), {}
+
+    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return cmcm(out.observed[self]), {}
 
 
 def code_distribution(distances: Tensor, valid: Tensor | None = None) -> Tensor:
