@@ -22,20 +22,19 @@ class PublishedLoop:
         objective: whose CLUB and CPC networks are used, not its losses.
         generator: of the permutations, CPC's step and the revival; drawn in the trainer's order.
         idle: updates after which an unused code is replaced.
+        clip: largest norm of a group's gradient.
     """
 
-    def __init__(self, model, objective, generator, idle, lr=4e-4, club_lr=1e-3):
-        self.model, self.objective, self.generator, self.idle = model, objective, generator, idle
-        self.groups = [
-            [
-                p
-                for name, p in model.named_parameters()
-                if not name.startswith("text_front") and ".decoder." not in name
-            ],
-            [p for name, p in model.named_parameters() if ".decoder." in name],
-            [p for name, p in model.named_parameters() if name.startswith("text_front")],
-            [p for layer in objective.layers for p in layer.alignments.parameters()],
-        ]
+    def __init__(self, model, objective, generator, idle, clip=0.5, lr=4e-4, club_lr=1e-3):
+        self.model, self.objective, self.generator = model, objective, generator
+        self.idle, self.clip = idle, clip
+        named = dict(model.named_parameters())
+        decoder = [name for name in named if ".decoder." in name]
+        text = [name for name in named if name.startswith("text_front.")]
+        encoder = [name for name in named if name not in {*decoder, *text}]
+        # The released script calls clip_grad_norm_ for Encoder, Decoder, Text_ar_lstm, CPC and CPC_2, one by one.
+        self.groups = [[named[name] for name in names] for names in (encoder, decoder, text)]
+        self.groups += [list(layer.alignments["cpc"].parameters()) for layer in objective.layers]
         self.adam = torch.optim.Adam([p for group in self.groups for p in group], lr=lr)
         self.club_adam = torch.optim.Adam(
             [p for layer in objective.layers for p in layer.club.parameters()], lr=club_lr
@@ -77,7 +76,7 @@ class PublishedLoop:
         self.adam.zero_grad()
         total.backward()
         for group in self.groups:
-            torch.nn.utils.clip_grad_norm_(group, 0.5)
+            torch.nn.utils.clip_grad_norm_(group, self.clip)
         self.adam.step()
         for layer, out in zip(self.model.layers, outputs):
             layer.quantizer.update(out.general, out.indices)

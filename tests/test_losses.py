@@ -196,6 +196,12 @@ def test_the_published_start_throws_unused_codes_out_of_reach_and_ours_does_not(
     assert published.codebook.norm(dim=-1).max() > 100 > 10 > ours.codebook.norm(dim=-1).max()
 
 
+def test_a_first_batch_of_a_single_segment_gives_codes_that_are_numbers():
+    vq = VectorQuantizer(5, 3, stages=2)
+    vq.start({"audio": torch.randn(1, 1, 3)}, torch.Generator().manual_seed(0))
+    assert torch.isfinite(vq.codebook).all()
+
+
 def test_cmcm_distances_have_a_finite_gradient_where_feature_and_code_coincide():
     vq = VectorQuantizer(5, 3)
     z = vq.codebook[0, :2].clone().unsqueeze(0).requires_grad_()

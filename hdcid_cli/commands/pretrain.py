@@ -40,7 +40,7 @@ def command(features, checkpoints, output, modalities, split, data, leave_out, *
     """Features to a checkpoint (DCID, H-DCID and the baselines).
 
     Goes on where an earlier, interrupted run with the same settings stopped. Under
-    torchrun several processes share the work and learn the same as one.
+    torchrun several processes share the work and learn what one would, but for dropout's random numbers.
     """
     from hdcid_cli.core.distributed import in_main_process
     from hdcid_cli.core.progress import silence

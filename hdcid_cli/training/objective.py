@@ -84,10 +84,14 @@ class Objective(nn.Module):
     def club_parameters(self):
         return [p for layer in self.layers for p in layer.club.parameters()]
 
-    def other_parameters(self):
-        """What learns with the model: all but the CLUB networks and what follows an average."""
-        clubs = {id(p) for p in self.club_parameters()}
-        return [p for p in self.parameters() if p.requires_grad and id(p) not in clubs]
+    def alignment_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """What learns with the model, by layer and alignment, as in `1/cpc`; not what follows an average."""
+        found = {
+            f"{number}/{name}": [p for p in alignment.parameters() if p.requires_grad]
+            for number, layer in enumerate(self.layers, 1)
+            for name, alignment in layer.alignments.items()
+        }
+        return {name: parameters for name, parameters in found.items() if parameters}
 
     def observe(
         self, layers: Iterable[Layer], local: list[LayerOutput], outputs: list[LayerOutput], world: World

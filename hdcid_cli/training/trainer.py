@@ -47,7 +47,7 @@ class Trainer:
         model.to(self.device, self.dtype)
         objective.to(self.device, self.dtype)
         fused = self.device.type in ("cpu", "cuda")
-        self.modules = {**modules_to_clip(model), "objective": objective.other_parameters()}
+        self.modules = {**modules_to_clip(model), **objective.alignment_parameters()}
         parameters = [p for group in self.modules.values() for p in group]
         self.optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=fused)
         clubs = objective.club_parameters()
@@ -171,7 +171,8 @@ class Trainer:
         """
         if self.world.size == 1:
             return
-        everywhere = [p.grad for p in self.objective.other_parameters() if p.grad is not None]
+        learning = [p for group in self.objective.alignment_parameters().values() for p in group]
+        everywhere = [p.grad for p in learning if p.grad is not None]
         for gradient in everywhere:
             gradient /= self.world.size
         own = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -232,7 +233,10 @@ class Trainer:
 
 
 def modules_to_clip(model: HDCID) -> dict[str, list[nn.Parameter]]:
-    """The published modules, each clipped on its own: encoders, decoders and the text's LSTM."""
+    """The model's published modules, each clipped on its own: encoders, decoders and the text's LSTM.
+
+    Those of the losses are every layer's CPC by itself, and so is any other alignment.
+    """
     groups: dict[str, list[nn.Parameter]] = {"encoder": [], "decoder": [], "text": []}
     for name, parameter in model.named_parameters():
         kind = "text" if name.startswith("text_front") else "decoder" if ".decoder." in name else "encoder"

@@ -199,7 +199,8 @@ class VectorQuantizer(nn.Module):
         for stage in range(self.stages):
             rows = torch.randint(len(residual), (codes,), generator=generator)
             drawn = residual[rows.to(residual.device)]
-            spread = residual.std(dim=0) * torch.randn(codes, residual.shape[1], generator=generator).to(residual)
+            deviation = residual.std(dim=0, correction=min(1, len(residual) - 1))  # 0, not NaN, of a single row
+            spread = deviation * torch.randn(codes, residual.shape[1], generator=generator).to(residual)
             self.codebook[stage] = drawn + 0.01 * spread  # apart where N < L
             self.count[stage] = 1.0
             self.weight[stage] = self.codebook[stage]
