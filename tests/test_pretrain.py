@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -176,6 +177,21 @@ def test_split_decides_what_is_learned_from(pretrain, tmp_path):
     assert (tmp_path / "split" / "clips.txt").read_text().split() == ids[:10]
     assert pretrain("-o", "whole", "--split", "none")[0] == 0
     assert (tmp_path / "whole" / "clips.txt").read_text().split() == ids
+
+
+def test_validation_clips_are_looked_at_and_change_nothing(pretrain, tmp_path):
+    _, ids = write_features(tmp_path / "features", clips=48)
+    (tmp_path / "data").mkdir()
+    table = "".join(f"{name},{('train', 'train', 'val', 'test')[i % 4]}\n" for i, name in enumerate(ids))
+    (tmp_path / "data" / "split.csv").write_text("id,split\n" + table)
+    for name, every in (("watched", 3), ("alone", 0)):
+        assert pretrain("-o", f"checkpoints/{name}", "--validate-every", every, "--save-every", "1steps")[0] == 0
+    rows = [json.loads(line) for line in Path("checkpoints/watched/metrics.jsonl").read_text().splitlines()]
+    measured = {row["step"]: row["validation/r@1/audio-video"] for row in rows if "validation/r@1/audio-video" in row}
+    assert list(measured) == [3, 6] and all(0 <= value <= 100 for value in measured.values())
+    assert "validation" not in Path("checkpoints/alone/metrics.jsonl").read_text()
+    states = [Path(f"checkpoints/{name}/model.safetensors").read_bytes() for name in ("watched", "alone")]
+    assert states[0] == states[1]
 
 
 def test_groups_that_are_left_out_name_the_checkpoint_and_are_never_mixed_up(pretrain, tmp_path):

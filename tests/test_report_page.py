@@ -248,3 +248,16 @@ def test_a_browser_shows_all_pictures_and_no_sideways_scrolling_on_a_phone(page,
     assert width <= seen <= 500, "the page is wider than the phone"
     assert (broken, small) == (0, 0)
     assert scrolls >= 1, "wide tables scroll in their own boxes"
+
+
+def test_validation_curves_are_charts_of_their_own(tmp_path):
+    from hdcid_cli.report.pictures import training_curves
+
+    names = ("validation/r@1/audio-video", "validation/agreement/1/audio-video", "validation/agreement/2/audio-video")
+    (tmp_path / "metrics.jsonl").write_text(
+        lines(*({"step": step, **dict.fromkeys(names, 0.1 * step)} for step in (1, 2)))
+    )
+    charts = training_curves(tmp_path / "metrics.jsonl")
+    assert [title.partition(":")[0] for title in charts] == ["Validation clips", "Validation clips"]
+    found, agreement = charts.values()
+    assert "layer" not in "".join(Page(found).texts) and "layer 2, audio-video" in "".join(Page(agreement).texts)

@@ -6,7 +6,8 @@ import pytest
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.names import SYNTHETIC_SCENE, SYNTHETIC_VIDEO, is_synthetic, recording
-from hdcid_cli.core.splits import held_out, left_out, read_splits, training_clips
+from hdcid_cli.core.splits import held_out, left_out, read_splits, training_clips, validation_clips
+from hdcid_cli.tasks.held_out import held_out_by_tasks
 
 
 def write(folder, **tables):
@@ -118,3 +119,22 @@ def test_groups_are_left_out_by_a_column_of_any_table(tmp_path, capsys):
     ):
         with pytest.raises(InputError, match=message):
             training_clips(None, folder, names, rule)
+
+
+def test_published_lists_hold_out_too(tmp_path):
+    write(tmp_path, captions="video_id,caption\na,hello\n")
+    (tmp_path / "ave").mkdir()
+    lines = {name: f"Dog&{name}&good&0&10\n" for name in "abc"}
+    (tmp_path / "ave" / "Annotations.txt").write_text("".join(lines.values()))
+    for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
+        (tmp_path / "ave" / f"{split}Set.txt").write_text(lines[name])
+    events = "filename\tonset\toffset\tevent_labels\n4YdbENYcIyE_0_10\t0\t3\tDog\n"
+    for name in ("AVVP_eval_audio", "AVVP_eval_visual"):
+        write(tmp_path, **{f"avvp__{name}": events})
+    write(tmp_path, avvp__AVVP_test_pd="filename\tevent_labels\n4YdbENYcIyE_0_10\tDog\n")
+    held = held_out_by_tasks(tmp_path)
+    assert held.splits == {"b": "val", "c": "test", "4YdbENYcIyE_0_10": "test"}
+    names = ["a", "b", "c", "d", "4YdbENYcIyE_40_50"]
+    assert training_clips(None, tmp_path, names, more=held) == {"a", "d"}
+    assert validation_clips(None, tmp_path, names, more=held) == ["b"]
+    assert held_out_by_tasks(tmp_path / "nowhere").splits == {}

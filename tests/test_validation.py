@@ -72,6 +72,10 @@ def test_it_is_due_every_so_many_steps_and_at_the_end(files):
     ids = files["audio"].ids
     validation = Validation(files, ["unknown", *ids], every=30)
     assert [step for step in range(1, 101) if validation.due(step, 100)] == [30, 60, 90, 100]
+    validation = Validation(files, ids, every=30)
+    assert [step for step in range(20, 111, 20) if validation.due(step, 110)] == [40, 60, 100]
+    validation = Validation(files, ids, every=30, start=70)  # taken up again
+    assert [step for step in range(80, 111, 20) if validation.due(step, 110)] == [100]
     assert validation.clips == ids
     assert not any(Validation(files, ids, every=0).due(step, 100) for step in range(1, 101))
     assert not any(Validation(files, ids[:3], every=1).due(step, 100) for step in range(1, 101))

@@ -44,13 +44,14 @@ def command(features, checkpoints, output, modalities, split, data, leave_out, *
     """
     from hdcid_cli.core.distributed import in_main_process
     from hdcid_cli.core.progress import silence
+    from hdcid_cli.tasks.held_out import held_out_by_tasks
     from hdcid_cli.training.plan import clips_to_learn_from, plan
     from hdcid_cli.training.pretrain import pretrain
 
     if not in_main_process():
         silence()
     settings = PretrainSettings.of(**values)
-    clips = clips_to_learn_from(features, modalities, split, data, leave_out)
-    path = pretrain(plan(features, settings, output, modalities, clips, checkpoints, leave_out))
+    clips, watched = clips_to_learn_from(features, modalities, split, data, leave_out, held_out_by_tasks(data))
+    path = pretrain(plan(features, settings, output, modalities, clips, checkpoints, leave_out, watched))
     if in_main_process():
         click.echo(path)

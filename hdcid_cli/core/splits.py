@@ -60,11 +60,22 @@ class HeldOut:
         found = {name: self.splits.get(name) or recordings.get(recording(name)) for name in names}
         return {name: split for name, split in found.items() if split}
 
+    def __or__(self, other: "HeldOut") -> "HeldOut":
+        """What either holds out; of two splits the later."""
+        splits = dict(self.splits)
+        for name, split in other.splits.items():
+            splits[name] = max(split, splits.get(name, split), key=SPLITS.index)
+        return HeldOut(splits, tuple(dict.fromkeys(self.tables + other.tables)))
+
     def describe(self, names: Iterable[str]) -> str:
         """`24 val and 48 test clips of data/classify.csv`."""
         counts = Counter(self.of(names).values())
         clips = " and ".join(f"{counts[split]} {split}" for split in SPLITS if counts[split])
-        return f"{clips} clips of {', '.join(map(str, self.tables))}"
+        tables = ", ".join(map(str, self.tables[:2])) + f" and {len(self.tables) - 2} more" * (len(self.tables) > 2)
+        return f"{clips} clips of {tables}"
+
+
+NOTHING = HeldOut({}, ())
 
 
 def held_out(data: Path) -> HeldOut:
@@ -73,15 +84,12 @@ def held_out(data: Path) -> HeldOut:
     Args:
         data: the folder, or one table. A CSV file without a column of names and one of splits says nothing.
     """
-    splits: dict[str, str] = {}
-    said = []
+    held = NOTHING
     for path in _tables_with(data, "split"):
         found = {name: split for name, split in read_splits(path).items() if split != "train"}
         if found:
-            said.append(path)
-        for name, split in found.items():
-            splits[name] = max(split, splits.get(name, split), key=SPLITS.index)
-    return HeldOut(splits, tuple(said))
+            held |= HeldOut(found, (path,))
+    return held
 
 
 def left_out(data: Path, rule: str) -> HeldOut:
@@ -124,7 +132,7 @@ def parse_rule(rule: str) -> tuple[str, set[str]]:
 
 
 def training_clips(
-    split: Path | None, data: Path, names: Sequence[str], leave_out: str | None = None
+    split: Path | None, data: Path, names: Sequence[str], leave_out: str | None = None, more: HeldOut = NOTHING
 ) -> frozenset[str] | None:
     """Which of the clips to learn from, None for all; what is left out is said.
 
@@ -134,8 +142,9 @@ def training_clips(
             choose by.
         names: of all clips.
         leave_out: groups whose clips are not learned from either, as `left_out` takes them.
+        more: what other files than tables of splits hold out; it counts where `split` is None.
     """
-    clips = _by_splits(split, data, names)
+    clips = _by_splits(split, data, names, more)
     if leave_out is None:
         return clips
     before = frozenset(names) if clips is None else clips
@@ -146,28 +155,30 @@ def training_clips(
     return before - group.keys()
 
 
-def validation_clips(split: Path | None, data: Path, names: Sequence[str], leave_out: str | None = None) -> list[str]:
+def validation_clips(
+    split: Path | None, data: Path, names: Sequence[str], leave_out: str | None = None, more: HeldOut = NOTHING
+) -> list[str]:
     """Which of the clips a run may look at while it learns, to choose by and not to learn from: those of the split
     `val`, as `training_clips` reads the same tables; none where nothing is held out.
     """
     if str(split) == "none":
         return []
-    splits = held_out(data if split is None else split).of(names)
+    splits = (held_out(data) | more if split is None else held_out(split)).of(names)
     tested = left_out(data, leave_out).of(names) if leave_out else {}
     return [name for name in names if splits.get(name) == "val" and name not in tested]
 
 
-def _by_splits(split: Path | None, data: Path, names: Sequence[str]) -> frozenset[str] | None:
+def _by_splits(split: Path | None, data: Path, names: Sequence[str], more: HeldOut) -> frozenset[str] | None:
     if str(split) == "none":
         return None
     if split is None and (data / "split.csv").exists():
-        return _without_tested(data / "split.csv", data)
+        return _without_tested(data / "split.csv", data, more)
     if split is not None:
         clips = _train_clips(split)
         say(f"Learning from the {len(clips)} train clips of {split} (--split none takes all).")
         return clips
     try:
-        held = held_out(data)
+        held = held_out(data) | more
     except InputError as error:
         raise InputError(f"{error} (To learn all the same, say from what: --split FILE.csv or --split none.)") from None
     left = frozenset(names) - held.of(names).keys()
@@ -186,11 +197,11 @@ def _train_clips(path: Path) -> frozenset[str]:
     return clips
 
 
-def _without_tested(path: Path, data: Path) -> frozenset[str]:
+def _without_tested(path: Path, data: Path, more: HeldOut) -> frozenset[str]:
     """The train clips of `data/split.csv`, but for those that another table in the data is to test or choose by."""
     clips = _train_clips(path)
     try:
-        held = held_out(data)
+        held = held_out(data) | more
     except InputError as error:
         raise InputError(f"{error} (To learn all the same, name the table of splits: --split {path}.)") from None
     others = HeldOut(held.of(clips), tuple(table for table in held.tables if table != path))

@@ -27,6 +27,11 @@ CHARTS = {
     "agreement": "Share of segments where two modalities have the same code",
     "cpc_accuracy": "CPC accuracy",
 }
+# validation/NAME/... -> the same.
+VALIDATION = {
+    "r@1": "Validation clips: own partner found first, %",
+    "agreement": "Validation clips: share of segments with one code in both modalities",
+}
 
 
 def figure(picture: str, caption: str, kind: str = "chart") -> str:
@@ -54,10 +59,10 @@ def training_curves(metrics: Path) -> dict[str, str]:
         colours = list(dict.fromkeys(of or layer for layer, of in named))
         series = [
             Series(
-                ", ".join(filter(None, [f"layer {layer}", of])),
+                ", ".join(filter(None, [layer and f"layer {layer}", of])),
                 _thinned(points),
                 colours.index(of or layer),
-                int(layer) - 1 if of else 0,
+                int(layer or 1) - 1 if of else 0,
             )
             for (layer, of), points in named.items()
         ]
@@ -80,8 +85,11 @@ def _metrics(path: Path) -> list[dict]:
 
 def _chart_of(name: str) -> tuple[str, str, str] | None:
     """(chart, layer, of what) of a metric, or None: `loss/1/cpc` -> ("Loss: cpc", "1", ""), `used/1/audio` -> (...,
-    "1", "audio").
+    "1", "audio"), `validation/r@1/audio-video` -> (..., "", "audio-video").
     """
+    if name.startswith("validation/"):
+        kind, *layers, of = name.split("/")[1:]
+        return (VALIDATION[kind], "".join(layers), of) if kind in VALIDATION else None
     kind, layer, of = (name.split("/") + ["", ""])[:3]
     if kind == "loss":
         return (f"Loss: {of}", layer, "") if of else ("Loss", "1", "")

@@ -7,7 +7,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import feature_paths, open_features
 from hdcid_cli.core.files import safe_name
 from hdcid_cli.core.modalities import ORDER, letter
-from hdcid_cli.core.splits import training_clips
+from hdcid_cli.core.splits import NOTHING, HeldOut, training_clips, validation_clips
 from hdcid_cli.training.pretrain import Run
 from hdcid_cli.training.settings import PretrainSettings
 
@@ -20,6 +20,7 @@ def plan(
     clips: frozenset[str] | None = None,
     checkpoints: Path = Path("checkpoints"),
     leave_out: str | None = None,
+    watched: tuple[str, ...] = (),
 ) -> Run:
     """A run with everything filled in that was not given.
 
@@ -29,10 +30,11 @@ def plan(
         modalities: by default those that have a feature file.
         clips: names to learn from; None for all.
         leave_out: groups that `clips` leaves out, which the name says.
+        watched: names of clips to look at while it learns, and not to learn from.
     """
     settings, names = settings or PretrainSettings(), modalities or present_modalities(features)
     settings = replace(settings, model=settings.model.but(shared_transformer="mst" in settings.objective.align))
-    return Run(names, features, output or checkpoints / run_name(names, settings, leave_out), settings, clips)
+    return Run(names, features, output or checkpoints / run_name(names, settings, leave_out), settings, clips, watched)
 
 
 def clips_to_learn_from(
@@ -41,11 +43,17 @@ def clips_to_learn_from(
     split: Path | None,
     data: Path,
     leave_out: str | None = None,
-) -> frozenset[str] | None:
-    """The clips that nobody tests on, as `core/splits.py` finds them; None for all."""
+    more: HeldOut = NOTHING,
+) -> tuple[frozenset[str] | None, tuple[str, ...]]:
+    """The clips that nobody tests on or chooses by, None for all, and those to look at, as `core/splits.py` finds them.
+
+    Args:
+        more: what other files than tables of splits hold out.
+    """
     name = (modalities or present_modalities(features))[0]
     with open_features(features, name) as first:
-        return training_clips(split, data, first.ids, leave_out)
+        clips = training_clips(split, data, first.ids, leave_out, more)
+        return clips, tuple(validation_clips(split, data, first.ids, leave_out, more))
 
 
 def present_modalities(folder: Path) -> tuple[str, ...]:

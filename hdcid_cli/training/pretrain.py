@@ -27,6 +27,7 @@ from hdcid_cli.training.settings import PretrainSettings, TrainSettings, steps_p
 from hdcid_cli.training.speed import Speed
 from hdcid_cli.training.telling import Board, CodesInUse, require_tensorboard, summary, warn_of_collapse
 from hdcid_cli.training.trainer import Meter, Trainer, check_finite, to_tensors
+from hdcid_cli.training.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Run:
         output: the checkpoint directory.
         settings: all else; the model's `inputs` come from the files.
         clips: names to learn from, None for all.
+        watched: names of validation clips: how well they find each other is measured now and then.
     """
 
     modalities: tuple[str, ...]
@@ -46,6 +48,7 @@ class Run:
     output: Path
     settings: PretrainSettings = field(default_factory=PretrainSettings)
     clips: frozenset[str] | None = None
+    watched: tuple[str, ...] = ()
 
 
 def pretrain(run: Run) -> Path:
@@ -125,7 +128,9 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
         else:
             size = sum(p.numel() for p in model.parameters())
             say(f"{run.output}: {len(ids)} clips, {total} steps, {size / 1e6:.1f} million parameters, on {device}.")
-        _loop(run, directory, trainer, reader, total)
+        watched = run.watched if world.is_main else ()
+        validation = Validation(files, watched, settings.run.validate_every, trainer.step_number)
+        _loop(run, directory, trainer, reader, validation, total)
     return run.output
 
 
@@ -156,7 +161,9 @@ def fit_standardize(model: HDCID, reader: ClipReader, sample: int = 512) -> None
         standardize.fit(x.to(next(model.parameters()).device))
 
 
-def _loop(run: Run, directory: RunDirectory, trainer: Trainer, reader: ClipReader, total: int) -> None:
+def _loop(
+    run: Run, directory: RunDirectory, trainer: Trainer, reader: ClipReader, validation: Validation, total: int
+) -> None:
     """The steps that are left, and what is logged and saved between them."""
     settings = run.settings.run
     world, per_epoch, first = trainer.world, trainer.steps_per_epoch, trainer.step_number
@@ -188,6 +195,9 @@ def _loop(run: Run, directory: RunDirectory, trainer: Trainer, reader: ClipReade
                 check_finite(means, step)
                 record = {"step": step, "epoch": step / per_epoch, "lr": trainer.learning_rate(step - 1), **means}
                 record |= speed.take()
+                if validation.due(step, total):
+                    with speed.apart():
+                        record |= validation.measure(trainer.model, trainer.started)
                 metrics.write(record)
                 board.write(record)
                 bar.set_postfix_str(summary(record))

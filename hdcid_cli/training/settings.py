@@ -164,6 +164,11 @@ class RunSettings(Settings):
     tensorboard: bool = setting(False, "Write the metrics for TensorBoard too.")
     save_every: str = setting("5", "Minutes between two saves, or steps, such as 500steps.", metavar="MINUTES|Nsteps")
     log_every: int = setting(20, "Steps between two records of the metrics.", least=1, line=False)
+    validate_every: int = setting(
+        100,
+        "Steps between two looks at how well validation clips find each other (no labels); 0 for none.",
+        least=0,
+    )
     keep: int = setting(0, "Older versions of the model to keep.", least=0, most=10**6)
     overwrite: bool = setting(False, "Start again where a checkpoint is.")
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.")

@@ -61,6 +61,13 @@ class Speed:
         self.steps += 1
         self.work += self.flops.get(active, 0)
 
+    @contextmanager
+    def apart(self):
+        """Around what is no training, whose time does not count."""
+        start = time.monotonic()
+        yield
+        self.since += time.monotonic() - start
+
     def take(self) -> dict[str, float]:
         """Rates since the last call."""
         now = time.monotonic()
