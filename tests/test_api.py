@@ -62,8 +62,8 @@ def test_python_and_the_command_train_the_same_model(tmp_path, monkeypatch):
 def test_a_recipe_is_taken_by_name_and_settings_count_more(tmp_path):
     write_features(tmp_path / "features", clips=8)
     model = hdcid.pretrain(tmp_path / "features", tmp_path / "model", "av", recipe="table2_dcid_rvq4", **SMALL)
-    assert model.config["model"]["quantizer"] == "rvq:4" and model.config["model"]["layers"] == 1
-    assert model.config["model"]["dim"] == 16 and set(model.config["model"]["inputs"]) == {"audio", "video"}
+    assert model.settings.quantizer == "rvq:4" and model.settings.layers == 1
+    assert model.settings.dim == 16 and set(model.inputs) == {"audio", "video"}
 
 
 def test_an_array_has_the_codes_of_the_file_that_holds_it(tmp_path):

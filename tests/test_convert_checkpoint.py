@@ -56,8 +56,8 @@ def test_the_converted_model_gives_the_published_codes(folder, tmp_path, kind, l
     convert_checkpoint(publish(folder, kind, tmp_path / "published.pt", prefix), tmp_path / "ours")
     opened, arrays = open_checkpoint(tmp_path / "ours", device="cpu"), np.load(folder / f"{kind}.npz")
     assert opened.describe()["modalities"] == letters and opened.describe()["layers"] == layers
-    assert opened.config["model"]["standardize"] is False
-    for name in opened.config["model"]["inputs"]:
+    assert opened.settings.standardize is False
+    for name in opened.inputs:
         x = torch.from_numpy(arrays[f"in/{name}"])
         if name == "text":  # the reference starts behind the LSTM
             opened.model.text_front = None

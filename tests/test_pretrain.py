@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 from worlds import SHAPES, write_features
 
-from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.codes.checkpoint import CHECKPOINT, open_checkpoint
 from hdcid_cli.codes.encode import encode
 from hdcid_cli.core.features import FeatureWriter, open_features
+from hdcid_cli.core.run_directory import read_config
 from hdcid_cli.main import run
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.settings import ModelSettings
@@ -215,7 +216,7 @@ def test_clips_that_only_some_modalities_have_are_left_out_and_counted(pretrain,
     status, said = pretrain()
     assert status == 0
     assert "4 of 10 clips" in said and "2 of 8 clips" in said
-    assert open_checkpoint().config["clips"] == 6
+    assert open_checkpoint().description.clips == 6
 
 
 def no_files(folder):
@@ -322,7 +323,7 @@ def test_a_config_file_sets_options_and_the_line_overrides_it(pretrain, tmp_path
         "layers: 1\nalign: [cpc, cmcm]\ncpc-steps: random\nstandardize: false\nidle: 7\n"
     )
     assert pretrain("--config", "recipe.yaml", "--idle", 9)[0] == 0
-    config = open_checkpoint().config
+    config = read_config(open_checkpoint().path, CHECKPOINT)
     assert config["model"]["layers"] == 1 and config["model"]["standardize"] is False
     assert config["objective"]["cpc_steps"] == "random" and config["train"]["idle"] == 9
 

@@ -7,7 +7,8 @@ import torch
 import yaml
 from worlds import write_features
 
-from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.codes.checkpoint import CHECKPOINT, open_checkpoint
+from hdcid_cli.core.run_directory import read_config
 from hdcid_cli.main import run
 from hdcid_cli.training.recipes import find_recipe, recipe_names
 
@@ -48,9 +49,8 @@ def test_it_trains_as_it_says(path, features, tmp_path):
     assert described["modalities"] == recipe["modalities"] and described["layers"] == recipe["layers"]
     assert described["method"] == align and described["codebook"] == recipe.get("codebook", 400)
     assert described["quantizer"] == recipe.get("quantizer", "vq")
-    settings = {
-        key: value for section in ("model", "objective", "train") for key, value in checkpoint.config[section].items()
-    }
+    config = read_config(checkpoint.path, CHECKPOINT)
+    settings = {key: value for section in ("model", "objective", "train") for key, value in config[section].items()}
     own = recipe.keys() - {"modalities", "align", *(option.removeprefix("--") for option in SMALL[::2])}
     assert all(settings[key.replace("-", "_")] == recipe[key] for key in own)
     last = json.loads((tmp_path / "model" / "metrics.jsonl").read_text().splitlines()[-1])

@@ -131,7 +131,7 @@ def test_a_full_disk_ends_it_in_a_sentence_and_the_same_command_goes_on(undistur
 
 
 def test_killed_between_the_last_model_and_its_state_the_model_is_made_again(undisturbed, tmp_path, monkeypatch):
-    from hdcid_cli.codes import checkpoint
+    from hdcid_cli.codes.state import load_state
 
     folder, expected = undisturbed
     output = tmp_path / "almost"
@@ -139,7 +139,7 @@ def test_killed_between_the_last_model_and_its_state_the_model_is_made_again(und
     wait_for(output / "state.pt", process)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    state = checkpoint.load_state(output)
+    state = load_state(output)
     assert 0 < state["step"] < 42
     (output / "model.safetensors").write_bytes(expected[:-100])  # whatever is there belongs to no saved state
     assert finish(start(folder, output)) == 0

@@ -12,6 +12,7 @@ from segment_world import write_features, write_squares, write_tiny_checkpoint
 
 from hdcid_cli import main
 from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.codes.state import load_state
 from hdcid_cli.codes.toc import select
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.media.picture import read_picture, write_picture
@@ -76,7 +77,7 @@ def copy(folder: Path, to: Path) -> Path:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return training.load_state(folder)["model"]
+    return load_state(folder)["model"]
 
 
 @pytest.mark.slow

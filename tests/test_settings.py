@@ -109,7 +109,7 @@ def test_a_value_that_may_not_be_is_refused_wherever_it_comes_from(tmp_path, nam
     [
         ("stesp: 3", "no option 'stesp'"),
         ("- steps", "a mapping"),
-        ("steps: [", "line 1"),
+        ("steps: [", "line [12]"),
         ("steps: &a 3\nrate: *a", "aliases"),
         ("steps: !!python/object:os.system 3", "tags"),
         ("steps: 2026-11-21", "should be"),

@@ -77,7 +77,7 @@ def test_toc_on_the_line_means_what_the_papers_mean():
     assert toc.resolve_toc("224/196", two, "ave", "audio").label == "196"
     assert toc.resolve_toc("paper", one, "avvp", "video").label == "128 (3:1)"
     assert toc.resolve_toc("paper", two, "ave", "video").label == "128"
-    stored = FakeCheckpoint(1, {"channels": [[3, 5]], "label": "2"})
+    stored = FakeCheckpoint(1, toc.Selection([np.array([3, 5])], "2"))
     assert toc.resolve_toc("stored", stored, "ave", "video").channels[0].tolist() == [3, 5]
 
 

@@ -13,9 +13,13 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+import torch
+
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.paths import home_dir
+from hdcid_cli.core.pickled import STAND_INS, NoArray, StoredArray
 from hdcid_cli.core.progress import progress
+from hdcid_cli.core.saved import read_saved
 
 BLOCK = 1 << 20
 
@@ -135,25 +139,15 @@ def _fetch(url: str, file) -> None:
 
 def read_state(path: Path) -> dict:
     """Tensors by name from a file that torch saved; nothing else in it is executed."""
-    import numpy as np
-    import torch
-
-    rebuild = np.zeros(0).__reduce__()[0]  # some published files hold numpy arrays; numpy 1 knew it by another name
-    arrays = [
-        np.ndarray,
-        np.dtype,
-        np.dtypes.Float32DType,
-        np.dtypes.Float64DType,
-        rebuild,
-        (rebuild, "numpy.core.multiarray._reconstruct"),
-    ]
-    try:
-        with torch.serialization.safe_globals(arrays):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for files that are not its own
-        raise InputError(f"{path} is not a file of weights that torch saved.") from error
-    if not isinstance(state, dict):
-        raise InputError(f"{path} holds no weights by name.")
+    state = read_saved(path, "a file of weights that torch saved", STAND_INS)
+    for name, value in state.items():
+        if not isinstance(name, str):
+            raise InputError(f"{path} holds no weights by name.")
+        if isinstance(value, StoredArray):  # some published files hold numpy's arrays
+            try:
+                state[name] = torch.from_numpy(value.array.copy())
+            except NoArray as error:
+                raise InputError(f"{path}: {name} is not an array of numbers: {error}.") from error
     return state
 
 

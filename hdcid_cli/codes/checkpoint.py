@@ -12,23 +12,90 @@ crash between the two can mix an old half with a new one.
 """
 
 import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
+from hdcid_cli.codes.state import STATE
+from hdcid_cli.codes.toc import Selection
+from hdcid_cli.core.device import resolve_device
+from hdcid_cli.core.entries import Entries
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.files import file_digest
+from hdcid_cli.core.files import file_digest, read_text
 from hdcid_cli.core.modalities import ORDER, letter
-from hdcid_cli.core.run_directory import RunDirectory, RunKind, read_config
+from hdcid_cli.core.run_directory import CONFIG, RunDirectory, RunKind, read_config
+from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.models.stored import not_finite, read_model, stored_tensors, write_model
+
+MODEL, CLIPS, TOC = "model.safetensors", "clips.txt", "toc.json"
+QUOTE = '"'
 
 CHECKPOINT = RunKind(
     "checkpoint directory",
     "hdcid-checkpoint",
     version=2,  # 2: weights of 3 x 3 lie channels last
-    saved=("model.safetensors", "steps/*.safetensors", "state.pt"),
-    noted=("clips.txt", "metrics.jsonl", "tensorboard/events.out.tfevents.*"),
-    derived=("toc.json", "cache/*.npy"),
+    saved=(MODEL, "steps/*.safetensors", STATE),
+    noted=(CLIPS, "metrics.jsonl", "tensorboard/events.out.tfevents.*"),
+    derived=(TOC, "cache/*.npy"),
     latest=True,
 )
+
+
+@dataclass(frozen=True)
+class LearnedFeatures:
+    """What the features of a modality were that a model learned from; None for what the checkpoint does not say."""
+
+    backbone: str | None
+    weights: str | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint's `config.yaml` says, checked.
+
+    Attributes:
+        model: what the model is made of.
+        align: what aligned the modalities.
+        features: {modality: what was learned from}.
+        clips: how many were learned from.
+        precision, seed: of its training.
+        epoch: of a published model, the last one that it was trained for.
+    """
+
+    model: ModelSettings
+    align: tuple[str, ...]
+    features: dict[str, LearnedFeatures]
+    clips: int | None
+    precision: str
+    seed: int | None
+    epoch: int | None
+
+    @classmethod
+    def read(cls, path: Path) -> "Description":
+        """Of a checkpoint directory; what is damaged, or not one of this program, is an InputError."""
+        file = path / CONFIG
+        config = Entries(read_config(path, CHECKPOINT), file)
+        model = ModelSettings.from_dict(config.values.get("model"), f"{file}, model")
+        features = config.section("features")
+        train = config.section("train")
+        return cls(
+            model,
+            config.section("objective").texts("align", ()),
+            {name: _learned(features.section(name)) for name in ORDER if name in features},
+            config.whole("clips", None),
+            train.text("precision", "float32"),
+            train.whole("seed", None),
+            config.section("converted").whole("epoch", None, least=-1),
+        )
+
+
+def _learned(section: Entries) -> LearnedFeatures:
+    return LearnedFeatures(section.text("backbone", None), section.text("weights", None))
 
 
 class Checkpoint:
@@ -36,78 +103,130 @@ class Checkpoint:
 
     Attributes:
         path: its directory.
-        config: content of `config.yaml`, with the sections `model`, `objective`, `train` and `features`.
+        description: what its `config.yaml` says.
     """
 
-    def __init__(self, path: Path, config: dict, device="cpu"):
-        self.path, self.config, self._device = path, config, device
+    def __init__(self, path: Path, description: Description, device="cpu"):
+        self.path, self.description, self._device = path, description, device
 
     @property
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def settings(self) -> ModelSettings:
+        """What the model is made of."""
+        return self.description.model
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one segment's features for each of the model's modalities."""
+        return self.settings.inputs
+
+    def learned(self, modality: str) -> LearnedFeatures | None:
+        """What the features of a modality were; None if the checkpoint says nothing of it."""
+        return self.description.features.get(modality)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the model's file."""
-        return file_digest(self.path / "model.safetensors")
+        return file_digest(self.path / MODEL)
 
     @cached_property
-    def model(self):
-        """The model in eval mode on the device."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_model
-
-        from hdcid_cli.core.device import resolve_device
-        from hdcid_cli.models.hdcid import HDCID
-        from hdcid_cli.models.settings import ModelSettings
-
-        model = HDCID(ModelSettings.from_dict(self.config["model"], f"{self.path}/config.yaml, model"))
-        if self.config.get("train", {}).get("precision") == "float64":
-            model.double()
-        try:
-            load_model(model, self.path / "model.safetensors")
-        except (SafetensorError, RuntimeError, OSError) as error:
-            raise InputError(
-                f"{self.path}: model.safetensors does not fit config.yaml ({str(error).splitlines()[0]})."
-            ) from error
+    def stored_model(self) -> HDCID:
+        """The model in eval mode on the device, whatever numbers it holds."""
+        file, settings = self.path / MODEL, self.settings
+        _check_depths(settings, stored_tensors(file), file)
+        double = self.description.precision == "float64"
+        model = read_model(file, lambda: HDCID(settings).double() if double else HDCID(settings), self.path / CONFIG)
         return model.to(resolve_device(self._device)).eval().requires_grad_(False)
 
     @cached_property
-    def codebooks(self) -> list:
+    def not_finite(self) -> list[str]:
+        """Names of the model's tensors that hold NaN or infinity: of such a model nothing can be read."""
+        return not_finite(self.stored_model)
+
+    @property
+    def model(self) -> HDCID:
+        """The model in eval mode on the device; one that holds NaN or infinity is an InputError."""
+        if self.not_finite:
+            raise InputError(
+                f"{self.path / MODEL} holds NaN or infinity in {self.not_finite[0]}: nothing can be read of such a "
+                "model; train it again."
+            )
+        return self.stored_model
+
+    @cached_property
+    def codebooks(self) -> list[np.ndarray]:
         """What tasks read for each code, [L, width] a layer (of the first stage for rvq, the implied one for fsq)."""
         return [layer.quantizer.table.detach().double().cpu().numpy() for layer in self.model.layers]
 
     @property
-    def toc(self) -> dict | None:
-        """What `hdcid toc` stored: {"channels": [[...], ...], "label": "128", ...}, or None."""
-        path = self.path / "toc.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    def toc(self) -> Selection | None:
+        """What `hdcid toc` stored."""
+        file = self.path / TOC
+        if not file.exists():
+            return None
+        return Selection.load(file, self.settings.levels, self.stored_model.layers[0].quantizer.width)
 
     @property
     def clips(self) -> set[str]:
         """Names of the clips that the model learned from; empty for an imported checkpoint."""
-        path = self.path / "clips.txt"
-        return set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+        file = self.path / CLIPS
+        return set(parse_clip_list(read_text(file), file)) if file.exists() else set()
 
     @property
     def method(self) -> str:
         """What aligned the modalities, as records name it: "cpc,cmcm"."""
-        return ",".join(self.config.get("objective", {}).get("align", []))
+        return ",".join(self.description.align)
 
     def describe(self) -> dict:
         """The fields of a record that say which model a result is of."""
-        model = self.config["model"]
         return {
             "method": self.method,
-            "layers": model["layers"],
-            "quantizer": model["quantizer"],
-            "codebook": model["codebook"],
-            "modalities": "".join(letter(name) for name in ORDER if name in model["inputs"]),
-            "pretrain_clips": self.config.get("clips"),
+            "layers": self.settings.layers,
+            "quantizer": self.settings.quantizer,
+            "codebook": self.settings.codebook,
+            "modalities": "".join(letter(name) for name in self.inputs),
+            "pretrain_clips": self.description.clips,
             "checkpoint": self.digest,
             "checkpoint_name": self.name,
-            "pretrain_seed": self.config.get("train", {}).get("seed"),
+            "pretrain_seed": self.description.seed,
         }
+
+
+def _check_depths(settings: ModelSettings, names: Iterable[str], file: Path) -> None:
+    """Raise InputError if the file has other numbers of layers than the settings: a million are not even planned."""
+    for pattern, claimed, what in (
+        (r"layers\.(\d{1,9})\.", settings.levels, "layers"),
+        (
+            r"layers\.0\..+?\.transformer\.layers\.(\d{1,9})\.",
+            settings.transformer_layers,
+            "layers of its transformers",
+        ),
+    ):
+        found = {match[1] for name in names if (match := re.match(pattern, name))}
+        if len(found) != claimed:
+            raise InputError(f"{file} has {len(found)} {what}, and {CONFIG} beside it says {claimed}.")
+
+
+def clip_list(names: Iterable[str]) -> str:
+    """Names of clips, one a line; one that does not fit in a line, or looks like such a one, as a JSON text."""
+    return "".join(
+        f"{json.dumps(name) if name[:1] in ('', QUOTE) or not name.isprintable() else name}\n" for name in names
+    )
+
+
+def parse_clip_list(text: str, file: Path) -> list[str]:
+    """The names in what `clip_list` wrote."""
+    names = text.removesuffix("\n").split("\n") if text else []
+    for number, line in enumerate(names):
+        if line[:1] == QUOTE:
+            try:
+                names[number] = str(json.loads(line))
+            except (ValueError, RecursionError):
+                raise InputError(f"{file}, line {number + 1}: not the name of a clip.") from None
+    return names
 
 
 def find_checkpoint(where: Path | str | None, folder: Path | str) -> Path:
@@ -115,13 +234,13 @@ def find_checkpoint(where: Path | str | None, folder: Path | str) -> Path:
     folder = Path(folder)
     candidates = [folder / "latest"] if where is None else [Path(where), folder / where]
     for path in candidates:
-        if (path / "config.yaml").exists():
+        if (path / CONFIG).exists():
             return path.resolve()
     if where is None:
         raise InputError(
             f"There is no checkpoint in {folder}/: make one with `hdcid pretrain`, or name one with --checkpoint."
         )
-    raise InputError(f"{where} is not a checkpoint directory (it has no config.yaml): make one with `hdcid pretrain`.")
+    raise InputError(f"{where} is not a checkpoint directory (it has no {CONFIG}): make one with `hdcid pretrain`.")
 
 
 def open_checkpoint(
@@ -129,24 +248,16 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open a checkpoint by path, by name, or the latest; anything else is an InputError."""
     path = find_checkpoint(where, checkpoints)
-    config = read_checkpoint_config(path)
-    if not (path / "model.safetensors").exists():
+    description = Description.read(path)
+    if not (path / MODEL).exists():
         raise InputError(
             f"{path} holds no model yet: its training was stopped before the first save; run the same `hdcid "
             "pretrain` again."
         )
-    return Checkpoint(path, config, device)
+    return Checkpoint(path, description, device)
 
 
-def read_checkpoint_config(path: Path) -> dict:
-    """`config.yaml` of a checkpoint directory, checked."""
-    config = read_config(path, CHECKPOINT)
-    if not isinstance(config.get("model"), dict):
-        raise InputError(f"{path / 'config.yaml'} has no section `model`.")
-    return config
-
-
-def write_checkpoint(path: Path, config: dict, model) -> None:
+def write_checkpoint(path: Path, config: dict, model: HDCID) -> None:
     """Make a checkpoint directory of a model that was not trained here, or replace the one at the path; `latest` is it.
 
     Args:
@@ -154,33 +265,4 @@ def write_checkpoint(path: Path, config: dict, model) -> None:
     """
     with RunDirectory(path, CHECKPOINT, config, overwrite=True) as directory:
         directory.start()
-        directory.save({"model.safetensors": lambda file: write_model(file, model)})
-
-
-def write_model(file: Path, model) -> None:
-    """A model's weights, as `model.safetensors` has them."""
-    from safetensors.torch import save_model
-
-    save_model(model, str(file))
-
-
-def write_state(file: Path, state: dict) -> None:
-    """A training state, as `state.pt` has it."""
-    import torch
-
-    torch.save(state, file)
-
-
-def load_state(path: Path, device="cpu") -> dict | None:
-    """The training state, without unpickling anything but tensors and plain values; None if there is none."""
-    import pickle
-
-    import torch
-
-    file = path / "state.pt"
-    if not file.exists():
-        return None
-    try:
-        return torch.load(file, map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}): remove it to start again.") from error
+        directory.save({MODEL: lambda file: write_model(file, model)})

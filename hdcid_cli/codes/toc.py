@@ -1,12 +1,17 @@
 """TOC: choosing the codebook channels that tell codes apart, without training (paper, section 4.1, eq. 7-11)."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.core.entries import Entries, read_json
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.files import write_text
 
 CRITERIA = ("both", "similarity", "variance")
+LABEL_LIMIT = 100  # characters
 
 
 def channel_similarity(codebook: np.ndarray, normalise: bool = True) -> np.ndarray:
@@ -98,17 +103,70 @@ PAPER = {
 
 @dataclass(frozen=True)
 class Selection:
-    """The channels that a task reads, one array a layer, and how a record names the choice."""
+    """The channels that a task reads, and how they were chosen.
+
+    Attributes:
+        channels: one array of numbers a layer, ascending.
+        label: how a record names the choice, such as "128" or "128 (3:1)".
+        criterion, lam, mix, normalise, released: as `select_channels` takes them.
+    """
 
     channels: list[np.ndarray]
     label: str
+    criterion: str = "both"
+    lam: float = 0.7
+    mix: tuple[int, int] = (1, 0)
+    normalise: bool = True
+    released: bool = False
+
+    def save(self, file: Path) -> None:
+        """Write it as JSON (`toc.json` of a checkpoint directory)."""
+        stored = {
+            "label": self.label,
+            "criterion": self.criterion,
+            "lam": self.lam,
+            "mix": self.mix,
+            "normalise": self.normalise,
+            "released": self.released,
+            "channels": [channels.tolist() for channels in self.channels],
+        }
+        write_text(file, json.dumps(stored) + "\n")
+
+    @classmethod
+    def load(cls, file: Path, layers: int, dim: int) -> "Selection":
+        """What `save` wrote for a model of so many layers and channels; anything else is an InputError."""
+        stored = read_json(file)
+        found = cls(
+            [],
+            stored.text("label"),
+            stored.text("criterion", "both"),
+            stored.number("lam", 0.7, 0, 1),
+            stored.wholes("mix", (1, 0)),
+            stored.flag("normalise", True),
+            stored.flag("released", False),
+        )
+        if found.criterion not in CRITERIA:
+            raise stored.wrong("criterion", f"one of {', '.join(CRITERIA)}")
+        if not 1 <= len(found.label) <= LABEL_LIMIT or not found.label.isprintable():
+            raise stored.wrong("label", f"a text of 1 to {LABEL_LIMIT} characters that can be printed")
+        if len(found.mix) != 2 or not any(found.mix):
+            raise stored.wrong("mix", "two whole numbers, not both 0")
+        lists = stored.values.get("channels")
+        if not isinstance(lists, list) or len(lists) != layers:
+            raise stored.wrong("channels", f"{layers} lists, one for each layer of the model")
+        for number, channels in enumerate(lists):
+            chosen = Entries({"channels": channels}, file).wholes("channels", least=0, most=dim - 1)
+            if not chosen or any(one >= other for one, other in zip(chosen, chosen[1:])):
+                raise InputError(f"{file}: the channels of layer {number + 1} should be some, each once, ascending.")
+            found.channels.append(np.array(chosen))
+        return found
 
 
 def select(codebooks: list[np.ndarray], keep: int, **settings) -> Selection:
     """One selection a layer, as `select_channels` makes it."""
     mix = settings.get("mix", (1, 0))
     label = str(keep) if tuple(mix) == (1, 0) else f"{keep} ({mix[0]}:{mix[1]})"
-    return Selection([select_channels(codebook, keep, **settings) for codebook in codebooks], label)
+    return Selection([select_channels(codebook, keep, **settings) for codebook in codebooks], label, **settings)
 
 
 def resolve_toc(text: str, checkpoint, task: str, train: str) -> Selection | None:
@@ -117,14 +175,14 @@ def resolve_toc(text: str, checkpoint, task: str, train: str) -> Selection | Non
     Args:
         text: "none"; "stored" (what `hdcid toc` left in the checkpoint, none if it left nothing); a number
             of channels; two numbers "V->A/A->V"; or "paper", the published choice for the task.
-        checkpoint: with `.toc`, `.codebooks` and `.config`.
+        checkpoint: with `.toc` and `.codebooks`.
         train: the modality learned on; of two numbers video takes the first, any other the second.
     """
     text = text.strip().lower()
-    if text == "none" or (text == "stored" and checkpoint.toc is None):
+    if text == "none":
         return None
     if text == "stored":
-        return Selection([np.asarray(channels) for channels in checkpoint.toc["channels"]], checkpoint.toc["label"])
+        return checkpoint.toc
     direction = 0 if train == "video" else 1
     if text == "paper":
         method = "dcid" if len(checkpoint.codebooks) == 1 else "hdcid"

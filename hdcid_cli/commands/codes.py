@@ -95,7 +95,7 @@ def command(
     if plot:
         raise InputError("--plot draws one clip: name it with --clip.")
     opened = open_checkpoint(checkpoint, checkpoints, device)
-    wanted = modalities or [name for name in opened.config["model"]["inputs"] if name != "text"]
+    wanted = modalities or [name for name in opened.inputs if name != "text"]
     annotations = {name: read_labels(task, data, name) for name in wanted}
     files = [open_features(features, name) for name in wanted]
     records = analyze(opened, files, annotations, split, output, task)

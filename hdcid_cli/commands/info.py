@@ -13,6 +13,7 @@ from hdcid_cli.commands.options import Command, checkpoints_option, features_opt
 from hdcid_cli.core.errors import BAD_INPUT, DONE
 from hdcid_cli.core.modalities import ORDER
 from hdcid_cli.core.paths import CHECKPOINTS, FEATURES
+from hdcid_cli.core.progress import printable
 
 SCHEMA = "hdcid.info/1"
 
@@ -85,22 +86,23 @@ def _features(path: Path, modality: str | None) -> dict:
 
 
 def _checkpoint(path: Path) -> dict:
-    from hdcid_cli.codes.checkpoint import open_checkpoint
+    from hdcid_cli.codes.checkpoint import MODEL, open_checkpoint
+    from hdcid_cli.core.progress import warn
 
     checkpoint = open_checkpoint(path, device="cpu")
-    parameters = sum(
-        parameter.numel() for parameter in checkpoint.model.parameters()
-    )  # loads it: a damaged file ends here
-    model = checkpoint.config["model"]
+    parameters = sum(parameter.numel() for parameter in checkpoint.stored_model.parameters())
+    for name in checkpoint.not_finite:
+        warn(f"{checkpoint.path / MODEL}: {name} holds NaN or infinity; train the model again.")
     return {
         "kind": "checkpoint",
         "path": str(path),
-        "sound": True,
+        "sound": not checkpoint.not_finite,
         **checkpoint.describe(),
-        "inputs": model["inputs"],
-        "dim": model["dim"],
+        "inputs": {name: list(shape) for name, shape in checkpoint.inputs.items()},
+        "dim": checkpoint.settings.dim,
         "parameters": parameters,
-        "toc": (checkpoint.toc or {}).get("label", "none"),
+        "toc": checkpoint.toc.label if checkpoint.toc else "none",
+        "not_finite": checkpoint.not_finite,
     }
 
 
@@ -110,11 +112,11 @@ def show(record: dict, as_json: bool) -> None:
         click.echo(json.dumps(record, ensure_ascii=False))
         return
     if record["kind"] in ("annotations", "next"):
-        click.echo("\n".join(_sentences(record)))
+        click.echo(printable("\n".join(_sentences(record)), keep="\n"))
         return
     width = max(map(len, record))
     for name, value in record.items():
-        click.echo(f"{name:{width}}  {_plain(value)}")
+        click.echo(f"{name:{width}}  {printable(_plain(value))}")
     click.echo()
 
 

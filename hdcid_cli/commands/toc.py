@@ -1,6 +1,5 @@
 """`hdcid toc`: channel selection, stored in the checkpoint for the tasks to use."""
 
-import json
 from pathlib import Path
 
 import click
@@ -62,8 +61,7 @@ def command(checkpoint, checkpoints, keep, criterion, lam, mix, normalise, relea
     `cmg`, `segment` and `encode` use it unless --toc says otherwise.
     """
     from hdcid_cli.codes import toc
-    from hdcid_cli.codes.checkpoint import open_checkpoint
-    from hdcid_cli.core.files import write_text
+    from hdcid_cli.codes.checkpoint import TOC, open_checkpoint
     from hdcid_cli.core.records import emit
 
     opened = open_checkpoint(checkpoint, checkpoints, device)
@@ -75,8 +73,7 @@ def command(checkpoint, checkpoints, keep, criterion, lam, mix, normalise, relea
         "released": released,
     }
     selection = toc.select(opened.codebooks, keep or max(1, opened.codebooks[0].shape[1] // 2), **settings)
-    stored = {"label": selection.label, **settings, "channels": [channels.tolist() for channels in selection.channels]}
-    write_text(opened.path / "toc.json", json.dumps(stored) + "\n")
+    selection.save(opened.path / TOC)
     if plot:
         from hdcid_cli.codes.toc_plot import plot_similarities
 

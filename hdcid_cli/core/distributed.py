@@ -7,6 +7,10 @@ negatives, code statistics and random draws are those of the global batch on eve
 import os
 from dataclasses import dataclass
 
+import torch
+import torch.distributed as dist
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
 
 @dataclass(frozen=True)
 class World:
@@ -28,9 +32,6 @@ class World:
         """
         if self.size == 1:
             return x
-        import torch
-        import torch.distributed as dist
-
         parts = [torch.empty_like(x) for _ in range(self.size)]
         dist.all_gather(parts, x.detach().contiguous())
         parts[self.rank] = x
@@ -40,9 +41,6 @@ class World:
         """Sum each tensor over all ranks, in place, in one message."""
         if self.size == 1:
             return
-        import torch.distributed as dist
-        from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
-
         tensors = list(tensors)
         flat = _flatten_dense_tensors(tensors)
         dist.all_reduce(flat)
@@ -53,36 +51,26 @@ class World:
         """`value` of every rank, in rank order, on every rank."""
         if self.size == 1:
             return [value]
-        import torch.distributed as dist
-
         values = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
     def barrier(self) -> None:
         if self.size > 1:
-            import torch.distributed as dist
-
             dist.barrier()
 
     def any(self, flag: bool) -> bool:
         """True on every rank if it is on one (a signal reaches ranks at different moments)."""
         if self.size == 1:
             return flag
-        import torch
-        import torch.distributed as dist
-
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         tensor = torch.tensor(int(flag), device=device)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return bool(tensor.item())
 
     def close(self) -> None:
-        if self.size > 1:
-            import torch.distributed as dist
-
-            if dist.is_initialized():
-                dist.destroy_process_group()
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def in_main_process() -> bool:
@@ -99,13 +87,9 @@ def join_world(device=None) -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
-    import torch.distributed as dist
-
     if not dist.is_initialized():
         on_gpu = device is not None and device.type == "cuda"
         if on_gpu:
-            import torch
-
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if on_gpu else "gloo")
     return World(dist.get_rank(), dist.get_world_size())

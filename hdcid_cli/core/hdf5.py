@@ -33,7 +33,7 @@ class Unsound(Exception):
     """Something in a file is not as it has to be; the message completes `FILE is not ...: MESSAGE.`"""
 
 
-def open_hdf5(path: Path | str, kind: str = "HDF5 file") -> h5py.File:
+def open_hdf5(path: Path | str, kind: str = "sound HDF5 file") -> h5py.File:
     """Open a file to read it; an InputError says that it is no `kind` if it cannot be."""
     open_regular(path).close()
     try:

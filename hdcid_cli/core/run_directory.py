@@ -13,10 +13,10 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import yaml
 from safetensors import SafetensorError
@@ -38,7 +38,7 @@ from hdcid_cli.core.settings import SHOWN
 
 CONFIG = "config.yaml"
 NEW, WHOLE = ".new-run", ".new-run-whole"
-METRICS_LIMIT = 1 << 30
+METRICS_LINE = 1 << 20  # bytes; ours have a few hundred
 
 Result = TypeVar("Result")
 Setting = tuple[str, str]  # a section of the configuration and a key in it
@@ -75,8 +75,8 @@ def read_config(path: Path, kind: RunKind, any_version: bool = False) -> dict:
         )
     if config.get("version") != kind.version and not any_version:
         raise InputError(
-            f"{path} is a {kind.name} of version {config.get('version')}; this program reads {kind.version}: make it "
-            "again."
+            f"{path} is a {kind.name} of version {SHOWN.repr(config.get('version'))}; this program reads "
+            f"{kind.version}: make it again."
         )
     return config
 
@@ -84,7 +84,12 @@ def read_config(path: Path, kind: RunKind, any_version: bool = False) -> dict:
 def write_config(path: Path, kind: RunKind, config: dict) -> None:
     """Write `config.yaml` with format and version."""
     config = {"format": kind.format, "version": kind.version, **config}
-    write_text(path / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_text(path / CONFIG, yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data) -> bool:  # a value that is there twice is written out twice: no alias is read
+        return True
 
 
 def differences(previous: dict, config: dict, free: Iterable[Setting] = ()) -> list[str]:
@@ -336,20 +341,28 @@ class MetricsLog:
 
 
 def _keep_lines(file: Path, by: str, last: float) -> None:
+    """Take out all but whole records up to `last`; where there is nothing else, the file is not touched."""
     with open_regular(file) as opened:
-        lines = opened.read(METRICS_LIMIT).split(b"\n")
-    whole, cut = lines[:-1], lines[-1]
-    numbers = [_number(line, by) for line in whole]
-    strange = sum(number is None for number in numbers)
+        lines = [(_number(line, by), line.endswith(b"\n")) for line in _pieces(opened)]
+    strange = sum(number is None and whole for number, whole in lines)
     if strange:
         warn(f"{file}: {strange} lines that are no records are taken out.")
-    kept = [line for line, number in zip(whole, numbers, strict=True) if number is not None and number <= last]
-    if cut or len(kept) < len(whole):
-        with atomic_path(file) as temporary:
-            temporary.write_bytes(b"".join(line + b"\n" for line in kept))
+    kept = [number is not None and number <= last for number, _ in lines]
+    if all(kept):
+        return
+    with open_regular(file) as old, atomic_path(file) as temporary, open(temporary, "wb") as new:
+        new.writelines(line for line, keep in zip(_pieces(old), kept, strict=True) if keep)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Lines with their ends; one that is too long, or that a crash has cut, comes in pieces without."""
+    return iter(lambda: file.readline(METRICS_LINE), b"")
 
 
 def _number(line: bytes, by: str) -> float | None:
+    """The number of a record; None for what is no record."""
+    if not line.endswith(b"\n"):
+        return None
     try:
         number = json.loads(line)[by]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -5,7 +5,6 @@ Published files are `torch.save` of a dictionary with the state dicts `Encoder_p
 sizes are read off the tensors.
 """
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -15,13 +14,16 @@ from hdcid_cli import __version__
 from hdcid_cli.backbones import papers_backbone
 from hdcid_cli.codes.checkpoint import write_checkpoint
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.files import file_digest
+from hdcid_cli.core.files import file_digest, reason
 from hdcid_cli.core.progress import warn
+from hdcid_cli.core.saved import read_saved
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.published.names import LETTER, decoder_state, encoder_state, text_state
 from hdcid_cli.training.settings import ObjectiveSettings
 
+PARTS = {"Encoder_parameters", "Decoder_parameters", "Text_ar_lstm_parameters"}
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MAP_CELLS = (7, 7)  # VGG19's last pooling layer; no tensor tells
 
 
@@ -31,16 +33,16 @@ def convert_checkpoint(file: Path, output: Path) -> HDCID:
     Anything but a published checkpoint is an InputError.
     """
     parts = read_published(file)
-    encoder = parts["Encoder_parameters"]
-    config = model_config(encoder, parts.get("Text_ar_lstm_parameters"), file)
+    encoder, text = parts["Encoder_parameters"], parts.get("Text_ar_lstm_parameters")
+    config = model_settings(encoder, text, file)
     state = load(file, "Encoder_parameters", encoder_state, encoder)
     if config.text_hidden:
-        state |= text_state(parts["Text_ar_lstm_parameters"])
+        state |= text_state(text)
     if "Decoder_parameters" in parts:
         state |= load(file, "Decoder_parameters", decoder_state, parts["Decoder_parameters"])
     else:
         warn(f"{file} has no Decoder_parameters: tasks work, but nothing can be rebuilt from the codes.")
-    model = HDCID(config).to(encoder["Cross_quantizer.embedding"].dtype)
+    model = make(config, state, file).to(encoder["Cross_quantizer.embedding"].dtype)
     fill(model, state, file)
     write_checkpoint(output, _description(config, model, parts, file), model)
     return model
@@ -48,26 +50,28 @@ def convert_checkpoint(file: Path, output: Path) -> HDCID:
 
 def read_published(file: Path) -> dict:
     """The file's dictionary, read without unpickling anything but tensors and plain values; `module.` prefixes taken
-    off.
+    off. The parts that a model is made of are {name: tensor of floating-point numbers}.
     """
-    try:
-        parts = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{file} is not a published checkpoint, or holds more than tensors ({str(error).splitlines()[0]})."
-        ) from error
-    if not isinstance(parts, dict) or not isinstance(parts.get("Encoder_parameters"), dict):
+    parts = read_saved(file, "a published checkpoint")
+    if not isinstance(parts.get("Encoder_parameters"), dict):
         raise InputError(f"{file} is not a published checkpoint: it has no Encoder_parameters.")
-    if "Cross_quantizer.embedding" not in _without_prefix(parts["Encoder_parameters"]):
+    for name in PARTS & parts.keys():
+        parts[name] = _tensors(parts[name], name, file)
+    if "Cross_quantizer.embedding" not in parts["Encoder_parameters"]:
         raise InputError(f"{file} is not a published checkpoint: its encoder has no Cross_quantizer.")
-    return {name: _without_prefix(part) if isinstance(part, dict) else part for name, part in parts.items()}
+    return parts
 
 
-def _without_prefix(state: dict) -> dict:
-    """Names without the `module.` that DataParallel puts before them."""
-    return {name.removeprefix("module.") if isinstance(name, str) else name: value for name, value in state.items()}
+def _tensors(part, name: str, file: Path) -> dict[str, Tensor]:
+    """A state dict, without the `module.` that DataParallel puts before its names."""
+    if not isinstance(part, dict):
+        raise InputError(f"{file}: {name} is a {type(part).__name__}, not tensors by name.")
+    for key, value in part.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor) and value.dtype in FLOATS):
+            raise InputError(f"{file}: {name} holds {str(key)[:80]!r}, which is no tensor of floating-point numbers.")
+        if not torch.isfinite(value).all():
+            raise InputError(f"{file}: {name} holds NaN or infinity in {key}.")
+    return {key.removeprefix("module."): value for key, value in part.items()}
 
 
 def load(file: Path, part: str, rename, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -78,44 +82,80 @@ def load(file: Path, part: str, rename, state: dict[str, Tensor]) -> dict[str, T
         raise InputError(f"{file}: {part} holds {error.args[0]!r}, which no published model has.") from None
 
 
-def model_config(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, file: Path) -> ModelSettings:
+class _Sizes:
+    """Sizes of the tensors of a part; one that is missing, or has other axes, is an InputError."""
+
+    def __init__(self, state: dict[str, Tensor], part: str, file: Path):
+        self.state, self.part, self.file = state, part, file
+
+    def __getitem__(self, name: str) -> tuple[int, ...]:
+        if name not in self.state:
+            raise InputError(f"{self.file} is not a complete published checkpoint: {self.part} has no {name}.")
+        shape = tuple(self.state[name].shape)
+        if not 2 <= len(shape) <= 4 or 0 in shape:
+            raise InputError(f"{self.file}: {name} of {self.part} has the shape {list(shape)}, as no published one.")
+        return shape
+
+
+def model_settings(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, file: Path) -> ModelSettings:
     """The architecture, from the shapes of the encoder's tensors and of the text's LSTM."""
-    inputs, specific = {}, {}
+    sizes = _Sizes(encoder, "Encoder_parameters", file)
+    inputs: dict[str, tuple[int, ...]] = {}
+    specific = {}
     for name in LETTER.values():
         if f"{name}_self_att.affine_matrix.weight" not in encoder:
             continue
-        channels = encoder[f"{name}_self_att.affine_matrix.weight"].shape[1]
+        channels = sizes[f"{name}_self_att.affine_matrix.weight"][1]
         inputs[name] = (*MAP_CELLS, channels) if name == "video" else (channels,)
-        linear = encoder.get(f"{name.capitalize()}_encoder.{name}_linear.weight")
-        specific[name] = channels if linear is None else linear.shape[0]
+        linear = f"{name.capitalize()}_encoder.{name}_linear.weight"
+        specific[name] = sizes[linear][0] if linear in encoder else channels
+    if not inputs:
+        raise InputError(f"{file} is not a published checkpoint: its encoder has no modality.")
     text_hidden = 0
     if "text" in inputs:
         if not text:
             raise InputError(f"{file} encodes text but has no Text_ar_lstm_parameters: take the complete file.")
-        first = next(value for name, value in text.items() if name.endswith("weight_ih_l0"))
-        text_hidden, inputs["text"] = first.shape[0] // 4, (first.shape[1],)
+        first = next((name for name in text if name.endswith("weight_ih_l0")), "weight_ih_l0")
+        gates, width = _Sizes(text, "Text_ar_lstm_parameters", file)[first][:2]
+        text_hidden, inputs["text"] = gates // 4, (width,)
     maps = {}
     if "video" in inputs:
         maps = {
-            key: encoder[f"Video_encoder.conv_stack.{at}.weight"].shape[0]
+            key: sizes[f"Video_encoder.conv_stack.{at}.weight"][0]
             for key, at in (("map_hidden", 0), ("map_specific", 2))
         }
     layer = f"{next(iter(inputs))}_self_att.encoder.layers."
-    codebook = encoder["Cross_quantizer.embedding"]
-    return ModelSettings(
-        inputs=inputs,
-        layers=2 if codebook.ndim == 3 else 1,
-        dim=codebook.shape[-1],
-        codebook=codebook.shape[-2],
-        transformer_layers=len({name.split(".")[3] for name in encoder if name.startswith(layer)}),
-        feedforward=encoder[f"{layer}0.linear1.weight"].shape[0],
-        specific=specific,
-        text_hidden=text_hidden,
-        dropout=0.1,
-        standardize=False,
-        spatial_attention="sum",
-        **maps,
-    )
+    codebook = sizes["Cross_quantizer.embedding"]
+    try:
+        return ModelSettings(
+            inputs=inputs,
+            layers=2 if len(codebook) == 3 else 1,
+            dim=codebook[-1],
+            codebook=codebook[-2],
+            transformer_layers=len(
+                {name.removeprefix(layer).split(".")[0] for name in encoder if name.startswith(layer)}
+            ),
+            feedforward=sizes[f"{layer}0.linear1.weight"][0],
+            specific=specific,
+            text_hidden=text_hidden,
+            dropout=0.1,
+            standardize=False,
+            spatial_attention="sum",
+            **maps,
+        )
+    except InputError as error:
+        raise InputError(f"{file} describes no model of ours: {error}") from error
+
+
+def make(config: ModelSettings, state: dict[str, Tensor], file: Path) -> HDCID:
+    """The model, if the file has tensors for all that it would hold."""
+    try:
+        with torch.device("meta"):
+            plan = HDCID(config)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(f"{file} describes no model that can be made ({reason(error)}).") from error
+    fill(plan, {name: value.to("meta") for name, value in state.items()}, file)
+    return HDCID(config)
 
 
 def fill(model: HDCID, state: dict[str, Tensor], file: Path) -> None:
@@ -147,7 +187,7 @@ def _description(config: ModelSettings, model: HDCID, parts: dict, file: Path) -
         "converted": {
             "from": file.name,
             "digest": file_digest(file),
-            **{key: parts[key] for key in ("epoch", "total_step") if isinstance(parts.get(key), int)},
+            **{key: parts[key] for key in ("epoch", "total_step") if type(parts.get(key)) is int and parts[key] >= 0},
         },
         "version_of_hdcid": __version__,
     }

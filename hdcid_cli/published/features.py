@@ -1,57 +1,58 @@
-"""Features that others published, to feature files: AVE's HDF5 files and folders of zipped pickles.
+"""Features that others published, to feature files: AVE's HDF5 files and folders of zipped pickles."""
 
-A pickle can run any program, so these pass through an unpickler that admits numpy arrays and nothing else.
-"""
-
-import pickle
-import re
+import math
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from hdcid_cli.backbones import papers_backbone
 from hdcid_cli.backbones.extraction import pad
+from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import MAX_CLIP_BYTES, FeatureWriter
+from hdcid_cli.core.files import open_regular, reason
+from hdcid_cli.core.hdf5 import Unsound, judging, open_hdf5, own_dataset
+from hdcid_cli.core.pickled import NoArray, unpickle_array
 from hdcid_cli.core.progress import progress, warn
 
-# All that a pickled numpy array of numbers needs, by numpy 1 and 2, from Python 2 and 3.
-_ADMITTED = {
-    "numpy.multiarray._reconstruct": np.zeros(1).__reduce__()[0],
-    "numpy.numeric._frombuffer": np.zeros(1).__reduce_ex__(5)[0],
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
-    "_codecs.encode": lambda text, _: text.encode("latin1"),  # how protocol 2 writes bytes
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        wanted = re.sub(r"^numpy\._?core\.", "numpy.", f"{module}.{name}")
-        if wanted not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only arrays of numbers are admitted")
-        return _ADMITTED[wanted]
+# Of a zip file and of what is in it; a clip's features have 2 MB.
+MAX_PICKLE_BYTES = 64 << 20
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may ask for gigabytes of memory to unpack
+KIND = "file of published features"
 
 
 def read_zipped_array(path: Path) -> np.ndarray:
-    """The one pickled numpy array in a zip file; an InputError if it is not one."""
+    """The one pickled array of numbers in a zip file; an InputError if it is not one."""
+    with open_regular(path) as file:
+        if file.seek(0, os.SEEK_END) > MAX_PICKLE_BYTES:
+            raise InputError(f"{path} is larger than {MAX_PICKLE_BYTES:,} bytes, the limit for a clip's features.")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                content = _only_file(archive, path)
+        except InputError:
+            raise
+        except Exception as error:  # zipfile raises many kinds for broken input
+            raise InputError(f"{path} is not a sound zip file ({reason(error)}).") from error
     try:
-        with zipfile.ZipFile(path) as archive:
-            inside = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if len(inside) != 1:
-                raise InputError(f"{path} holds {len(inside)} files, not one pickled array.")
-            if inside[0].file_size > MAX_CLIP_BYTES:
-                raise InputError(f"{path} unpacks to {inside[0].file_size} bytes, over the limit of {MAX_CLIP_BYTES}.")
-            with archive.open(inside[0]) as file:
-                array = _ArrayUnpickler(file, encoding="latin1").load()
-    except InputError:
-        raise
-    except Exception as error:  # zipfile and pickle raise many kinds for broken input
-        raise InputError(f"{path} is not one pickled numpy array: {str(error) or type(error).__name__}.") from error
-    return array
+        return unpickle_array(content)
+    except NoArray as error:
+        raise InputError(f"{path} is not one pickled array of numbers: {error}.") from error
+
+
+def _only_file(archive: zipfile.ZipFile, path: Path) -> bytes:
+    inside = [entry for entry in archive.infolist() if not entry.is_dir()]
+    if len(inside) != 1:
+        raise InputError(f"{path} holds {len(inside)} files, not one pickled array.")
+    if inside[0].file_size > MAX_PICKLE_BYTES:
+        raise InputError(f"{path} unpacks to {inside[0].file_size} bytes, over the limit of {MAX_PICKLE_BYTES}.")
+    if inside[0].compress_type not in METHODS:
+        raise InputError(f"{path} is packed in a way that is not read here: pack it as zip programs do by default.")
+    return archive.read(inside[0])
 
 
 class ZippedPickles:
@@ -62,7 +63,7 @@ class ZippedPickles:
     """
 
     def __init__(self, folder: Path):
-        self._paths = {path.stem: path for path in sorted(folder.glob("*.zip"))}
+        self._paths = {path.stem: path for path in sorted(folder.glob("*.zip")) if path.stem}
         if not self._paths:
             raise InputError(f"{folder} holds no ID.zip.")
         self.ids = list(self._paths)
@@ -85,20 +86,9 @@ class AveFile:
     """
 
     def __init__(self, path: Path, names: Path):
-        import h5py
-
-        try:
-            self._file = h5py.File(path, "r")
-        except OSError as error:
-            raise InputError(f"{path} is not an HDF5 file, or is damaged.") from error
-        found = [
-            item
-            for item in self._file.values()
-            if isinstance(item, h5py.Dataset) and item.ndim >= 3 and item.dtype.kind == "f"
-        ]
-        if len(found) != 1:
-            raise InputError(f"{path} holds {len(found)} datasets of clips [N, T, ...], not one.")
-        self.path, self._clips = path, found[0]
+        self.path, self._file = path, open_hdf5(path)
+        with judging(path, KIND):
+            self._clips = self._find()
         lines = _read_names(names)
         if len(lines) != len(self._clips):
             raise InputError(f"{path} holds {len(self._clips)} clips, but {names} names {len(lines)}.")
@@ -107,9 +97,26 @@ class AveFile:
             self._rows.setdefault(name, []).append(row)
         self.ids = list(self._rows)
 
+    def _find(self) -> h5py.Dataset:
+        found = [
+            name
+            for name in self._file
+            if isinstance(self._file.get(name, getlink=True), h5py.HardLink)
+            and isinstance(item := self._file[name], h5py.Dataset)
+            and item.ndim >= 3
+            and item.dtype.kind == "f"
+        ]
+        if len(found) != 1:
+            raise InputError(f"{self.path} holds {len(found)} datasets of clips [N, T, ...], not one.")
+        clips = own_dataset(self._file, found[0])
+        if math.prod(clips.shape[1:]) * clips.dtype.itemsize > MAX_CLIP_BYTES:
+            raise Unsound(f"it claims {clips.shape[1:]} numbers a clip, over the limit of {MAX_CLIP_BYTES >> 20} MiB")
+        return clips
+
     def read(self, name: str) -> np.ndarray:
         """The array of one clip; an InputError if its rows differ."""
-        first, *others = (self._clips[row] for row in self._rows[name])
+        with judging(self.path, KIND):
+            first, *others = (self._clips[row] for row in self._rows[name])
         if any(not np.array_equal(first, other) for other in others):
             raise InputError(
                 f"{self.path} has different features for {name} in rows {', '.join(map(str, self._rows[name]))}."
@@ -222,10 +229,13 @@ def _checked(array, where: Path) -> np.ndarray:
 
 
 def _read_names(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The names of clips in {path} cannot be read ({error}).") from error
-    if lines and lines[0].lower().startswith("category&"):
-        del lines[0]
-    return [line.split("&")[1] if "&" in line else line for line in lines]
+    """Clips by the lines of AVE's annotation file, or of a list of names."""
+    found = []
+    for number, line in tables.lines(path):
+        line = line.strip()
+        if line and not (not found and line.lower().startswith("category&")):
+            name = line.split("&")[1].strip() if "&" in line else line
+            if not name:
+                raise InputError(f"{path}, line {number}: there is no clip's name.")
+            found.append(name)
+    return found

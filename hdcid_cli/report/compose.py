@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
 from hdcid_cli.core.json_lines import Skip
 from hdcid_cli.core.records import Timeline
 from hdcid_cli.report import pictures
@@ -102,7 +100,7 @@ def _add_checkpoint(path: Path, training: Section, codebooks: Section) -> None:
     toc = checkpoint.toc
     codebooks.parts.append(heading)
     for number, codebook in enumerate(checkpoint.codebooks, 1):
-        channels = np.asarray(toc["channels"][number - 1]) if toc else None
+        channels = toc.channels[number - 1] if toc else None
         title = f"<p>Layer {number}: cosine similarity of every pair of its {len(codebook)} codes</p>"
         codebooks.parts += [title, grid(pictures.heat_maps(codebook, channels))]
     codebooks.parts.append(

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hdcid_cli import __version__
-from hdcid_cli.codes.checkpoint import CHECKPOINT, load_state, write_model, write_state
+from hdcid_cli.codes.checkpoint import CHECKPOINT, CLIPS, clip_list
+from hdcid_cli.codes.state import take_up, write_state
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.distributed import World, join_world
 from hdcid_cli.core.errors import InputError
@@ -20,6 +21,7 @@ from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say
 from hdcid_cli.core.run_directory import RunDirectory
 from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.stored import write_model
 from hdcid_cli.training.cadence import Cadence
 from hdcid_cli.training.data import ClipReader, common_clips, epoch_batches, prefetch
 from hdcid_cli.training.objective import Objective
@@ -106,11 +108,11 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     with RunDirectory(
         run.output, CHECKPOINT, config, {("train", "epochs")}, settings.run.overwrite, ("version_of_hdcid",), world
     ) as directory:
-        names = "".join(f"{name}\n" for name in ids)
+        names = clip_list(ids)
         if directory.resumed:
-            if read_text(run.output / "clips.txt") != names:
+            if read_text(run.output / CLIPS) != names:
                 raise InputError(f"{run.output} learned from other clips: choose another --output or use --overwrite.")
-            trainer.load_state_dict(load_state(run.output))
+            take_up(run.output, trainer)
         if trainer.step_number >= total:
             say(
                 f"{run.output} has had its {train.epochs} epochs already; --epochs trains longer, --overwrite starts "
@@ -122,7 +124,7 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
             fit_standardize(model, reader)
         if settings.run.compile:
             model.compile()
-        directory.start({"clips.txt": names})
+        directory.start({CLIPS: names})
         if directory.resumed:
             say(f"{run.output}: going on from step {trainer.step_number}.")
         else:

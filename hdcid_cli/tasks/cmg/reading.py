@@ -90,18 +90,17 @@ def read_codes(
         "backbone": test.backbone,
     }
     if selection and toc == "stored" and checkpoint.toc:
-        model["toc_criterion"] = checkpoint.toc["criterion"]
+        model["toc_criterion"] = checkpoint.toc.criterion
     learned = _code_inputs(checkpoint, train, selection, layers)
     tested = learned if test is train else _code_inputs(checkpoint, test, selection, layers)
-    converted = checkpoint.config.get("converted")
-    epoch = converted.get("epoch") if isinstance(converted, dict) else None
+    epoch = checkpoint.description.epoch
     return Reading(
         learned,
         tested,
         model,
         frozenset(checkpoint.clips),
         dropout=checkpoint.model.config.dropout,
-        start=max(0, epoch) + 1 if isinstance(epoch, int) else 0,
+        start=0 if epoch is None else max(0, epoch) + 1,
     )
 
 

@@ -8,11 +8,9 @@ metrics.jsonl             one record an epoch: loss, and mIoU on the validation 
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_model
-
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.run_directory import RunKind, read_config
+from hdcid_cli.core.run_directory import CONFIG, RunKind, read_config
+from hdcid_cli.models.stored import read_model
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
 
 SEGMENTER = RunKind(
@@ -46,12 +44,8 @@ def read_segmenter_config(path: Path) -> dict:
 
 def load_segmenter(path: Path, modality: str, device) -> Segmenter:
     """The trained model whose epoch was chosen with the validation queries of a modality."""
-    model = Segmenter(SegmenterSettings(**read_segmenter_config(path)["segmenter"]))
+    settings = SegmenterSettings(**read_segmenter_config(path)["segmenter"])
     file = path / f"best-{modality}.safetensors"
     if not file.exists():
         raise InputError(f"{path} holds no finished epoch yet: run its `hdcid segment` again.")
-    try:
-        load_model(model, file)
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise InputError(f"{file} does not fit {path / 'config.yaml'} ({str(error).splitlines()[0]}).") from error
-    return model.to(device).eval().requires_grad_(False)
+    return read_model(file, lambda: Segmenter(settings), path / CONFIG).to(device).eval().requires_grad_(False)

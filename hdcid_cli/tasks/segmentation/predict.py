@@ -105,17 +105,17 @@ def _query(query: str, trained: dict, checkpoint: Checkpoint, weights: str | Non
     if not is_file and Path(query).suffix.lower() in AUDIO | VIDEO:
         raise InputError(f"There is no sound file {query}.")
     modality = "audio" if is_file else "text"
-    learned = checkpoint.config.get("features", {}).get(modality)
-    if learned is None:
+    learned = checkpoint.learned(modality)
+    if learned is None or learned.backbone is None:
         raise InputError(
             f"{checkpoint.path} was pretrained without {modality}, so it cannot be asked with "
             f"{'a sound' if is_file else 'words'}."
         )
-    name, _, text_encoder = learned["backbone"].partition(":")
+    name, _, text_encoder = learned.backbone.partition(":")
     segments = trained["made_by"]["segments"]
     wanted = {"model": text_encoder} if text_encoder else {}
     backbone = load_backbone(modality, name, Options(seconds=segments, weights=weights, device=str(device), **wanted))
-    if backbone.weights != learned.get("weights", backbone.weights):
+    if learned.weights not in (None, backbone.weights):
         raise InputError(
             f"{checkpoint.path} learned from {name} features of other weights: give the same ones with --weights."
         )

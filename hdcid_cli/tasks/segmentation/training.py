@@ -9,11 +9,12 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils import get_total_norm
 
-from hdcid_cli.codes.checkpoint import load_state, write_model, write_state
+from hdcid_cli.codes.state import take_up, write_state
 from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say
 from hdcid_cli.core.run_directory import MetricsLog, RunDirectory
+from hdcid_cli.models.stored import write_model
 from hdcid_cli.tasks.segmentation.augment import augment
 from hdcid_cli.tasks.segmentation.avsbench import Reader
 from hdcid_cli.tasks.segmentation.directory import SEGMENTER
@@ -134,7 +135,7 @@ def train(
     with RunDirectory(path, SEGMENTER, config, free, overwrite) as directory:
         trainer = SegmenterTrainer(model, settings, device, steps)
         if directory.resumed:
-            trainer.load_state_dict(load_state(path))
+            take_up(path, trainer)
         if trainer.validated >= settings.epochs:
             say(f"{path} has had its {settings.epochs} epochs already.")
             return
