@@ -67,6 +67,20 @@ def test_the_converted_model_gives_the_published_codes(folder, tmp_path, kind, l
             torch.testing.assert_close(quantized[:, :, number], torch.from_numpy(arrays[key]), rtol=1e-8, atol=1e-8)
 
 
+def test_a_published_fcid_reads_seconds_and_is_known_by_its_name(folder, tmp_path):
+    convert_checkpoint(
+        publish(folder, "fcid", tmp_path / "published.pt", drop=("Text_ar_lstm_parameters",)), tmp_path / "ours"
+    )
+    opened, arrays = open_checkpoint(tmp_path / "ours", device="cpu"), np.load(folder / "fcid.npz")
+    described = opened.describe()
+    assert (described["method"], described["layers"], described["modalities"]) == ("fcid", 1, "avt")
+    for name, short in SHORT.items():
+        quantized, indices = opened.model.encode(name, torch.from_numpy(arrays[f"in/{name}"]))
+        np.testing.assert_array_equal(indices[:, :, 0, 0], arrays[f"out/seconds_{short}_index"])
+        assert quantized.shape[2:] == (1, 32)
+    assert [codebook.shape for codebook in opened.codebooks] == [(50, 32)]
+
+
 def test_the_texts_lstm_comes_along(folder, tmp_path):
     model = convert_checkpoint(publish(folder, "hdcid_avt", tmp_path / "published.pt"), tmp_path / "ours")
     arrays = np.load(folder / "text_lstm.npz")

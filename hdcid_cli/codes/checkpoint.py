@@ -28,7 +28,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest, read_text
 from hdcid_cli.core.modalities import ORDER, letter
 from hdcid_cli.core.run_directory import CONFIG, RunDirectory, RunKind, read_config
-from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.assembled import Model, build_model
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.models.stored import not_finite, read_model, stored_tensors, write_model
 
@@ -133,12 +133,14 @@ class Checkpoint:
         return file_digest(self.path / MODEL)
 
     @cached_property
-    def stored_model(self) -> HDCID:
+    def stored_model(self) -> Model:
         """The model in eval mode on the device, whatever numbers it holds."""
         file, settings = self.path / MODEL, self.settings
         _check_depths(settings, stored_tensors(file), file)
         double = self.description.precision == "float64"
-        model = read_model(file, lambda: HDCID(settings).double() if double else HDCID(settings), self.path / CONFIG)
+        model = read_model(
+            file, lambda: build_model(settings).double() if double else build_model(settings), self.path / CONFIG
+        )
         return model.to(resolve_device(self._device)).eval().requires_grad_(False)
 
     @cached_property
@@ -147,7 +149,7 @@ class Checkpoint:
         return not_finite(self.stored_model)
 
     @property
-    def model(self) -> HDCID:
+    def model(self) -> Model:
         """The model in eval mode on the device; one that holds NaN or infinity is an InputError."""
         if self.not_finite:
             raise InputError(
@@ -159,7 +161,7 @@ class Checkpoint:
     @cached_property
     def codebooks(self) -> list[np.ndarray]:
         """What tasks read for each code, [L, width] a layer (of the first stage for rvq, the implied one for fsq)."""
-        return [layer.quantizer.table.detach().double().cpu().numpy() for layer in self.model.layers]
+        return [layer.quantizer.table.detach().double().cpu().numpy() for layer in self.model.code_layers]
 
     @property
     def toc(self) -> Selection | None:
@@ -167,7 +169,7 @@ class Checkpoint:
         file = self.path / TOC
         if not file.exists():
             return None
-        return Selection.load(file, self.settings.levels, self.stored_model.layers[0].quantizer.width)
+        return Selection.load(file, self.settings.levels, self.stored_model.code_layers[0].quantizer.width)
 
     @property
     def clips(self) -> set[str]:
@@ -177,8 +179,10 @@ class Checkpoint:
 
     @property
     def method(self) -> str:
-        """What aligned the modalities, as records name it: "cpc,cmcm"."""
-        return ",".join(self.description.align)
+        """What aligned the modalities, as records name it: "cpc,cmcm"; a model that is assembled in another way by its
+        own name.
+        """
+        return ",".join(self.description.align) if self.settings.kind == "hdcid" else self.settings.kind
 
     def describe(self) -> dict:
         """The fields of a record that say which model a result is of."""
@@ -198,7 +202,7 @@ class Checkpoint:
 def _check_depths(settings: ModelSettings, names: Iterable[str], file: Path) -> None:
     """Raise InputError if the file has other numbers of layers than the settings: a million are not even planned."""
     for pattern, claimed, what in (
-        (r"layers\.(\d{1,9})\.", settings.levels, "layers"),
+        (r"layers\.(\d{1,9})\.", settings.trained_layers, "layers"),
         (
             r"layers\.0\..+?\.transformer\.layers\.(\d{1,9})\.",
             settings.transformer_layers,
@@ -257,7 +261,7 @@ def open_checkpoint(
     return Checkpoint(path, description, device)
 
 
-def write_checkpoint(path: Path, config: dict, model: HDCID) -> None:
+def write_checkpoint(path: Path, config: dict, model: Model) -> None:
     """Make a checkpoint directory of a model that was not trained here, or replace the one at the path; `latest` is it.
 
     Args:

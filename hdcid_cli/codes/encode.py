@@ -69,7 +69,7 @@ def check_features(checkpoint: Checkpoint, features: FeatureFile) -> None:
 def decode(checkpoint: Checkpoint, indices: np.ndarray, modality: str) -> np.ndarray:
     """Quantized features of one modality's indices [N, T, K, S] -> float32 [N, T, K, D]."""
     parts = []
-    for number, layer in enumerate(checkpoint.model.layers):
+    for number, layer in enumerate(checkpoint.model.code_layers):
         index = torch.from_numpy(indices[:, :, number].astype(np.int64))
         device = next(layer.parameters()).device
         decoded = [layer.quantizer.decode(part.to(device), modality).float().cpu() for part in index.split(4096)]

@@ -168,7 +168,7 @@ def _option(name: str, rule: Setting, default):
     text = rule.help
     if rule.published is not None:
         text = f"{text[:-1]} (published: {_shown(rule.published)})."
-    flag = option_name(name)
+    flag = option_name(name, rule)
     if rule.kind is bool:
         both = default is not False
         names = f"{flag}/--no-{flag.removeprefix('--')}" if both else flag

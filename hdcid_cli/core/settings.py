@@ -55,6 +55,7 @@ class Setting:
         published: what the published code uses, if it is another value than ours.
         metavar: how its value is called in the help.
         line: whether the command line has it.
+        option: its name there, if that is not the field's.
     """
 
     kind: type
@@ -68,6 +69,7 @@ class Setting:
     published: Any = None
     metavar: str | None = None
     line: bool = True
+    option: str = ""
 
     def check(self, value: Any) -> Any:
         """The value in its own type: a list as a tuple, a whole number as a float where a float is meant.
@@ -165,7 +167,7 @@ def setting(default: Any, help: str = "", **rules: Any) -> Any:
     Args:
         default: what it is if nothing is said.
         help: what it does.
-        rules: `choices`, `least`, `above`, `most`, `optional`, `published`, `metavar`, `line`, as in `Setting`.
+        rules: `choices`, `least`, `above`, `most`, `optional`, `published`, `metavar`, `line`, `option`: see `Setting`.
     """
     return field(default=default, metadata={"setting": {"help": help, **rules}})
 
@@ -202,7 +204,7 @@ class Settings:
             try:
                 object.__setattr__(self, name, rule.check(getattr(self, name)))
             except ValueError as error:
-                raise InputError(f"{option_name(name) if rule.line else name} {error}.") from None
+                raise InputError(f"{option_name(name, rule) if rule.line else name} {error}.") from None
 
     def to_dict(self) -> dict:
         """Plain values, for YAML."""
@@ -247,9 +249,9 @@ class Settings:
         return replace(self, **changes)
 
 
-def option_name(name: str) -> str:
-    """`batch_size` -> `--batch-size`."""
-    return "--" + name.rstrip("_").replace("_", "-")
+def option_name(name: str, rule: Setting | None = None) -> str:
+    """`batch_size` -> `--batch-size`; the name that the setting itself gives comes first."""
+    return rule.option if rule and rule.option else "--" + name.replace("_", "-")
 
 
 def _to_plain(value: Any) -> Any:

@@ -109,10 +109,10 @@ class Layer(nn.Module):
     def forward(self, inputs: dict[str, Tensor], valid: Valid = None) -> LayerOutput:
         out = LayerOutput({name: self.prepare(name, x) for name, x in inputs.items()}, valid=valid)
         for name, x in out.inputs.items():
-            out.general[name] = _full(self.encode_general(name, x, None if valid is None else ~valid[name]))
+            out.general[name] = full_precision(self.encode_general(name, x, None if valid is None else ~valid[name]))
             if name in self.specific:
                 out.specific[name], summary = self.specific[name](x)
-                out.summary[name] = _full(summary)
+                out.summary[name] = full_precision(summary)
         self.quantize(out)
         return out
 
@@ -127,7 +127,7 @@ class Layer(nn.Module):
         return {name: self.decoder[name](out.quantized[name], out.specific[name]) for name in self.decoder}
 
 
-def _full(x: Tensor) -> Tensor:
+def full_precision(x: Tensor) -> Tensor:
     """Losses compare at least float32, whatever autocast computed with."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -159,6 +159,11 @@ class HDCID(nn.Module):
             # width.
             shapes = {name: (shape[-1] if len(shape) == 3 else widths[name],) for name, shape in shapes.items()}
             widths = {name: shape[0] for name, shape in shapes.items()}
+
+    @property
+    def code_layers(self) -> nn.ModuleList:
+        """The layers that have codes, as tasks count them: all."""
+        return self.layers
 
     def front(self, features: dict[str, Tensor], lengths: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """What layer 1 reads: the features, standardized, text contextualised."""

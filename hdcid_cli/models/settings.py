@@ -8,6 +8,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import ORDER
 from hdcid_cli.core.registry import listed
 from hdcid_cli.core.settings import SHOWN, Settings, setting
+from hdcid_cli.models.assembled import MODELS
 from hdcid_cli.models.quantizers import QUANTIZERS
 
 
@@ -29,11 +30,19 @@ class ModelSettings(Settings):
     """
 
     inputs: dict = field(default_factory=dict)
+    kind: str = setting(
+        "hdcid",
+        f"What is assembled: {', '.join(f'{name} ({entry.summary})' for name, entry in MODELS.items())}.",
+        choices=MODELS,
+        option="--model",
+    )
     layers: int = setting(2, "Disentangling layers: 0 none, 1 DCID, 2 H-DCID.", least=0, most=16)
     dim: int = setting(256, "Width of codes and general features.", least=1, most=1 << 14)
     codebook: int = setting(400, "Codes in each layer's codebook.", least=2, most=1 << 20)
     quantizer: str = setting("vq", f"{listed(QUANTIZERS)}.")
-    transformer_layers: int = setting(2, "Layers of the general encoders.", least=1, most=64, line=False)
+    transformer_layers: int = setting(
+        None, "Layers of the general encoders; 2, and 1 in FCID.", optional=True, least=1, most=64, line=False
+    )
     heads: int = setting(4, "Attention heads.", least=1, most=256, line=False)
     feedforward: int = setting(1024, "Inner width of a transformer layer.", least=1, most=1 << 16, line=False)
     dropout: float = setting(0.3, "In the general encoders.", least=0, most=1, published=0.1)
@@ -58,21 +67,41 @@ class ModelSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "inputs", _shapes(self.inputs))
+        if self.kind == "fcid":
+            self._check_fcid()
+        if self.transformer_layers is None:
+            object.__setattr__(self, "transformer_layers", 1 if self.kind == "fcid" else 2)
         widths = self.specific.values() if isinstance(self.specific, dict) else (self.specific,)
         if not all(_is_width(width) for width in widths):
             raise InputError(f"specific should be a whole number, 1 or more, not {SHOWN.repr(self.specific)}.")
         if self.dim % self.heads:
             raise InputError(f"--dim {self.dim} should be divisible by the {self.heads} attention heads.")
 
+    def _check_fcid(self) -> None:
+        """FCID has two levels and one layer of codes, and no LSTM for text; what does not fit is an InputError."""
+        if self.layers not in (1, ModelSettings.layers):
+            raise InputError("--model fcid has one layer of codes: leave --layers out.")
+        if self.quantizer != "vq":
+            raise InputError("--model fcid quantizes by vq alone: leave --quantizer out.")
+        object.__setattr__(self, "layers", 1)
+        object.__setattr__(self, "text_hidden", 0)
+
     @property
     def method(self) -> str:
         """What the papers call a model of so many layers, for names: `flat`, `dcid`, `hdcid`, `hdcid3`."""
+        if self.kind != "hdcid":
+            return self.kind
         return {0: "flat", 1: "dcid", 2: "hdcid"}.get(self.layers, f"hdcid{self.layers}")
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities in the published order a, v, t."""
         return tuple(self.inputs)
+
+    @property
+    def trained_layers(self) -> int:
+        """How many layers training goes through: those that have codes, and FCID's fine level."""
+        return self.levels + (self.kind == "fcid")
 
     @property
     def levels(self) -> int:

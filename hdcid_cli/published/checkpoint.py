@@ -1,4 +1,4 @@
-"""A published checkpoint (DCID for AV, AT or AVT; H-DCID for AVT) as one of ours, ready for every task.
+"""A published checkpoint (DCID for AV, AT or AVT; H-DCID and FCID for AVT) as one of ours, ready for every task.
 
 Published files are `torch.save` of a dictionary with the state dicts `Encoder_parameters`,
 `Decoder_parameters`, `Text_ar_lstm_parameters` and others that training alone needs. All
@@ -17,23 +17,27 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest, reason
 from hdcid_cli.core.progress import warn
 from hdcid_cli.core.saved import read_saved
+from hdcid_cli.models.fcid import FCID
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.published.fcid import CODEBOOK as FCID_CODEBOOK
+from hdcid_cli.published.fcid import MAP_CELLS, fcid_config, fcid_state
 from hdcid_cli.published.names import LETTER, decoder_state, encoder_state, text_state
 from hdcid_cli.training.settings import ObjectiveSettings
 
 PARTS = {"Encoder_parameters", "Decoder_parameters", "Text_ar_lstm_parameters"}
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-MAP_CELLS = (7, 7)  # VGG19's last pooling layer; no tensor tells
 
 
-def convert_checkpoint(file: Path, output: Path) -> HDCID:
+def convert_checkpoint(file: Path, output: Path) -> HDCID | FCID:
     """Write the checkpoint directory `output` and return the model that is in it.
 
     Anything but a published checkpoint is an InputError.
     """
     parts = read_published(file)
     encoder, text = parts["Encoder_parameters"], parts.get("Text_ar_lstm_parameters")
+    if FCID_CODEBOOK in encoder:
+        return _convert_fcid(file, parts, output)
     config = model_settings(encoder, text, file)
     state = load(file, "Encoder_parameters", encoder_state, encoder)
     if config.text_hidden:
@@ -57,7 +61,7 @@ def read_published(file: Path) -> dict:
         raise InputError(f"{file} is not a published checkpoint: it has no Encoder_parameters.")
     for name in PARTS & parts.keys():
         parts[name] = _tensors(parts[name], name, file)
-    if "Cross_quantizer.embedding" not in parts["Encoder_parameters"]:
+    if not {"Cross_quantizer.embedding", FCID_CODEBOOK} & parts["Encoder_parameters"].keys():
         raise InputError(f"{file} is not a published checkpoint: its encoder has no Cross_quantizer.")
     return parts
 
@@ -72,6 +76,20 @@ def _tensors(part, name: str, file: Path) -> dict[str, Tensor]:
         if not torch.isfinite(value).all():
             raise InputError(f"{file}: {name} holds NaN or infinity in {key}.")
     return {key.removeprefix("module."): value for key, value in part.items()}
+
+
+def _convert_fcid(file: Path, parts: dict, output: Path) -> FCID:
+    """The same of a file that holds FCID."""
+    encoder, decoder = parts["Encoder_parameters"], parts.get("Decoder_parameters", {})
+    config = load(file, "Encoder_parameters", fcid_config, encoder)
+    state = load(file, "Encoder_parameters", lambda part: fcid_state(part, {}), encoder)
+    state |= load(file, "Decoder_parameters", lambda part: fcid_state({}, part), decoder)
+    if not decoder:
+        warn(f"{file} has no Decoder_parameters: tasks work, but nothing can be rebuilt from the codes.")
+    model = make(config, state, file).to(encoder[FCID_CODEBOOK].dtype)
+    fill(model, state, file)
+    write_checkpoint(output, _description(config, model, parts, file), model)
+    return model
 
 
 def load(file: Path, part: str, rename, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -158,7 +176,7 @@ def make(config: ModelSettings, state: dict[str, Tensor], file: Path) -> HDCID:
     return HDCID(config)
 
 
-def fill(model: HDCID, state: dict[str, Tensor], file: Path) -> None:
+def fill(model: HDCID | FCID, state: dict[str, Tensor], file: Path) -> None:
     """Load what the published file holds; the scores of the spatial attention, which a sum does not need,
     are dropped.
     """
@@ -173,7 +191,7 @@ def fill(model: HDCID, state: dict[str, Tensor], file: Path) -> None:
         raise InputError(f"{file} is not a complete published checkpoint: {', '.join([*missing, *unexpected][:3])}.")
 
 
-def _description(config: ModelSettings, model: HDCID, parts: dict, file: Path) -> dict:
+def _description(config: ModelSettings, model: HDCID | FCID, parts: dict, file: Path) -> dict:
     """What `config.yaml` says of a converted model. The released two-layer code leaves CMCM out."""
     objective = ObjectiveSettings(
         align=("cpc", "cmcm") if config.layers == 1 else ("cpc",), club_gradient="both", cpc_steps="random"

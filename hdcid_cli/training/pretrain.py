@@ -20,6 +20,7 @@ from hdcid_cli.core.files import read_text
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say
 from hdcid_cli.core.run_directory import RunDirectory
+from hdcid_cli.models.assembled import build_model
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.stored import write_model
 from hdcid_cli.training.cadence import Cadence
@@ -97,7 +98,7 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
         "version_of_hdcid": __version__,
     }
     torch.manual_seed(train.seed)
-    model = HDCID(architecture)
+    model = build_model(architecture)
     objective = Objective(settings.objective, model)
     per_epoch = steps_per_epoch(len(ids), train.batch_size)
     trainer = Trainer(model, objective, train, per_epoch, device, world)
@@ -169,7 +170,7 @@ def _loop(
     """The steps that are left, and what is logged and saved between them."""
     settings = run.settings.run
     world, per_epoch, first = trainer.world, trainer.steps_per_epoch, trainer.step_number
-    codes = trainer.model.layers[0].quantizer.codes
+    codes = trainer.model.code_layers[0].quantizer.codes
     meter, in_use = Meter(codes), CodesInUse(codes)
     speed = Speed(trainer, min(trainer.config.batch_size, len(reader.ids)), count=not settings.compile)
     cadence = Cadence(*settings.saving, settings.log_every, total, world)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.plain_yaml import read_yaml
-from hdcid_cli.core.settings import SHOWN, settings_of
+from hdcid_cli.core.settings import SHOWN, option_name, settings_of
 from hdcid_cli.training.settings import PretrainSettings
 
 FOLDER = Path(__file__).parent
@@ -31,17 +31,22 @@ def read_recipe(name: str) -> dict:
 
 def recipe_settings(name: str) -> dict:
     """What a recipe says for the fields of `PretrainSettings` (and `modalities`), by their names, checked."""
-    rules = {key: rule for bundle in PretrainSettings.bundles().values() for key, rule in settings_of(bundle).items()}
+    known = {
+        option_name(field, rule).removeprefix("--"): (field, rule)
+        for bundle in PretrainSettings.bundles().values()
+        for field, rule in settings_of(bundle).items()
+    }
     found = {}
     for option, value in read_recipe(name).items():
-        key = str(option).replace("-", "_")
+        key = str(option).replace("_", "-")
         if key == "modalities":
             found[key] = str(value)
             continue
-        if key not in rules:
+        if key not in known:
             raise InputError(f"{find_recipe(name)}: there is no setting {SHOWN.repr(option)} of pretraining.")
+        field, rule = known[key]
         try:
-            found[key] = rules[key].parse(value) if isinstance(value, str) else rules[key].check(value)
+            found[field] = rule.parse(value) if isinstance(value, str) else rule.check(value)
         except ValueError as error:
             raise InputError(f"{find_recipe(name)}: {option} {error}.") from None
     return found

@@ -1,0 +1,142 @@
+"""FCID: with the published weights it gives the published outputs; it trains, and tasks read its codes."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import mse_loss
+
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.models.assembled import build_model
+from hdcid_cli.models.fcid import FCID
+from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.published.fcid import fcid_state
+from hdcid_cli.published.names import club_state, cpc_state
+from hdcid_cli.training.losses.club import Club
+from hdcid_cli.training.losses.cmcm import cmcm, code_distribution
+from hdcid_cli.training.losses.commitment import commitment
+from hdcid_cli.training.losses.cpc import CPC
+
+SHORT = {"video": "v", "audio": "a", "text": "t"}
+
+
+class Reference:
+    def __init__(self, path):
+        self.arrays = np.load(path)
+
+    def __getitem__(self, key):
+        return torch.from_numpy(self.arrays[key])
+
+    def module(self, name):
+        return {key.partition("/")[2]: self[key] for key in self.arrays.files if key.startswith(name + "/")}
+
+
+def close(ours, reference, tolerance=1e-8):
+    torch.testing.assert_close(ours.detach().to(reference.dtype), reference, rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def reference(shared):
+    torch.set_num_threads(1)
+    return Reference(shared / "reference" / "fcid.npz")
+
+
+@pytest.fixture
+def published(reference):
+    config = ModelSettings(
+        kind="fcid",
+        inputs={name: tuple(reference[f"in/{name}"].shape[2:]) for name in SHORT},
+        dim=32,
+        codebook=50,
+        map_hidden=20,
+        map_specific=40,
+        specific={"audio": 12, "video": 24, "text": 32},
+        standardize=False,
+    )
+    model = build_model(config).double().eval()
+    model.load_state_dict(fcid_state(reference.module("encoder"), reference.module("decoder")))
+    return model
+
+
+def outputs_of(model, reference):
+    return model({name: reference[f"in/{name}"] for name in SHORT})
+
+
+def test_both_levels_reproduce_every_published_output(published, reference):
+    fine, coarse = outputs_of(published, reference)
+    for name in ("video", "audio"):
+        short = SHORT[name]
+        close(fine.general[name], reference[f"out/{short}_gen"])
+        close(fine.quantized[name], reference[f"out/{short}_fine_code"])
+        close(fine.summary[name], reference[f"out/{short}_spec"])
+    close(fine.specific["video"], reference["out/v_spec_map"])
+    for name, short in SHORT.items():
+        close(coarse.inputs[name][:, 0], reference[f"out/{short}_coarse"])
+        close(coarse.general[name][:, 0], reference[f"out/{short}_coarse_gen"])
+        close(coarse.specific[name][:, 0], reference[f"out/{short}_coarse_spec"])
+        close(coarse.quantized[name], reference[f"out/{short}_vq"])
+
+
+def test_reconstructions_and_losses_are_the_published_ones(published, reference):
+    fine, coarse = outputs_of(published, reference)
+    rebuilt, rebuilt_coarse = published.layers[0].decode(fine), published.layers[1].decode(coarse)
+    close(rebuilt["video"], reference["out/recon_v"])
+    close(rebuilt["audio"], reference["out/recon_a"])
+    close(sum(mse_loss(x, fine.inputs[name]) for name, x in rebuilt.items()), reference["out/recon_loss_fine"])
+    for name, short in SHORT.items():
+        close(rebuilt_coarse[name][:, 0], reference[f"out/recon_{short}_coarse"])
+    total = sum(mse_loss(x, coarse.inputs[name]) for name, x in rebuilt_coarse.items())
+    close(total, reference["out/recon_loss_coarse"])
+    close(sum(commitment(coarse.general, coarse.codes).values()), reference["out/commit"])
+    quantizer = published.layers[1].quantizer
+    distributions = {name: code_distribution(quantizer.distances(z, name)) for name, z in coarse.general.items()}
+    close(cmcm(distributions), reference["out/cmcm"], 1e-4)
+    cpc = CPC(("video", "audio"), dim=32, context=32).double()
+    cpc.load_state_dict(cpc_state(reference.module("cpc")))
+    loss, _ = cpc.score({name: fine.general[name] for name in ("video", "audio")}, reference["out/cpc_t"].tolist())
+    close(loss, reference["out/cpc_loss"])
+
+
+@pytest.mark.parametrize("name", ["v", "a"])
+def test_club_of_the_fine_level_reads_features_before_quantization(published, reference, name):
+    fine = outputs_of(published, reference)[0]
+    full = {"v": "video", "a": "audio"}[name]
+    x, y = fine.quantized[full], fine.summary[full]
+    club = Club(32, y.shape[-1], hidden=12).double()
+    club.load_state_dict(club_state(reference.module(f"club_{name}")))
+    close(club.log_likelihood(x, y), reference[f"out/club_{name}_loglikelihood"])
+    close(club.sampled_bound(x, y, reference[f"out/club_{name}_perm"]), reference[f"out/club_{name}_mi"])
+
+
+def test_the_codebook_moves_as_published_video_first(published, reference):
+    coarse = outputs_of(published, reference)[1]
+    quantizer = published.layers[1].quantizer
+    quantizer.update(coarse.general, coarse.indices)
+    for ours, name in (("codebook", "embedding"), ("weight", "ema_weight"), ("count", "ema_count")):
+        close(getattr(quantizer, ours)[0], reference[f"out/after_update/{name}"])
+
+
+@pytest.mark.parametrize("name", list(SHORT))
+def test_seconds_and_clips_have_the_published_codes(published, reference, name):
+    x, short = reference[f"in/{name}"], SHORT[name]
+    code, index = published.encode(name, x)
+    assert torch.equal(index[:, :, 0, 0], reference[f"out/seconds_{short}_index"])
+    if name != "text":
+        close(code[:, :, 0], reference[f"out/seconds_{short}_code"])
+    code, index = published.encode_clips(name, x)
+    assert torch.equal(index[:, 0, 0, 0], reference[f"out/clip_{short}_index"])
+    close(code[:, 0, 0], reference[f"out/clip_{short}_code"])
+
+
+def test_it_needs_all_three_modalities():
+    with pytest.raises(InputError, match="--modalities avt"):
+        FCID(ModelSettings(kind="fcid", inputs={"audio": (12,), "video": (5, 5, 8)}))
+
+
+def test_every_published_tensor_has_a_place_or_is_known_to_serve_nothing(reference):
+    state = fcid_state(reference.module("encoder"), reference.module("decoder"))
+    assert len(state) > 60
+    with pytest.raises(KeyError, match="mystery"):
+        fcid_state({"mystery.weight": torch.zeros(1)}, {})
+    assert not [name for name in state if re.search("encoder_layer|affine_video", name)]
