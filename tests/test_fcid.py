@@ -1,12 +1,15 @@
 """FCID: with the published weights it gives the published outputs; it trains, and tasks read its codes."""
 
+import json
 import re
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import mse_loss
+from worlds import write_features
 
+import hdcid_cli as hdcid
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.assembled import build_model
 from hdcid_cli.models.fcid import FCID
@@ -109,6 +112,16 @@ def test_club_of_the_fine_level_reads_features_before_quantization(published, re
     close(club.sampled_bound(x, y, reference[f"out/club_{name}_perm"]), reference[f"out/club_{name}_mi"])
 
 
+@pytest.mark.parametrize("name,ours", [("t", "text"), ("va", "audio_video")])
+def test_club_of_the_coarse_level_reads_clips_before_quantization(published, reference, name, ours):
+    coarse = outputs_of(published, reference)[1]
+    x, y, _ = published.layers[1].disentangled(coarse)[ours]
+    club = Club(32, 32, hidden=12).double()
+    club.load_state_dict(club_state(reference.module(f"club_{name}")))
+    close(club.log_likelihood(x, y), reference[f"out/club_{name}_loglikelihood"])
+    assert club.sampled_bound(x, y, reference[f"out/club_{name}_perm"]).isfinite()
+
+
 def test_the_codebook_moves_as_published_video_first(published, reference):
     coarse = outputs_of(published, reference)[1]
     quantizer = published.layers[1].quantizer
@@ -127,6 +140,29 @@ def test_seconds_and_clips_have_the_published_codes(published, reference, name):
     code, index = published.encode_clips(name, x)
     assert torch.equal(index[:, 0, 0, 0], reference[f"out/clip_{short}_index"])
     close(code[:, 0, 0], reference[f"out/clip_{short}_code"])
+
+
+def test_it_trains_and_goes_on_where_it_stopped(tmp_path):
+    write_features(tmp_path / "features", clips=24, modalities=("audio", "video", "text"))
+    small = {"kind": "fcid", "dim": 16, "codebook": 12, "batch_size": 8, "warmup": 0, "schedule": "constant"}
+    once = hdcid.pretrain(tmp_path / "features", tmp_path / "once", epochs=4, **small)
+    hdcid.pretrain(tmp_path / "features", tmp_path / "twice", epochs=2, **small)
+    twice = hdcid.pretrain(tmp_path / "features", tmp_path / "twice", epochs=4, **small)
+    assert once.digest == twice.digest and once.method == "fcid"
+    last = json.loads((tmp_path / "once" / "metrics.jsonl").read_text().splitlines()[-1])
+    terms = {name for name in last if name.startswith("loss/")}
+    assert {"loss/1/cpc", "loss/1/club", "loss/1/reconstruction", "loss/2/cmcm", "loss/2/commitment"} <= terms
+    assert {"loss/1/commitment", "loss/1/cmcm", "loss/2/cpc"}.isdisjoint(terms)  # each on its own level
+    with hdcid.open_features(tmp_path / "features", "text") as words:
+        assert hdcid.encode(once, words).quantized.shape[2:] == (1, 16)
+
+
+@pytest.mark.parametrize(
+    "options,reason", [({"layers": 3}, "leave --layers out"), ({"quantizer": "rvq:2"}, "leave --quantizer out")]
+)
+def test_options_that_it_has_not_are_refused(options, reason):
+    with pytest.raises(InputError, match=reason):
+        ModelSettings(kind="fcid", **options)
 
 
 def test_it_needs_all_three_modalities():

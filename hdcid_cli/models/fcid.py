@@ -9,13 +9,15 @@ Nothing is detached between the levels: what the coarse level learns trains the 
 training (`hdcid.py` says what a layer does); to tasks there is one layer of codes.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
-from hdcid_cli.models.encoders import GeneralEncoder, MapPooling, MapSpecificEncoder, SpecificEncoder, Standardize
-from hdcid_cli.models.hdcid import LayerOutput, full_precision, valid_segments
+from hdcid_cli.models.decoders import VectorDecoder
+from hdcid_cli.models.encoders import SpecificEncoder, Standardize
+from hdcid_cli.models.hdcid import Layer, LayerOutput, full_precision, valid_segments
 from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.models.quantizers.unquantized import Unquantized
 from hdcid_cli.models.segments import Valid, time_mean
@@ -26,57 +28,24 @@ COARSE_ORDER = ("video", "audio", "text")
 TIMED = ("audio", "video")
 
 
-class FineLevel(nn.Module):
-    """General features of every segment; audio and video are split into general and specific ones, and rebuilt."""
+def is_timed(alignment: str) -> bool:
+    """Whether an alignment compares segments of one time, as `cpc` or `cpc:av` does."""
+    return alignment.partition(":")[0] == "cpc"
+
+
+class FineLevel(Layer):
+    """General features of every segment; audio and video are split into general and specific ones, and rebuilt.
+
+    Nothing is quantized here: the general features stand in the codes' place.
+    """
 
     def __init__(self, config: ModelSettings):
-        super().__init__()
-        self.config = config
-        self.standardize = nn.ModuleDict()
-        self.pooling, self.general = nn.ModuleDict(), nn.ModuleDict()
-        self.specific, self.decoder = nn.ModuleDict(), nn.ModuleDict()
-        for name, shape in config.inputs.items():
-            channels = shape[-1]
-            if len(shape) == 3:
-                self.pooling[name] = MapPooling(channels, config.attention, config.spatial_attention)
-            self.general[name] = GeneralEncoder(
-                channels, config.dim, config.transformer_layers, config.heads, config.feedforward, config.dropout
-            )
-            if name not in TIMED:
-                continue
-            if len(shape) == 3:
-                self.specific[name] = MapSpecificEncoder(channels, *config.map_widths(channels))
-                self.decoder[name] = MapDecoder(config.dim, channels, *config.map_widths(channels))
-            else:
-                width = config.specific_width(name)
-                self.specific[name] = SpecificEncoder(channels, width)
-                self.decoder[name] = VectorDecoder(config.dim, width, channels)
+        super().__init__(config, config.inputs, {name: config.specific_width(name) for name in TIMED})
         self.quantizer = Unquantized(config.dim)
 
-    def encode_general(self, name: str, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """General feature f of one modality's input, [B, T, D]."""
-        if name in self.pooling:
-            x = self.pooling[name](x)
-        return self.general[name](x, padding)
-
-    def forward(self, inputs: dict[str, Tensor], valid: Valid = None) -> LayerOutput:
-        out = LayerOutput(inputs, valid=valid)
-        for name, x in inputs.items():
-            padding = None if valid is None else ~valid[name]
-            out.general[name] = full_precision(self.encode_general(name, x, padding))
-            if name in self.specific:
-                out.specific[name], summary = self.specific[name](x)
-                out.summary[name] = full_precision(summary)
-        self.quantize(out)
-        return out
-
-    def quantize(self, out: LayerOutput) -> None:
-        """There is nothing to replace: the general features stand in the codes' place."""
-        out.codes, out.quantized, out.indices = self.quantizer.quantize(out.general)
-
-    def decode(self, out: LayerOutput) -> dict[str, Tensor]:
-        """Rebuild audio and video from general and specific features."""
-        return {name: self.decoder[name](out.quantized[name], out.specific[name]) for name in self.decoder}
+    def aligned_by(self, names: Sequence[str]) -> Sequence[str]:
+        """What compares seconds: CPC."""
+        return [name for name in names if is_timed(name)]
 
 
 class CoarseLevel(nn.Module):
@@ -122,6 +91,19 @@ class CoarseLevel(nn.Module):
             out.summary[name] = full_precision(summary)
         self.quantize(out)
         return out
+
+    def aligned_by(self, names: Sequence[str]) -> Sequence[str]:
+        """What compares clips: all but CPC."""
+        return [name for name in names if not is_timed(name)]
+
+    def disentangled_widths(self) -> dict[str, tuple[int, int]]:
+        """As `disentangled` names them."""
+        return {name: (self.config.dim, self.config.dim) for name in ("text", "audio_video")}
+
+    def disentangled(self, out: LayerOutput) -> dict[str, tuple[Tensor, Tensor, Tensor | None]]:
+        """Features before quantization; video and audio, which share encoders, stacked along the batch [2 B, 1, D]."""
+        both = (torch.cat([of["video"], of["audio"]]) for of in (out.general, out.summary))
+        return {"text": (out.general["text"], out.summary["text"], None), "audio_video": (*both, None)}
 
     def quantize(self, out: LayerOutput) -> None:
         """Replace general features by the codes that are nearest now."""

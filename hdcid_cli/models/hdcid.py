@@ -9,6 +9,7 @@ modalities share, and rebuilds its input from code and specific feature.
 `layers: 0` keeps the general encoders and the codebook alone; 1 is DCID, 2 is H-DCID.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -59,6 +60,7 @@ class Layer(nn.Module):
 
     Args:
         inputs: shape of one segment that each modality brings, a vector (C,) or a map (H, W, C).
+        specific: width of the specific features of the modalities that are split.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Layer(nn.Module):
                     config.dim, config.transformer_layers, config.heads, config.feedforward, config.dropout
                 )
                 self.general[name].transformer = shared
-            if config.layers == 0:
+            if config.layers == 0 or name not in specific:
                 continue
             if len(shape) == 3:
                 self.specific[name] = MapSpecificEncoder(channels, *config.map_widths(channels))
@@ -121,6 +123,19 @@ class Layer(nn.Module):
         device = next(iter(out.general.values())).device.type
         with torch.autocast(device, enabled=False):  # distances in bfloat16 tell few codes apart
             out.codes, out.quantized, out.indices = self.quantizer.quantize(out.general)
+
+    def aligned_by(self, names: Sequence[str]) -> Sequence[str]:
+        """Those of the alignments asked for that concern this layer: all."""
+        return names
+
+    def disentangled_widths(self) -> dict[str, tuple[int, int]]:
+        """Widths of what CLUB keeps apart, by the names of `disentangled`."""
+        return {name: (self.quantizer.width, specific.summary_width) for name, specific in self.specific.items()}
+
+    def disentangled(self, out: LayerOutput) -> dict[str, tuple[Tensor, Tensor, Tensor | None]]:
+        """What CLUB keeps apart: {name: (shared feature, specific feature, which segments count)}."""
+        valid = out.valid or {}
+        return {name: (out.quantized[name], out.summary[name], valid.get(name)) for name in self.specific}
 
     def decode(self, out: LayerOutput) -> dict[str, Tensor]:
         """Rebuild the layer's inputs from quantized and specific features."""

@@ -28,15 +28,17 @@ class LayerObjective(nn.Module):
         self.config = config
         self.club = nn.ModuleDict()
         if config.club != "none":
-            for name, specific in layer.specific.items():
-                self.club[name] = Club(layer.quantizer.width, specific.summary_width, config.club_hidden)
-        self.alignments = nn.ModuleDict({name: ALIGNMENTS[name].load().of(config, layer) for name in config.align})
+            for name, (x, y) in layer.disentangled_widths().items():
+                self.club[name] = Club(x, y, config.club_hidden)
+        names = layer.aligned_by(config.align)
+        self.alignments = nn.ModuleDict({name: ALIGNMENTS[name].load().of(config, layer) for name in names})
 
-    def club_likelihood(self, out: LayerOutput) -> Tensor:
+    def club_likelihood(self, out: LayerOutput, layer: Layer) -> Tensor:
         """What the CLUB networks are fitted to: the sum of their log-likelihoods on detached features."""
+        apart = layer.disentangled(out)
         return sum(
-            club.log_likelihood(out.quantized[name].detach(), out.summary[name].detach(), out.valid and out.valid[name])
-            for name, club in self.club.items()
+            club.log_likelihood(x.detach(), y.detach(), valid)
+            for club, (x, y, valid) in ((club, apart[name]) for name, club in self.club.items())
         )
 
     def forward(
@@ -53,14 +55,15 @@ class LayerObjective(nn.Module):
                 commitment(out.general, out.codes, self.config.beta, out.valid, self.config.mm_ema).values()
             )
         if self.club:
-            losses["club"] = self.config.club_weight * sum(self._club_bound(name, out, generator) for name in self.club)
+            apart = layer.disentangled(out)
+            bounds = (self._club_bound(club, *apart[name], generator) for name, club in self.club.items())
+            losses["club"] = self.config.club_weight * sum(bounds)
         for name, alignment in self.alignments.items():
             losses[name], measured = alignment(out, layer, generator)
             metrics |= measured
         return losses, metrics
 
-    def _club_bound(self, name: str, out: LayerOutput, generator: torch.Generator) -> Tensor:
-        club, x, y, valid = self.club[name], out.quantized[name], out.summary[name], out.valid and out.valid[name]
+    def _club_bound(self, club: Club, x: Tensor, y: Tensor, valid: Tensor | None, generator: torch.Generator) -> Tensor:
         if self.config.club_gradient == "specific":
             x = x.detach()
         if self.config.club == "exact":
@@ -107,8 +110,8 @@ class Objective(nn.Module):
             for alignment in objective.alignments.values():
                 alignment.follow(layer)
 
-    def club_likelihood(self, outputs: list[LayerOutput]) -> Tensor:
-        return sum(layer.club_likelihood(out) for layer, out in zip(self.layers, outputs))
+    def club_likelihood(self, outputs: list[LayerOutput], layers: Iterable[Layer]) -> Tensor:
+        return sum(mine.club_likelihood(out, layer) for mine, layer, out in zip(self.layers, layers, outputs))
 
     def forward(
         self,

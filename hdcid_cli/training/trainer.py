@@ -150,7 +150,7 @@ class Trainer:
             if self.club_optimizer is not None:
                 self.club_optimizer.zero_grad(set_to_none=True)
                 with self._autocast():
-                    loss = -self.objective.club_likelihood(outputs)
+                    loss = -self.objective.club_likelihood(outputs, self.model.layers)
                 loss.backward()
                 self.club_optimizer.step()
             if number + 1 < self.config.codebook_updates:
