@@ -59,6 +59,18 @@ def test_python_and_the_command_train_the_same_model(tmp_path, monkeypatch):
     assert model.digest == hdcid.open_checkpoint("by-command").digest
 
 
+def test_equal_models_have_equal_digests_whatever_they_share(tmp_path):
+    """MST's transformer goes by several names; each time a process says in another order which."""
+    write_features(tmp_path / "features", clips=8, modalities=("audio", "video", "text"))
+    train = "h.pretrain(*sys.argv[1:], align=('mst',), layers=0, epochs=1, dim=16)"
+    program = f"import sys, hdcid_cli as h; print({train}.digest)"
+    found = set()
+    for number in range(3):
+        call = [sys.executable, "-c", program, str(tmp_path / "features"), str(tmp_path / f"model{number}")]
+        found.add(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1
+
+
 def test_a_recipe_is_taken_by_name_and_settings_count_more(tmp_path):
     write_features(tmp_path / "features", clips=8)
     model = hdcid.pretrain(tmp_path / "features", tmp_path / "model", "av", recipe="table2_dcid_rvq4", **SMALL)

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file
 from torch import nn
 
 from hdcid_cli.core.errors import InputError
@@ -18,8 +18,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def write_model(file: Path, model: nn.Module) -> None:
-    """A model's weights, as `model.safetensors` has them."""
-    save_model(model, str(file))
+    """A model's weights, as `model.safetensors` has them; equal ones give equal bytes.
+
+    A tensor that modules share is kept once, by its first name: safetensors' own way of saying which names share it
+    comes in another order every time.
+    """
+    state, kept = model.state_dict(), {}
+    for name, tensor in sorted(state.items()):
+        kept.setdefault((tensor.data_ptr(), tensor.shape) if tensor.numel() else (name,), name)
+    save_file({name: state[name].contiguous() for name in kept.values()}, str(file), {"format": "pt"})
 
 
 class Stored(NamedTuple):

@@ -17,8 +17,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest, reason
 from hdcid_cli.core.progress import warn
 from hdcid_cli.core.saved import read_saved
-from hdcid_cli.models.fcid import FCID
-from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.assembled import Model, build_model
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.published.fcid import CODEBOOK as FCID_CODEBOOK
 from hdcid_cli.published.fcid import MAP_CELLS, fcid_config, fcid_state
@@ -29,7 +28,7 @@ PARTS = {"Encoder_parameters", "Decoder_parameters", "Text_ar_lstm_parameters"}
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def convert_checkpoint(file: Path, output: Path) -> HDCID | FCID:
+def convert_checkpoint(file: Path, output: Path) -> Model:
     """Write the checkpoint directory `output` and return the model that is in it.
 
     Anything but a published checkpoint is an InputError.
@@ -78,7 +77,7 @@ def _tensors(part, name: str, file: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in part.items()}
 
 
-def _convert_fcid(file: Path, parts: dict, output: Path) -> FCID:
+def _convert_fcid(file: Path, parts: dict, output: Path) -> Model:
     """The same of a file that holds FCID."""
     encoder, decoder = parts["Encoder_parameters"], parts.get("Decoder_parameters", {})
     config = load(file, "Encoder_parameters", fcid_config, encoder)
@@ -165,18 +164,18 @@ def model_settings(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, f
         raise InputError(f"{file} describes no model of ours: {error}") from error
 
 
-def make(config: ModelSettings, state: dict[str, Tensor], file: Path) -> HDCID:
+def make(config: ModelSettings, state: dict[str, Tensor], file: Path) -> Model:
     """The model, if the file has tensors for all that it would hold."""
     try:
         with torch.device("meta"):
-            plan = HDCID(config)
+            plan = build_model(config)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InputError(f"{file} describes no model that can be made ({reason(error)}).") from error
     fill(plan, {name: value.to("meta") for name, value in state.items()}, file)
-    return HDCID(config)
+    return build_model(config)
 
 
-def fill(model: HDCID | FCID, state: dict[str, Tensor], file: Path) -> None:
+def fill(model: Model, state: dict[str, Tensor], file: Path) -> None:
     """Load what the published file holds; the scores of the spatial attention, which a sum does not need,
     are dropped.
     """
@@ -191,7 +190,7 @@ def fill(model: HDCID | FCID, state: dict[str, Tensor], file: Path) -> None:
         raise InputError(f"{file} is not a complete published checkpoint: {', '.join([*missing, *unexpected][:3])}.")
 
 
-def _description(config: ModelSettings, model: HDCID | FCID, parts: dict, file: Path) -> dict:
+def _description(config: ModelSettings, model: Model, parts: dict, file: Path) -> dict:
     """What `config.yaml` says of a converted model. The released two-layer code leaves CMCM out."""
     objective = ObjectiveSettings(
         align=("cpc", "cmcm") if config.layers == 1 else ("cpc",), club_gradient="both", cpc_steps="random"

@@ -86,7 +86,7 @@ def fcid_config(encoder: dict[str, Tensor]) -> ModelSettings:
         feedforward=encoder[f"{layer}0.linear1.weight"].shape[0],
         map_hidden=encoder["v_spe_encoder.conv_stack.0.weight"].shape[0],
         map_specific=encoder["v_spe_encoder.conv_stack.2.weight"].shape[0],
-        specific={"audio": encoder["a_spe_encoder.audio_linear.weight"].shape[0]},
+        specific={"audio": encoder["a_spe_encoder.audio_linear.weight"].shape[0], "video": channels["video"]},
         text_hidden=0,
         dropout=0.1,
         standardize=False,

@@ -99,7 +99,8 @@ class Trainer:
         self._share(terms)
         for name, parameters in self.modules.items():
             learning = [p for p in parameters if p.grad is not None]
-            terms[f"gradient/{name}"] = nn.utils.clip_grad_norm_(learning, self.config.clip, foreach=True)
+            if learning:
+                terms[f"gradient/{name}"] = nn.utils.clip_grad_norm_(learning, self.config.clip, foreach=True)
         self.optimizer.step()
         self.objective.follow(self.model.layers[:active])
         self._update_codebooks(outputs)
