@@ -34,5 +34,5 @@ def command(out, clips, classes, overwrite, seed, workers):
     from hdcid_cli.synth.world import SynthWorld
 
     world = SynthWorld(seed=seed, clips=clips, classes=classes)
-    make(world, out, workers=os.cpu_count() if workers is None else workers, overwrite=overwrite)
+    make(world, out, workers=(os.cpu_count() or 1) if workers is None else workers, overwrite=overwrite)
     say(f"{clips} clips of {classes} classes in {out / 'videos'}, the truth about them in {out / 'data'}.")

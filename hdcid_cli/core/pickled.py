@@ -24,6 +24,7 @@ ADMITTED = (RECONSTRUCT, FROM_BUFFER, ARRAY, DTYPE, ENCODE, BYTES)
 TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
 MOST_AXES = 16
 
+_OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _VALUES = (
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"),
@@ -107,7 +108,7 @@ def _follow(file: BytesIO) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     while True:
-        operation = pickletools.code2op[file.read(1).decode("latin1")]
+        operation = _OPERATIONS[file.read(1).decode("latin1")]
         if operation.name not in (*_VALUES, *_CONSTANTS, *_OTHERS):
             raise NoArray(f"it has the operation {operation.name}, which no array needs")
         argument = _argument(file, operation)
@@ -146,7 +147,7 @@ def _follow(file: BytesIO) -> Any:
 def _argument(file: BytesIO, operation: pickletools.OpcodeInfo) -> Any:
     if operation.name == "STRING":  # Python 2 wrote bytes so, and pickletools reads ASCII alone
         line = file.readline().rstrip(b"\n")
-        return codecs.escape_decode(line[1:-1])[0].decode("latin1")  # type: ignore[attr-defined]
+        return codecs.escape_decode(line[1:-1])[0].decode("latin1")
     return operation.arg.reader(file) if operation.arg else None
 
 

@@ -49,8 +49,8 @@ def parse_yaml(text: str, source: Path | str) -> Any:
     loader = _Loader(text)
     try:
         return _document(loader)
-    except _Refused as problem:
-        _complain(source, str(problem))
+    except _Refused as error:
+        _complain(source, str(error))
     except yaml.MarkedYAMLError as error:
         problem = f"{error.problem or error.context}".replace("exceeded maximum nesting depth", "nested too deep")
         _complain(source, f"line {error.problem_mark.line + 1}: {problem}" if error.problem_mark else problem)

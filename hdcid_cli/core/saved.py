@@ -80,7 +80,7 @@ def _check(opened: BinaryIO, admitted: list[str]) -> None:
 def _check_names(pickle: BinaryIO, admitted: list[str]) -> None:
     for operation, argument, _ in pickletools.genops(pickle):
         if operation.name == "GLOBAL":
-            name = argument.replace(" ", ".", 1)
+            name = str(argument).replace(" ", ".", 1)
             if name not in admitted and not NEEDED.fullmatch(name):
                 raise _Unsound(f"it asks for {name[:80]}, and only tensors and plain values are admitted")
 

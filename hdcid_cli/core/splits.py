@@ -108,10 +108,10 @@ def left_out(data: Path, rule: str) -> HeldOut:
     known: set[str] = set()
     for path in paths:
         names = _name_column(tables.columns_of(path))
-        for row in tables.table(path, names, column):
+        for row in tables.table(path, names, column) if names else ():
             known.add(row[column])
             if row[column] in values:
-                splits[row[names]] = "test"
+                splits[row[str(names)]] = "test"
                 said += [path] if path not in said else []
     if unknown := sorted(values - known):
         shown = sorted(known - {""})

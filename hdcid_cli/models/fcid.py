@@ -102,8 +102,8 @@ class CoarseLevel(nn.Module):
 
     def disentangled(self, out: LayerOutput) -> dict[str, tuple[Tensor, Tensor, Tensor | None]]:
         """Features before quantization; video and audio, which share encoders, stacked along the batch [2 B, 1, D]."""
-        both = (torch.cat([of["video"], of["audio"]]) for of in (out.general, out.summary))
-        return {"text": (out.general["text"], out.summary["text"], None), "audio_video": (*both, None)}
+        shared, own = (torch.cat([of["video"], of["audio"]]) for of in (out.general, out.summary))
+        return {"text": (out.general["text"], out.summary["text"], None), "audio_video": (shared, own, None)}
 
     def quantize(self, out: LayerOutput) -> None:
         """Replace general features by the codes that are nearest now."""

@@ -40,7 +40,7 @@ def convert_checkpoint(file: Path, output: Path) -> Model:
     config = model_settings(encoder, text, file)
     state = load(file, "Encoder_parameters", encoder_state, encoder)
     if config.text_hidden:
-        state |= text_state(text)
+        state |= text_state(text or {})
     if "Decoder_parameters" in parts:
         state |= load(file, "Decoder_parameters", decoder_state, parts["Decoder_parameters"])
     else:
@@ -80,7 +80,7 @@ def _tensors(part, name: str, file: Path) -> dict[str, Tensor]:
 def _convert_fcid(file: Path, parts: dict, output: Path) -> Model:
     """The same of a file that holds FCID."""
     encoder, decoder = parts["Encoder_parameters"], parts.get("Decoder_parameters", {})
-    config = load(file, "Encoder_parameters", fcid_config, encoder)
+    config = fcid_config(_Sizes(encoder, "Encoder_parameters", file), encoder)
     state = load(file, "Encoder_parameters", lambda part: fcid_state(part, {}), encoder)
     state |= load(file, "Decoder_parameters", lambda part: fcid_state({}, part), decoder)
     if not decoder:
@@ -135,12 +135,7 @@ def model_settings(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, f
         first = next((name for name in text if name.endswith("weight_ih_l0")), "weight_ih_l0")
         gates, width = _Sizes(text, "Text_ar_lstm_parameters", file)[first][:2]
         text_hidden, inputs["text"] = gates // 4, (width,)
-    maps = {}
-    if "video" in inputs:
-        maps = {
-            key: sizes[f"Video_encoder.conv_stack.{at}.weight"][0]
-            for key, at in (("map_hidden", 0), ("map_specific", 2))
-        }
+    conv1, conv2 = (f"Video_encoder.conv_stack.{at}.weight" for at in (0, 2))
     layer = f"{next(iter(inputs))}_self_att.encoder.layers."
     codebook = sizes["Cross_quantizer.embedding"]
     try:
@@ -158,7 +153,8 @@ def model_settings(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, f
             dropout=0.1,
             standardize=False,
             spatial_attention="sum",
-            **maps,
+            map_hidden=sizes[conv1][0] if "video" in inputs else None,
+            map_specific=sizes[conv2][0] if "video" in inputs else None,
         )
     except InputError as error:
         raise InputError(f"{file} describes no model of ours: {error}") from error

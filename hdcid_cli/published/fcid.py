@@ -1,11 +1,20 @@
 """A published FCID checkpoint's state dicts, by their published names, into our model."""
 
 import re
+from collections.abc import Iterable
+from typing import Protocol
 
 from torch import Tensor
 
 from hdcid_cli.models.convolution import channels_last
 from hdcid_cli.models.settings import ModelSettings
+
+
+class Sizes(Protocol):
+    """Shapes of tensors by their names; one that is missing is an InputError."""
+
+    def __getitem__(self, name: str) -> tuple[int, ...]: ...
+
 
 MAP_CELLS = (7, 7)  # VGG19's last pooling layer; no tensor tells
 CODEBOOK = "Cross_quantizer_coarse.embedding"
@@ -73,20 +82,25 @@ def _renamed(name: str, value: Tensor, rules: list[tuple[str, str]]) -> dict[str
     raise KeyError(name)
 
 
-def fcid_config(encoder: dict[str, Tensor]) -> ModelSettings:
-    """The architecture, from the shapes of the encoder's tensors; KeyError for one that is missing."""
-    channels = {name: encoder[f"{letter}_self_att.affine_matrix.weight"].shape[1] for letter, name in _FULL.items()}
+def fcid_config(sizes: Sizes, names: Iterable[str]) -> ModelSettings:
+    """The architecture.
+
+    Args:
+        sizes: shape of a tensor of `Encoder_parameters` by its name.
+        names: of all of them.
+    """
+    channels = {name: sizes[f"{letter}_self_att.affine_matrix.weight"][1] for letter, name in _FULL.items()}
     layer = "v_self_att.encoder.layers."
     return ModelSettings(
         kind="fcid",
         inputs={name: (*MAP_CELLS, width) if name == "video" else (width,) for name, width in channels.items()},
-        dim=encoder[CODEBOOK].shape[1],
-        codebook=encoder[CODEBOOK].shape[0],
-        transformer_layers=len({name.split(".")[3] for name in encoder if name.startswith(layer)}),
-        feedforward=encoder[f"{layer}0.linear1.weight"].shape[0],
-        map_hidden=encoder["v_spe_encoder.conv_stack.0.weight"].shape[0],
-        map_specific=encoder["v_spe_encoder.conv_stack.2.weight"].shape[0],
-        specific={"audio": encoder["a_spe_encoder.audio_linear.weight"].shape[0], "video": channels["video"]},
+        dim=sizes[CODEBOOK][1],
+        codebook=sizes[CODEBOOK][0],
+        transformer_layers=len({name.removeprefix(layer).split(".")[0] for name in names if name.startswith(layer)}),
+        feedforward=sizes[f"{layer}0.linear1.weight"][0],
+        map_hidden=sizes["v_spe_encoder.conv_stack.0.weight"][0],
+        map_specific=sizes["v_spe_encoder.conv_stack.2.weight"][0],
+        specific={"audio": sizes["a_spe_encoder.audio_linear.weight"][0], "video": channels["video"]},
         text_hidden=0,
         dropout=0.1,
         standardize=False,

@@ -230,7 +230,7 @@ def _checked(array, where: Path) -> np.ndarray:
 
 def _read_names(path: Path) -> list[str]:
     """Clips by the lines of AVE's annotation file, or of a list of names."""
-    found = []
+    found: list[str] = []
     for number, line in tables.lines(path):
         line = line.strip()
         if line and not (not found and line.lower().startswith("category&")):

@@ -16,7 +16,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -47,7 +47,9 @@ def make(world: SynthWorld, folder: Path, workers: int = 1, overwrite: bool = Fa
             (and `overwrite` is not set), or it is not a folder.
     """
     _claim(world, folder, overwrite)
-    jobs = [(write_video, clip, folder) for clip in world.videos if not video_path(folder, clip).exists()]
+    jobs: list[tuple[Callable, PlannedClip, Path]] = [
+        (write_video, clip, folder) for clip in world.videos if not video_path(folder, clip).exists()
+    ]
     jobs += [
         (write_scene, scene, folder)
         for scene in world.scenes
@@ -171,7 +173,8 @@ def _start_worker() -> None:
     parent = multiprocessing.parent_process()
 
     def follow():
-        parent.join()
+        if parent is not None:
+            parent.join()
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

@@ -195,7 +195,9 @@ def _on_splits(survey: TaskSurvey, annotations: Annotations) -> Iterator[str]:
         yield "No clip is to test: give some the split `test`."
     if not counts["val"]:
         yield "No clip is to choose the epoch by: a fifth of the train clips will."
-    labels = {split: {clip.label for clip in clips if clip.split == split} - {None} for split in SPLITS}
+    labels = {
+        split: {clip.label for clip in clips if clip.split == split and clip.label is not None} for split in SPLITS
+    }
     for split in ("train", "test"):
         absent = set.union(*labels.values()) - labels[split]
         if absent and labels[split]:

@@ -52,6 +52,6 @@ class Cadence:
         if self.world.size == 1 or regular:
             stop = self.world.any(asked)
             late = not self.save_steps and self.world.any(time.monotonic() - self._since > self.save_seconds)
-        counted = bool(self.save_steps) and step % self.save_steps == 0
+        counted = self.save_steps is not None and step % self.save_steps == 0
         save = stop or late or counted or step == self.total
         return Moment(log=save or regular, save=save, stop=stop and step != self.total)

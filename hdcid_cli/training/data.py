@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 
 import numpy as np
 import psutil
@@ -17,7 +17,7 @@ from hdcid_cli.core.progress import progress, warn
 MEMORY_SHARE = 0.4
 
 
-def common_clips(features: dict[str, FeatureFile], chosen: set[str] | None = None) -> list[str]:
+def common_clips(features: dict[str, FeatureFile], chosen: Set[str] | None = None) -> list[str]:
     """Names of the clips that every modality has (and `chosen` holds), in the first file's order.
 
     Clips that only some files have are counted on stderr; none in common is an InputError.

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.models.hdcid import HDCID, Layer, LayerOutput
+from hdcid_cli.models.assembled import Model
+from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import masked_mean
 from hdcid_cli.training.alignments import ALIGNMENTS
 from hdcid_cli.training.losses.club import Club, random_permutation
@@ -74,7 +75,7 @@ class LayerObjective(nn.Module):
 class Objective(nn.Module):
     """The losses of all layers."""
 
-    def __init__(self, config: ObjectiveSettings, model: HDCID):
+    def __init__(self, config: ObjectiveSettings, model: Model):
         super().__init__()
         self.config = config
         if not model.config.layers and len(model.config.modalities) < 2:
@@ -115,7 +116,7 @@ class Objective(nn.Module):
 
     def forward(
         self,
-        model: HDCID,
+        model: Model,
         local: list[LayerOutput],
         outputs: list[LayerOutput],
         generator: torch.Generator,

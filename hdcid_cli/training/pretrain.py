@@ -20,8 +20,7 @@ from hdcid_cli.core.files import read_text
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.progress import progress, say
 from hdcid_cli.core.run_directory import RunDirectory
-from hdcid_cli.models.assembled import build_model
-from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.assembled import Model, build_model
 from hdcid_cli.models.stored import write_model
 from hdcid_cli.training.cadence import Cadence
 from hdcid_cli.training.data import ClipReader, common_clips, epoch_batches, prefetch
@@ -152,7 +151,7 @@ def _describe(files: dict[str, FeatureFile]) -> dict:
     }
 
 
-def fit_standardize(model: HDCID, reader: ClipReader, sample: int = 512) -> None:
+def fit_standardize(model: Model, reader: ClipReader, sample: int = 512) -> None:
     """Give the model the mean and deviation of every feature channel, from `sample` clips spread over all."""
     count = len(reader.ids)
     positions = sorted({i * count // min(sample, count) for i in range(min(sample, count))})

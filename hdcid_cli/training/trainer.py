@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.progress import warn
-from hdcid_cli.models.hdcid import HDCID, LayerOutput
+from hdcid_cli.models.assembled import Model
+from hdcid_cli.models.hdcid import LayerOutput
 from hdcid_cli.models.segments import at_length, masked_mean, valid_in, valid_rows
 from hdcid_cli.training.objective import Objective, current_names, everyone, gather_codes, gather_output
 from hdcid_cli.training.settings import TrainSettings
@@ -32,7 +33,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: HDCID,
+        model: Model,
         objective: Objective,
         config: TrainSettings,
         steps_per_epoch: int,
@@ -233,7 +234,7 @@ class Trainer:
         return {**state, "cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else state
 
 
-def modules_to_clip(model: HDCID) -> dict[str, list[nn.Parameter]]:
+def modules_to_clip(model: Model) -> dict[str, list[nn.Parameter]]:
     """The model's published modules, each clipped on its own: encoders, decoders and the text's LSTM.
 
     Those of the losses are every layer's CPC by itself, and so is any other alignment.

@@ -166,7 +166,7 @@ def find_clips(folder: Path, group: str | None = None) -> Iterator[FolderClip]:
     for file, place in places.items():
         split = _split(place.parts[0]) if divided else None
         label, *below = place.parts[divided:-1] or [None]
-        found = _group(names[file], place, below, pattern)
+        found = _group(names[file], place, [str(part) for part in below], pattern)
         yield FolderClip(names[file], file, label, split, found, texts.get(file.with_suffix("")))
 
 

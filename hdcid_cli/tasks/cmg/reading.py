@@ -13,7 +13,7 @@ from hdcid_cli.codes.encode import encode
 from hdcid_cli.codes.toc import Selection, apply_toc, resolve_toc
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
-from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.assembled import Model
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.training.data import ClipReader
 
@@ -135,7 +135,7 @@ class _Noisy:
         select: quantized features [n, T, K, D] -> [n, T, C].
     """
 
-    def __init__(self, model: HDCID, features: FeatureFile, select: Callable[[np.ndarray], np.ndarray]):
+    def __init__(self, model: Model, features: FeatureFile, select: Callable[[np.ndarray], np.ndarray]):
         self.model, self.features, self.select = model, features, select
         self._rows: list[int] = []
         self._reader: ClipReader | None = None

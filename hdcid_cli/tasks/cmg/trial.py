@@ -181,7 +181,9 @@ class Trial:
             threshold = keep_threshold(kept.score, self.settings.keep)
         learned, labels = self._truth(self.fit).labels, answers.truth.labels[opened.known]
         commonest = np.bincount(learned).argmax()
-        found = open_scores(opened, threshold, answers.bootstrap, float((labels == commonest).mean()))
+        found = open_scores(
+            opened, threshold, answers.bootstrap or Bootstrap(self.tested.groups), float((labels == commonest).mean())
+        )
         return Outcome(
             seed, epoch, best, answers, found.scores, found.chances, opened=opened, threshold=found.threshold
         )
@@ -232,7 +234,7 @@ class Trial:
         length = np.full(len(rows), steps) if self.settings.published else inputs.length[rows]
         valid = np.arange(steps) < length[:, None]
         if self.task.kind == CLASSIFICATION:
-            labels = self._numbers[[clip.label for clip in found]]
+            labels = self._numbers[np.array([clip.label for clip in found])]
         else:
             labels = segment_labels(found, len(self.classes), steps, inputs.seconds)
         arrays = (torch.from_numpy(array).to(self.device) for array in (inputs.read(rows), labels, valid))
