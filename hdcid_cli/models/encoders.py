@@ -47,11 +47,16 @@ class TextFront(nn.Module):
         self.lstm = nn.LSTM(input_dim, hidden, num_layers=2, batch_first=True, bidirectional=True)
 
     def forward(self, words: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """`lengths` [B], on the CPU: the backward direction starts at each text's last word; zeros after it."""
-        if lengths is None:
-            return self.lstm(words)[0]
-        packed = nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
-        return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=words.shape[1])[0]
+        """`lengths` [B], on the CPU: the backward direction starts at each text's last word; zeros after it.
+
+        Never in mixed precision: on a GPU that would be float16, in which small gradients vanish.
+        """
+        with torch.autocast(words.device.type, enabled=False):
+            if lengths is None:
+                return self.lstm(words)[0]
+            packed = nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+            read = self.lstm(packed)[0]
+            return nn.utils.rnn.pad_packed_sequence(read, batch_first=True, total_length=words.shape[1])[0]
 
 
 class MapPooling(nn.Module):
@@ -79,10 +84,10 @@ class MapPooling(nn.Module):
             self.score = nn.Linear(width, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        gated = maps * (1 + self.gate(maps.mean(dim=(2, 3))))[:, :, None, None, :]
-        cells = gated.flatten(2, 3)  # [B, T, cells, C]
-        if self.attention == "sum":
-            return cells.sum(dim=2)
+        gain = 1 + self.gate(maps.mean(dim=(2, 3)))  # [B, T, C]
+        if self.attention == "sum":  # the gain is the same for all cells, so it need not be given to each
+            return maps.sum(dim=(2, 3)) * gain
+        cells = (maps * gain[:, :, None, None, :]).flatten(2, 3)  # [B, T, cells, C]
         score = self.score(self.cell(cells).relu() * self.mean(cells.mean(dim=2, keepdim=True)).relu())
         return (torch.softmax(score.tanh(), dim=2) * cells).sum(dim=2)
 

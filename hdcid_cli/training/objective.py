@@ -119,6 +119,7 @@ class Objective(nn.Module):
         model: Model,
         local: list[LayerOutput],
         outputs: list[LayerOutput],
+        rebuilt: list[dict[str, Tensor]],
         generator: torch.Generator,
         world: World,
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -127,22 +128,24 @@ class Objective(nn.Module):
         Args:
             local: this rank's outputs, for the reconstruction.
             outputs: those of the global batch (the same list on one process).
+            rebuilt: what the decoders made of `local`.
         """
         total, terms = 0.0, {}
-        for number, (layer, mine, out, objective) in enumerate(zip(model.layers, local, outputs, self.layers), 1):
+        parts = zip(model.layers, local, outputs, rebuilt, self.layers)
+        for number, (layer, mine, out, decoded, objective) in enumerate(parts, 1):
             losses, metrics = objective(out, layer, generator)
-            if layer.decoder:
-                losses["reconstruction"] = self._reconstruction(layer, mine, out, world)
+            if decoded:
+                losses["reconstruction"] = self._reconstruction(decoded, mine, out, world)
             total = total + self.weight(number) * sum(losses.values())
             terms |= {f"loss/{number}/{name}": value.detach() for name, value in losses.items()}
             terms |= {f"{name}/{number}": value.detach() for name, value in metrics.items()}
         return total, terms
 
     @staticmethod
-    def _reconstruction(layer: Layer, local: LayerOutput, out: LayerOutput, world: World) -> Tensor:
+    def _reconstruction(decoded: dict[str, Tensor], local: LayerOutput, out: LayerOutput, world: World) -> Tensor:
         """This rank's part of the sum over modalities of the global batch's MSE."""
         loss = 0.0
-        for name, rebuilt in layer.decode(local).items():
+        for name, rebuilt in decoded.items():
             share = 1 / world.size if out.valid is None else local.valid[name].sum() / out.valid[name].sum()
             loss = loss + share * masked_mean((rebuilt - local.inputs[name]) ** 2, local.valid and local.valid[name])
         return loss

@@ -91,8 +91,9 @@ class Trainer:
         outputs = [gather_output(out, self.world) for out in local]
         self._fit_club(local, outputs)
         with self._autocast():
-            self.objective.observe(self.model.layers, local, outputs, self.world)
-            loss, terms = self.objective(self.model, local, outputs, self.generator, self.world)
+            rebuilt = [layer.decode(out) for layer, out in zip(self.model.layers, local)]
+        self.objective.observe(self.model.layers, local, outputs, self.world)
+        loss, terms = self.objective(self.model, local, outputs, rebuilt, self.generator, self.world)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step_number)
         self.optimizer.zero_grad(set_to_none=True)
@@ -151,8 +152,7 @@ class Trainer:
         for number in range(self.objective.config.club_steps):
             if self.club_optimizer is not None:
                 self.club_optimizer.zero_grad(set_to_none=True)
-                with self._autocast():
-                    loss = -self.objective.club_likelihood(outputs, self.model.layers)
+                loss = -self.objective.club_likelihood(outputs, self.model.layers)
                 loss.backward()
                 self.club_optimizer.step()
             if number + 1 < self.config.codebook_updates:
@@ -190,7 +190,11 @@ class Trainer:
                 quantizer.revive(out.indices, self.generator, config.idle, persist, out.valid)
 
     def _autocast(self):
-        return torch.autocast(self.device.type, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
+        """Around the networks alone: losses, distances and the CLUB networks take hardly any time, and need their
+        digits.
+        """
+        mixed = self.config.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False) if mixed else nullcontext()
 
     def state_dict(self) -> dict:
         """Everything that a resumed run needs to go on bit for bit (plain tensors, numbers and lists); all ranks call

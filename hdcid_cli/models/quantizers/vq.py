@@ -220,13 +220,23 @@ def _where_valid(index: Tensor, valid: Tensor | None, otherwise: int) -> Tensor:
 
 
 def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
-    """|z|^2 - 2 z.e + |e|^2: [..., D], [L, D] -> [..., L]."""
+    """|z|^2 - 2 z.e + |e|^2, both less the codebook's mean: [..., D], [L, D] -> [..., L]."""
+    z, codebook = _centred(z, codebook)
     return (z**2).sum(dim=-1, keepdim=True) - 2 * z @ codebook.T + (codebook**2).sum(dim=-1)
 
 
 def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     """Index of the nearest code: [..., D], [L, D] -> [...]. |z|^2 is the same for all codes and left out."""
+    z, codebook = _centred(z, codebook)
     return ((codebook**2).sum(dim=-1) - 2 * z @ codebook.T).argmin(dim=-1)
+
+
+def _centred(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Both less the codebook's mean. No distance changes, but what features have in common no longer takes the digits
+    of the product that tell codes apart: in TF32 it has but eleven bits.
+    """
+    mean = codebook.mean(dim=0)
+    return z - mean, codebook - mean
 
 
 def straight_through(z: Tensor, code: Tensor) -> Tensor:

@@ -1,0 +1,102 @@
+"""Mixed precision: what computes in it, what does not, and codes that a product of few digits still tells apart."""
+
+import pytest
+import torch
+from torch import nn
+
+from hdcid_cli.models.encoders import MapPooling
+from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest, squared_distances
+from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.training.losses.club import Club
+from hdcid_cli.training.objective import Objective
+from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
+from hdcid_cli.training.trainer import Trainer
+
+INPUTS = {"audio": (12,), "video": (5, 5, 8), "text": (10,)}
+
+
+def build(precision: str, **objective) -> Trainer:
+    torch.manual_seed(0)
+    model = HDCID(ModelSettings(inputs=INPUTS, dim=16, codebook=12, text_hidden=4, feedforward=16))
+    losses = Objective(ObjectiveSettings(**objective), model)
+    return Trainer(model, losses, TrainSettings(warmup=0, batch_size=6, epochs=4, precision=precision), 100, "cpu")
+
+
+def batch() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {name: torch.rand(6, 5, *shape, generator=generator) for name, shape in INPUTS.items()}
+
+
+@pytest.mark.parametrize("align", [("cpc", "cmcm"), ("codis", "turn", "mst")])
+def test_networks_compute_in_mixed_precision_and_losses_and_lstms_do_not(align, monkeypatch):
+    trainer, seen = build("bf16", align=align), {}
+
+    def watch(name: str):
+        return lambda *_: seen.setdefault(name, set()).add(torch.is_autocast_enabled("cpu"))
+
+    layer, losses = trainer.model.layers[0], trainer.objective.layers[0]
+    for module in (layer.general["audio"], layer.specific["video"], layer.decoder["video"], layer.decoder["audio"]):
+        module.register_forward_pre_hook(watch("network"))
+    for module in losses.alignments.values():
+        module.register_forward_pre_hook(watch("loss"))
+    for module in losses.modules():
+        if isinstance(module, nn.LSTM):
+            module.register_forward_pre_hook(watch("loss"))
+    lstm = nn.LSTM.forward
+    monkeypatch.setattr(nn.LSTM, "forward", lambda *given: (watch("lstm")(), lstm(*given))[1])
+    likelihood = Club.log_likelihood
+    monkeypatch.setattr(Club, "log_likelihood", lambda *given: (watch("loss")(), likelihood(*given))[1])
+    distances = VectorQuantizer.distances
+    monkeypatch.setattr(VectorQuantizer, "distances", lambda *given: (watch("loss")(), distances(*given))[1])
+    trainer.start_layers(batch(), 2, None)
+    seen.clear()
+    terms = trainer.step(batch(), 0)
+    assert seen == {"network": {True}, "loss": {False}, "lstm": {False}}
+    assert all(value.dtype == torch.float32 for name, value in terms.items() if name.startswith("loss"))
+
+
+def test_a_step_in_mixed_precision_has_nearly_the_losses_of_one_in_single():
+    mixed, single = build("bf16").step(batch(), 0), build("float32").step(batch(), 0)
+    for name in ("loss/1/cpc", "loss/1/cmcm", "loss/2/cpc", "loss/1/reconstruction", "loss/2/reconstruction"):
+        assert mixed[name].item() == pytest.approx(single[name].item(), rel=0.03), name
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    """To the eleven bits that TF32 keeps."""
+    bits = x.float().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32).to(x.dtype)
+
+
+class RoundedProducts(torch.overrides.TorchFunctionMode):
+    """Matrix products as TF32 makes them: of rounded factors, summed in single precision."""
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        if function in (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.mm, torch.addmm):
+            arguments = [rounded(each) for each in arguments]
+        return function(*arguments, **(keywords or {}))
+
+
+def test_tf32_finds_the_same_codes_where_features_are_nearly_alike():
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(64, generator=generator, dtype=torch.float64)
+    z = common + 0.1 * torch.randn(4000, 64, generator=generator, dtype=torch.float64)
+    codebook = common + 0.1 * torch.randn(400, 64, generator=generator, dtype=torch.float64)
+    exact = torch.cdist(z, codebook).argmin(dim=1)
+    with RoundedProducts():
+        z, codebook = z.float(), codebook.float()
+        found = nearest(z, codebook)
+        plain = ((codebook**2).sum(dim=-1) - 2 * z @ codebook.T).argmin(dim=-1)
+        squared = squared_distances(z, codebook)
+    assert (plain != exact).double().mean() > 0.02  # the rounding is felt
+    assert (found != exact).double().mean() < 0.002
+    nearest_of_all = torch.cdist(z.double(), codebook.double()).min(dim=1).values
+    torch.testing.assert_close(squared.min(dim=1).values.double().sqrt(), nearest_of_all, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_a_pooled_map_is_the_sum_of_its_gated_cells(dtype, rtol):
+    torch.manual_seed(0)
+    pooling, maps = MapPooling(24).to(dtype), torch.rand(3, 2, 7, 7, 24, dtype=dtype)
+    gated = maps + maps * pooling.gate(maps.mean(dim=(2, 3)))[:, :, None, None]
+    torch.testing.assert_close(pooling(maps), gated.sum(dim=(2, 3)), rtol=rtol, atol=0)
