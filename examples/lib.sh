@@ -99,7 +99,7 @@ pretrain() {
 
 # recipes PREFIX: the names of all recipes of a table.
 recipes() {
-    hdcid recipe ls --json | sed -n "s/.*\"recipe\": \"\($1_[^\"]*\)\".*/\1/p"
+    command hdcid recipe ls --json | sed -n "s/.*\"recipe\": \"\($1_[^\"]*\)\".*/\1/p"
 }
 
 # cmg TASK TRAIN TEST NAME OPTIONS...: one result of a checkpoint. What cannot be measured leaves its cell empty.

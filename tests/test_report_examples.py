@@ -15,8 +15,9 @@ from own_videos import write_videos
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
-# Stands in for `hdcid`: notes how it was called.
-RECORDER = """#!/bin/sh
+# Stands in for `hdcid`: notes how it was called; which recipes there are it knows itself.
+RECORDER = f"""#!/bin/sh
+[ "$1" = recipe ] && exec {shlex.quote(sys.executable)} -m hdcid_cli "$@"
 for argument; do printf '%s\\t' "$argument"; done >>"$CALLS"
 echo >>"$CALLS"
 """

@@ -416,5 +416,5 @@ def test_damaged_segmenter_is_named(squares, tiny_backbone, tmp_path):
     list(run(experiment(squares, "sound"), {}))
     broken = copy(squares / "sound", tmp_path / "broken")
     (broken / "best-audio.safetensors").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"best-audio\.safetensors does not fit"):
+    with pytest.raises(InputError, match=r"best-audio\.safetensors is not a sound file of weights"):
         load_segmenter(broken, "audio", "cpu")

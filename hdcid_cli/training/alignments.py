@@ -12,4 +12,7 @@ ALIGNMENTS = {
     "mst": Entry("contrast through one shared transformer (MS-CLIP)", "hdcid_cli.training.losses.mst:MST"),
     "codis": Entry("a teacher's shares of prototypes (CODIS)", "hdcid_cli.training.losses.codis:CODIS"),
     "turn": Entry("self- and cross-reconstruction from prototypes (TURN)", "hdcid_cli.training.losses.turn:TURN"),
+    "infonce": Entry("contrast of clips, both ways", "hdcid_cli.training.losses.infonce:InfoNCE"),
+    "fcmi": Entry("fine and coarse masked contrast (MICU)", "hdcid_cli.training.losses.fcmi:FCMI"),
+    "cujp": Entry("a jigsaw of the modalities' codes (MICU)", "hdcid_cli.training.losses.cujp:CUJP"),
 }

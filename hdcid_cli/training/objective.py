@@ -16,8 +16,10 @@ from hdcid_cli.models.assembled import Model
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import masked_mean
 from hdcid_cli.training.alignments import ALIGNMENTS
+from hdcid_cli.training.losses.alignment import Alignment
 from hdcid_cli.training.losses.club import Club, random_permutation
 from hdcid_cli.training.losses.commitment import commitment
+from hdcid_cli.training.losses.pairs import OfPairs, groups_of
 from hdcid_cli.training.settings import ObjectiveSettings
 
 
@@ -32,7 +34,7 @@ class LayerObjective(nn.Module):
             for name, (x, y) in layer.disentangled_widths().items():
                 self.club[name] = Club(x, y, config.club_hidden)
         names = layer.aligned_by(config.align)
-        self.alignments = nn.ModuleDict({name: ALIGNMENTS[name].load().of(config, layer) for name in names})
+        self.alignments = nn.ModuleDict({name: _alignment(name, config, layer) for name in names})
 
     def club_likelihood(self, out: LayerOutput, layer: Layer) -> Tensor:
         """What the CLUB networks are fitted to: the sum of their log-likelihoods on detached features."""
@@ -70,6 +72,13 @@ class LayerObjective(nn.Module):
         if self.config.club == "exact":
             return club.exact_bound(x, y, valid)
         return club.sampled_bound(x, y, random_permutation(len(x), generator).to(x.device), valid)
+
+
+def _alignment(text: str, config: ObjectiveSettings, layer: Layer) -> Alignment:
+    """The alignment `cpc`, or of some pairs alone, `cpc:av`."""
+    name, _, letters = text.partition(":")
+    alignment = ALIGNMENTS[name].load().of(config, layer)
+    return OfPairs(alignment, groups_of(name, letters, layer.config.modalities)) if letters else alignment
 
 
 class Objective(nn.Module):

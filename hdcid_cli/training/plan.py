@@ -33,7 +33,10 @@ def plan(
         watched: names of clips to look at while it learns, and not to learn from.
     """
     settings, names = settings or PretrainSettings(), modalities or present_modalities(features)
-    settings = replace(settings, model=settings.model.but(shared_transformer="mst" in settings.objective.align))
+    settings = replace(
+        settings,
+        model=settings.model.but(shared_transformer=any(name.startswith("mst") for name in settings.objective.align)),
+    )
     return Run(names, features, output or checkpoints / run_name(names, settings, leave_out), settings, clips, watched)
 
 
@@ -69,7 +72,7 @@ def run_name(names: tuple[str, ...], settings: PretrainSettings, leave_out: str 
     model, align, usual = settings.model, settings.objective.align, PretrainSettings()
     parts = [model.method, "".join(letter(name) for name in names)]
     if align != usual.objective.align:
-        parts.append("+".join(align) or "alone")
+        parts.append("+".join(align).replace(":", "") or "alone")
     if model.quantizer != usual.model.quantizer:
         parts.append(model.quantizer.replace(":", "").replace(",", "."))
     if model.codebook != usual.model.codebook:

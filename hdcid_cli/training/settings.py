@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.modalities import LETTERS
+from hdcid_cli.core.registry import listed
 from hdcid_cli.core.settings import MOST_SEED, SHOWN, Setting, Settings, setting
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.alignments import ALIGNMENTS
@@ -41,8 +43,8 @@ class ObjectiveSettings(Settings):
 
     align: tuple[str, ...] = setting(
         ("cpc", "cmcm"),
-        f"What pulls the modalities together, separated by commas: {', '.join(ALIGNMENTS)}.",
-        choices=ALIGNMENTS,
+        f"What pulls the modalities together, separated by commas: {', '.join(ALIGNMENTS)}. Letters after one say "
+        "which pairs it takes: cpc:av those within, infonce:t all with text.",
     )
     beta: float = setting(0.25, "Weight of the commitment loss.", least=0, line=False)
     mm_ema: bool = setting(
@@ -67,7 +69,25 @@ class ObjectiveSettings(Settings):
     )
     cpc_layers: int = setting(2, "Layers of CPC's context LSTM.", least=1, most=64)
     cpc_horizon: int = setting(1, "How many future steps CPC predicts.", least=1, most=1000)
-    deeper: float = setting(0.3, "Weight of each layer beyond the first.", least=0, line=False)
+    temperature: float = setting(0.1, "Of infonce's softmax.", above=0)
+    mask_ratio: float = setting(0.3, "Share of what fcmi masks.", least=0, most=0.99)
+    mask: str = setting(
+        "steps", "What fcmi masks: whole steps, or channels of all steps.", choices=("steps", "channels")
+    )
+    jigsaw_parts: int = setting(2, "Blocks of channels that cujp shuffles.", least=2, most=8)
+    jigsaw_permutations: int = setting(2, "Orders of the blocks that cujp tells apart.", least=2, most=1000)
+    deeper: float = setting(0.3, "Weight of each layer beyond the first.", least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for text in self.align:
+            name, colon, letters = text.partition(":")
+            if name not in ALIGNMENTS:
+                raise InputError(f"There is no alignment {SHOWN.repr(name)}: --align takes {listed(ALIGNMENTS)}.")
+            if (colon and not letters) or set(letters) - set(LETTERS) or len(set(letters)) < len(letters):
+                raise InputError(f"--align {text}: letters after {name} are some of a, v and t, as in {name}:av.")
+        if len(set(self.align)) < len(self.align):
+            raise InputError(f"--align {','.join(self.align)} names one twice.")
 
 
 @dataclass(frozen=True)
