@@ -190,5 +190,5 @@ def test_layers_0_of_one_modality_has_nothing_to_learn_from():
 
 
 def test_an_unknown_alignment_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match="cpc, cmcm, smit, mst, codis or turn"):
+    with pytest.raises(InputError, match="cpc, cmcm, smit, mst, codis, turn"):
         ObjectiveSettings(align=("clip",))

@@ -43,10 +43,10 @@ def masked_mean(x: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def time_mean(x: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Mean of x [B, T, D] over each clip's valid segments -> [B, D]."""
+    """Mean of x [B, T, ...] over each clip's valid segments -> [B, ...]."""
     if valid is None:
         return x.mean(dim=1)
-    valid = valid.unsqueeze(-1)
+    valid = valid.reshape(*valid.shape, *(1 for _ in x.shape[2:]))
     return torch.where(valid, x, 0).sum(dim=1) / valid.sum(dim=1).clamp_min(1)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 QUANTIZERS = {
     "vq": Entry("the nearest code", "hdcid_cli.models.quantizers.vq:vq"),
     "rvq": Entry("N codebooks, each on what is left over", "hdcid_cli.models.quantizers.vq:rvq", "rvq:N"),
+    "pq": Entry("N blocks of channels, each with a codebook", "hdcid_cli.models.quantizers.pq:pq", "pq:N"),
     "fsq": Entry("a few channels, each rounded", "hdcid_cli.models.quantizers.fsq:fsq", "fsq[:levels]"),
 }
 

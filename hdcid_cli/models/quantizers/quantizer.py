@@ -62,7 +62,10 @@ class Quantizer(Protocol):
         """Indices [..., S] -> what is read in the place of the features, [..., width]."""
 
     def distances(self, z: Tensor, modality: str) -> Tensor:
-        """Distance of features [B, T, D] to every code of the first stage, with gradient to z: [B, T, L]."""
+        """Distance of features [B, T, D] to every code of the first stage, with gradient to z: [B, T, L].
+
+        With blocks of channels, to every code of each block: [B, T, N, L].
+        """
 
     def start(self, general: dict[str, Tensor], generator: torch.Generator, valid: Valid = None) -> None:
         """Put the codes where the features of a first batch are."""

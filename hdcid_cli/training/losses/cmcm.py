@@ -17,18 +17,20 @@ class CMCM(Alignment):
     """Two modalities of a clip should use the same codes."""
 
     def observe(self, out: LayerOutput, layer: Layer) -> dict[str, Tensor]:
-        """Each clip's distribution of codes, [B, L]."""
+        """Each clip's distribution of codes, [B, L]; with blocks of channels, of each block's, [B, N, L]."""
         return {
             name: code_distribution(layer.quantizer.distances(z, name), out.valid and out.valid[name])
             for name, z in out.general.items()
         }
 
     def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        return cmcm(out.observed[self]), {}
+        blocks = {name: p.unsqueeze(1) if p.ndim == 2 else p for name, p in out.observed[self].items()}
+        count = next(iter(blocks.values())).shape[1]
+        return sum(cmcm({name: p[:, block] for name, p in blocks.items()}) for block in range(count)) / count, {}
 
 
 def code_distribution(distances: Tensor, valid: Tensor | None = None) -> Tensor:
-    """p = mean over t of softmax(-distance to each code): [B, T, L] (not squared) -> [B, L]."""
+    """p = mean over t of softmax(-distance to each code): [B, T, ..., L] (not squared) -> [B, ..., L]."""
     return time_mean(torch.softmax(-distances, dim=-1), valid)
 
 
