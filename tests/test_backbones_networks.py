@@ -1,4 +1,4 @@
-"""VGG19, VGGish and text encoders with random weights of the true layout, against plain functional calls."""
+"""VGG19 and VGGish with random weights of the true layout, against plain functional calls."""
 
 import h5py
 import numpy as np
@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from hdcid_cli.backbones import Options, load_backbone
-from hdcid_cli.backbones.bert import TextNetwork
 from hdcid_cli.backbones.vgg19 import VGG19, read_vgg19
 from hdcid_cli.backbones.vggish import VGGish, Whitening
 from hdcid_cli.backbones.vggish_input import log_mel
@@ -237,97 +236,3 @@ def test_vggish_post_processing_is_audiosets():
     found = module(torch.from_numpy(embedding)).numpy()
     assert (np.abs(found - expected) <= (np.abs((projected + 2) * 255 / 4 % 1 - 0.5) < 1e-3)).all()
     assert found.min() == 0 and found.max() == 255
-
-
-# --- text encoders -------------------------------------------------------------------------------
-
-VOCABULARY = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "a",
-    "dog",
-    "bark",
-    "##ing",
-    "##s",
-    "loud",
-    "##ly",
-    "don",
-    "'",
-    "t",
-    ",",
-    ".",
-]
-
-
-@pytest.fixture(scope="module")
-def tiny_bert(tmp_path_factory):
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("bert")
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY))
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    BertModel(config).eval().save_pretrained(folder)
-    return folder
-
-
-def test_a_word_is_the_mean_of_its_sub_words(tiny_bert):
-    from transformers import BertModel, BertTokenizerFast
-
-    backbone = load_backbone("text", "bert", Options(model=str(tiny_bert), device="cpu"))
-    found = backbone.network(["A dog, barking loudly."])[0]
-    tokenizer, model = BertTokenizerFast.from_pretrained(tiny_bert), BertModel.from_pretrained(tiny_bert).eval()
-    inputs = tokenizer("A dog, barking loudly.", return_tensors="pt")
-    tokens = tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])
-    assert tokens == ["[CLS]", "a", "dog", ",", "bark", "##ing", "loud", "##ly", ".", "[SEP]"]
-    with torch.inference_mode():
-        states = model(**inputs).last_hidden_state[0].numpy()
-    expected = np.stack([states[1], states[2], states[4:6].mean(0), states[6:8].mean(0)])
-    assert np.allclose(found, expected, atol=1e-5)
-    assert backbone.shape == (32,)
-
-
-def test_the_vectors_of_a_text_do_not_depend_on_its_neighbours(tiny_bert):
-    network = load_backbone("text", "bert", Options(model=str(tiny_bert), device="cpu", batch_size=4)).network
-    texts = ["a dog", "don't bark", "a dog barking " * 12, "dogs"]
-    assert [len(vectors) for vectors in network(texts)] == [2, 2, 36, 1]
-    for text, together in zip(texts, network(texts), strict=True):
-        assert np.array_equal(together, network([text])[0])
-
-
-def test_a_text_beyond_the_encoders_reach_keeps_its_first_words(tiny_bert):
-    network = load_backbone("text", "bert", Options(model=str(tiny_bert), device="cpu")).network
-    assert len(network(["dog " * 500])[0]) == 62  # 64 positions, two of them special
-
-
-def test_other_encoders_by_name(tiny_bert, tmp_path):
-    from transformers import AutoTokenizer, T5Config, T5Model
-
-    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
-    T5Model(
-        T5Config(vocab_size=len(VOCABULARY), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    ).save_pretrained(tmp_path)
-    backbone = load_backbone("text", "bert", Options(model=str(tmp_path), device="cpu"))
-    assert isinstance(backbone.network, TextNetwork)
-    assert backbone.network(["a dog barking"])[0].shape == (3, 16)
-    assert backbone.name == f"bert:{tmp_path}"
-
-
-def test_a_text_encoder_that_is_not_there_is_named_with_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match=r"no-such/encoder cannot be loaded .*--backbone hash"):
-        load_backbone("text", "bert", Options(model="no-such/encoder"))
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="cannot be loaded"):
-        load_backbone("text", "bert", Options(model=str(tmp_path)))

@@ -316,7 +316,7 @@ def test_predict_marks_a_users_video(squares, tiny_backbone, tmp_path, monkeypat
     list(run(experiment(squares, "checkpoints/asked", test=("audio",)), {}))
     video = tmp_path / "mine.mp4"
     write_video(video, seconds=7)
-    monkeypatch.setattr("hdcid_cli.tasks.segmentation.predict.load_backbone", lambda *_: Words())
+    monkeypatch.setattr("hdcid_cli.tasks.segmentation.predict.load_again", lambda *_: Words())
     rows = list(
         predict(
             video,

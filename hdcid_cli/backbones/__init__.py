@@ -3,7 +3,7 @@
 import importlib
 from dataclasses import replace
 
-from hdcid_cli.backbones.backbone import Backbone, Options
+from hdcid_cli.backbones.backbone import Backbone, Options, read_description
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.progress import warn
 
@@ -15,7 +15,11 @@ BACKBONES = {
     "text": {"bert": "hdcid_cli.backbones.bert", "hash": "hdcid_cli.backbones.hash"},
 }
 # What loads a model of transformers, whatever its name.
-ENCODERS = {"video": "hdcid_cli.backbones.vision", "audio": "hdcid_cli.backbones.sound"}
+ENCODERS = {
+    "video": "hdcid_cli.backbones.vision",
+    "audio": "hdcid_cli.backbones.sound",
+    "text": "hdcid_cli.backbones.text",
+}
 # Options that not every backbone of ours reads, and those that do.
 _OURS = frozenset(name for names in BACKBONES.values() for name in names)
 _READ_BY = {"weights": ("vgg19", "vggish"), "pca": ("vggish",), "model": ("bert",), "fps": ("vgg19", "hog")}
@@ -26,19 +30,28 @@ def papers_backbone(modality: str) -> str:
     return next(iter(BACKBONES[modality]))
 
 
+def load_again(modality: str, description: str, options: Options) -> Backbone:
+    """The backbone that a feature file names, with what was chosen about it then."""
+    name, chosen = read_description(description)
+    name, _, model = name.partition(":") if name.startswith("bert:") else (name, "", "")
+    return load_backbone(modality, name, replace(options, **chosen, **({"model": model} if model else {})))
+
+
 def load_backbone(modality: str, name: str | None, options: Options) -> Backbone:
     """The backbone by name, or the model of transformers by its folder or name on the hub.
 
     The papers' one for that modality if there is no name.
     """
+    if options.prompt is not None and modality != "text":
+        raise InputError("--prompt is for text features.")
     if options.grid is not None and (modality != "video" or options.pool == "cls"):
         raise InputError("--grid is for video features, without --pool cls.")
     name = name or papers_backbone(modality)
     module = BACKBONES[modality].get(name)
-    if module is None and modality in ENCODERS and not any(name in names for names in BACKBONES.values()):
+    if module is None and not any(name in names for names in BACKBONES.values()):
         module, options = ENCODERS[modality], replace(options, model=name)
-    elif name != "bert" and (options.pool, options.grid, options.layer) != (None, None, None):
-        raise InputError(f"--pool, --grid and --layer are for models of transformers, not for {name}.")
+    elif name != "bert" and (options.pool, options.grid, options.layer, options.prompt) != (None,) * 4:
+        raise InputError(f"--pool, --grid, --layer and --prompt are for models of transformers, not for {name}.")
     if module is None:
         raise InputError(f"There is no {modality} backbone {name!r}: use {' or '.join(BACKBONES[modality])}.")
     for option, readers in _READ_BY.items():

@@ -1,5 +1,7 @@
 """What a backbone is: how to read a clip, and what to compute from it."""
 
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ class Options:
         model: a model of transformers, a local folder or a name on the Hugging Face hub, `NAME` or `NAME@REVISION`.
         pool: one of `POOLS`, how such a model's states become features; None for the usual way of the modality.
         grid: of such a model's video features: cells along each side of a map; 1 gives vectors.
+        prompt: of such a model's texts: the sentence that a text is put into, at `{}`; None for the text alone.
         layer: hidden layer of such a model, 0 the embeddings; None for its output.
         allow_pickle: take a model's pickled weights where it has none in safetensors.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -41,6 +44,7 @@ class Options:
     pool: str | None = None
     grid: int | None = None
     layer: int | None = None
+    prompt: str | None = None
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None
@@ -52,8 +56,25 @@ class Options:
     def described(self, name: str) -> str:
         """A model's name, with what was chosen about it: `facebook/dinov2-base grid=1 fps=8`."""
         fps = None if self.fps == Options.fps else self.fps
-        chosen = {"pool": self.pool, "grid": self.grid, "layer": self.layer, "fps": fps}
+        prompt = None if self.prompt is None else json.dumps(self.prompt, ensure_ascii=False)
+        chosen = {"pool": self.pool, "grid": self.grid, "layer": self.layer, "fps": fps, "prompt": prompt}
         return " ".join([name, *(f"{key}={value}" for key, value in chosen.items() if value is not None)])
+
+
+_CHOSEN = re.compile(r' (?:(pool)=(\w+)|(grid|layer|fps)=(\d+)|prompt=("(?:[^"\\]|\\.)*"))$')
+_FPS = re.compile(r"@(\d+)fps$")
+
+
+def read_description(description: str) -> tuple[str, dict[str, Any]]:
+    """What `Options.described` and `Options.sampled` have written -> the name, and the options that it tells of."""
+    chosen: dict[str, Any] = {}
+    while match := _CHOSEN.search(description):
+        pool, how, option, number, prompt = match.groups()
+        chosen |= {"prompt": json.loads(prompt)} if prompt else {pool: how} if pool else {option: int(number)}
+        description = description[: match.start()]
+    if match := _FPS.search(description):
+        description, chosen["fps"] = description[: match.start()], int(match[1])
+    return description, chosen
 
 
 @dataclass(frozen=True)

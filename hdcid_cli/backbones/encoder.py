@@ -76,7 +76,9 @@ def open_encoder(modality: str, options: Options, remedy: str) -> Encoder:
         return AutoModel.from_pretrained(folder, config=config, use_safetensors=safe, output_loading_info=True, **where)
 
     model, info = load_pretrained(snapshot, load, what, remedy)
-    missing = {name for name in info["missing_keys"] if not any(part in name for part in UNUSED)}
+    paired = hasattr(model, JOINT[modality]) and options.pool == "cls"
+    unused = UNUSED[-1:] if paired else UNUSED
+    missing = {name for name in info["missing_keys"] if not any(part in name for part in unused)}
     if missing:
         raise InputError(
             f"The {what} {snapshot.name} cannot be loaded (it has no weights {min(missing)!r}, and {len(missing) - 1} "
@@ -92,7 +94,7 @@ def open_encoder(modality: str, options: Options, remedy: str) -> Encoder:
             if getattr(model, other, None) is not half and hasattr(model, other):
                 setattr(model, other, None)
         joint = _joint(getattr(model, JOINT[modality]))
-    module = model if joint is not None and options.pool == "cls" else half
+    module = model if paired else half
     return Encoder(snapshot, module.float(), half, joint, _digest(module, random))
 
 

@@ -61,6 +61,7 @@ SHARD = ShardType()
     type=options.whole(0),
     help="Hidden layer of a model to take, 0 its embeddings; by default its output.",
 )
+@click.option("--prompt", metavar="TEXT", help="Sentence that a model reads each text in, at {}: 'a photo of a {}'.")
 @click.option(
     "--weights", metavar="FILE", help="Weights to use instead of the published ones (vgg19, vgg19-torchvision, vggish)."
 )

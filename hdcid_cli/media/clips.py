@@ -35,6 +35,7 @@ SUFFIXES = {"video": VIDEO, "audio": VIDEO | AUDIO, "text": frozenset([".txt"])}
 
 ID_COLUMNS = ("id", "video_id", "label", "category")
 TEXT_COLUMNS = ("caption", "prompt", "text")
+CLASS_COLUMNS = ("label", "category")  # their names are texts too, where there is no column of those
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def find_clips(paths: Sequence[str], modality: str) -> list[MediaClip]:
 
     Media: a `.txt` file lists paths, a `.csv` file has the columns `path` and, if you like, `id` and `start`.
     Text: a `.txt` file is one text, a `.csv` file has a column of names (`video_id`, ...) and one of texts
-    (`caption`, ...). Otherwise a clip's name is its file's, without the suffix.
+    (`caption`, ...) or else of classes (`label`, `category`). Otherwise a clip's name is its file's, without the
+    suffix.
 
     Raises:
         InputError: nothing there, a table without the columns, or two clips of one name.
@@ -176,6 +178,8 @@ def _captions(file: Path) -> Iterator[MediaClip]:
     for line, row in _table(file):
         name = next((row[column] for column in ID_COLUMNS if row.get(column)), None)
         text = next((row[column] for column in TEXT_COLUMNS if row.get(column)), None)
+        if not any(column in row for column in TEXT_COLUMNS):
+            text = next((row[column].replace("_", " ") for column in CLASS_COLUMNS if row.get(column)), None)
         if name is None or text is None:
             raise InputError(
                 f"{file}, line {line} has no {'name' if name is None else 'text'}: a table of texts needs one "

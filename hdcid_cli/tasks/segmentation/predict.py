@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hdcid_cli.backbones import Options, load_backbone
+from hdcid_cli.backbones import Options, load_again
 from hdcid_cli.backbones.extraction import pad
 from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
 from hdcid_cli.codes.toc import Selection, apply_toc
@@ -111,10 +111,9 @@ def _query(query: str, trained: dict, checkpoint: Checkpoint, weights: str | Non
             f"{checkpoint.path} was pretrained without {modality}, so it cannot be asked with "
             f"{'a sound' if is_file else 'words'}."
         )
-    name, _, text_encoder = learned.backbone.partition(":")
+    name = learned.backbone
     segments = trained["made_by"]["segments"]
-    wanted = {"model": text_encoder} if text_encoder else {}
-    backbone = load_backbone(modality, name, Options(seconds=segments, weights=weights, device=str(device), **wanted))
+    backbone = load_again(modality, name, Options(seconds=segments, weights=weights, device=str(device)))
     if learned.weights not in (None, backbone.weights):
         raise InputError(
             f"{checkpoint.path} learned from {name} features of other weights: give the same ones with --weights."
