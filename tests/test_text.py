@@ -15,8 +15,8 @@ from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.media.clips import find_clips
 
 VOCABULARY = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "bark", "##ing", "##s", "loud", "##ly", "don", "'", "t", ",",
-    ".", "photo", "of", "church", "bell",
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "bark", "##ing", "##s", "loud", "##ly", "don", "'", "t",
+    ",", ".", "photo", "of", "church", "bell",
 ]  # fmt: skip
 LAYERS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 TEXT = {**LAYERS, "vocab_size": len(VOCABULARY), "max_position_embeddings": 64, "pad_token_id": 0}

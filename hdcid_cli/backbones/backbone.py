@@ -86,7 +86,9 @@ class Backbone:
         shape: of one segment, such as (7, 7, 512).
         prepare: clip -> its parts one after the other; runs in worker processes, so it can be pickled and
             imports no torch. A part is an array whose first axis counts segments, or whatever `network` takes.
-        network: parts -> features [t, *shape] of each part; None if the parts are the features.
+        network: parts -> features [t, *shape] of each part, in arrays of their own; None if the parts are the
+            features. It may have `begin(parts)`, which gives a function that waits for the features, and `empty(size)`,
+            which gives bytes for parts to lie in (`network.Network` has both).
         batch_size: parts that `network` takes at once.
         weights: digest of the weights; "none" without.
         revision: commit of a model of the hub; empty without.

@@ -54,6 +54,7 @@ class Network:
         options: device, precision and batch size.
         batch_on_cpu, batch_on_gpu: parts a batch if the options do not say.
         prepare: a part on the device [1, ...] -> what the module takes, [1, ...] of one shape for parts of any.
+        half: the features go to a file of float16, so a GPU gives them as that.
     """
 
     def __init__(
@@ -63,25 +64,66 @@ class Network:
         batch_on_cpu: int,
         batch_on_gpu: int,
         prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        half: bool = False,
     ):
         self.device = place(module, options)
         flat = all(parameter.ndim <= 4 for parameter in module.parameters())  # else it convolves over time too
         self.module = module.to(memory_format=torch.channels_last) if flat else module
         self.prepare = prepare
-        self.batch_size = options.batch_size or (batch_on_gpu if self.device.type == "cuda" else batch_on_cpu)
+        on_gpu = self.device.type == "cuda"
+        self.output = torch.float16 if half and on_gpu else torch.float32
+        self.batch_size = options.batch_size or (batch_on_gpu if on_gpu else batch_on_cpu)
+        self._copying = torch.cuda.Stream(self.device) if on_gpu else None
+
+    def __call__(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """At most `batch_size` parts [1, ...] -> the features of each, [1, ...]."""
+        return self.begin(parts)()
 
     @torch.inference_mode()
-    def __call__(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """At most `batch_size` parts [1, ...] -> the features of each, [1, ...] float32."""
-        features = self.module(self._batch(parts))
-        return np.split(features[: len(parts)].float().cpu().numpy(), len(parts))
+    def begin(self, parts: Sequence[np.ndarray]) -> "Pending":
+        """As a call, but a GPU is only told what to do; parts must stay as they are until features are there."""
+        features = self.module(self._batch(parts))[: len(parts)].to(self.output)
+        return Pending(features.to("cpu", non_blocking=True), self.device)
+
+    def empty(self, size: int) -> np.ndarray:
+        """Bytes that the device can read by itself."""
+        return torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda").numpy()
 
     def _batch(self, parts: Sequence[np.ndarray]) -> torch.Tensor:
         """All parts and filling, [batch_size, ...] on the device."""
+        arrived = [self._to_device(torch.from_numpy(part)) for part in parts]
         if self.prepare is not None:
-            prepared = [self.prepare(torch.from_numpy(part).to(self.device)) for part in parts]
-            return torch.cat([*prepared, *[torch.zeros_like(prepared[0])] * (self.batch_size - len(parts))])
-        kind = torch.from_numpy(parts[0]).dtype
-        batch = torch.zeros((self.batch_size, *parts[0].shape[1:]), dtype=kind, pin_memory=self.device.type == "cuda")
-        np.concatenate(parts, out=batch[: len(parts)].numpy())
-        return batch.to(self.device, non_blocking=True)
+            arrived = [self.prepare(part) for part in arrived]
+        if self.batch_size == 1:
+            return arrived[0]
+        filling = arrived[0].new_zeros((self.batch_size - len(arrived), *arrived[0].shape[1:]))
+        return torch.cat([*arrived, filling])
+
+    def _to_device(self, part: torch.Tensor) -> torch.Tensor:
+        """On a stream of its own, so that the batch before goes on computing."""
+        if self._copying is None:
+            return part.to(self.device)
+        computing = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._copying):
+            arrived = part.to(self.device, non_blocking=True)
+        computing.wait_stream(self._copying)
+        arrived.record_stream(computing)
+        return arrived
+
+
+class Pending:
+    """Features [n, ...] on their way from a device: called, it waits for them and gives [1, ...] of each part."""
+
+    def __init__(self, features: torch.Tensor, device: torch.device):
+        self._features, self._arrived = features, None
+        if device.type == "cuda":
+            self._arrived = torch.cuda.Event()
+            self._arrived.record(torch.cuda.current_stream(device))
+
+    def ready(self) -> bool:
+        return self._arrived is None or self._arrived.query()
+
+    def __call__(self) -> list[np.ndarray]:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return list(self._features.numpy()[:, None])

@@ -34,7 +34,7 @@ CAFFE_GAIN = 64.0
 def load(options: Options) -> Backbone:
     """The backbone with the weights `options.weights`, by default the published ones of Keras."""
     path = find_weights(options.weights or "vgg19")
-    network = Network(read_vgg19(path), options, batch_on_cpu=1, batch_on_gpu=16)
+    network = Network(read_vgg19(path), options, batch_on_cpu=1, batch_on_gpu=16, half=True)
     return Backbone(
         name=options.sampled("vgg19"),
         modality="video",

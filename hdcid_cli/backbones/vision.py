@@ -40,7 +40,7 @@ def load(options: Options) -> Backbone:
     frames = getattr(encoder.config, "num_frames", None)
     fps = frames if frames and options.fps == Options.fps else options.fps
     module: nn.Module = Clips(encoder, options, frames) if frames else Pictures(encoder, options)
-    network = Network(module, options, batch_on_cpu=1, batch_on_gpu=16, prepare=partial(_prepare, prepared))
+    network = Network(module, options, batch_on_cpu=1, batch_on_gpu=16, prepare=partial(_prepare, prepared), half=True)
     segment = probe(lambda: module(torch.zeros(1, fps, 3, *shape, device=network.device)), name)
     return Backbone(
         name=options.described(name),

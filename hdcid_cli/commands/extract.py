@@ -33,6 +33,7 @@ class ShardType(click.ParamType):
 
 
 SHARD = ShardType()
+WORTH_TELLING = 10.0  # seconds; how fast a shorter job was is mostly how fast it started
 
 
 @click.command(cls=Command)
@@ -160,5 +161,6 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
         f"{done.path}: {len(done.clips)} clips of {' x '.join(map(str, done.shape))}"
         + (f", {len(done.skipped)} skipped" if done.skipped else "")
         + ("" if done.computed or done.skipped else " (they were there already)")
+        + (f"; {done.speed}" if done.clock.seconds > WORTH_TELLING else "")
     )
     return SOME_SKIPPED if done.skipped else DONE

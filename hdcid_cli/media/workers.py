@@ -1,17 +1,24 @@
 """Reading many clips at once in worker processes.
 
 Each worker has a pipe of its own and one clip in its hands, so that a file that brings the decoder down
-costs that clip alone. A pipe holds little, so a worker waits when its parts are not taken: memory stays constant.
+costs that clip alone. Large arrays lie in memory that it shares with its parent (`arena.py`); it holds a few of them,
+and a worker waits when they are not taken: memory stays constant.
 """
 
+import contextlib
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.media.arena import SMALLEST, Arena, ArenaPlace
 from hdcid_cli.media.clips import MediaClip
 
 # What comes back: (clip, part, None) for each part, then (clip, None, why it failed or None).
@@ -21,6 +28,8 @@ Prepare = Callable[[MediaClip], Iterator[Any]]
 
 def read_clips(clips: Sequence[MediaClip], prepare: Prepare, workers: int) -> Iterator[Event]:
     """Run `prepare(clip)` for every clip; yield its parts as they come, and its end.
+
+    An array is what it is until the next event is taken: who keeps it makes a copy.
 
     Args:
         clips: what to read, in this order.
@@ -47,58 +56,86 @@ def _read(clip: MediaClip, prepare: Prepare) -> Iterator[Event]:
         yield clip, None, None
 
 
-def _read_in_workers(clips: Iterator[MediaClip], prepare: Prepare, workers: int) -> Iterator[Event]:
-    busy: dict[Connection, tuple[MediaClip, Any]] = {}
+@dataclass
+class _Worker:
+    """One process, its pipe, the memory shared with it, and the clip in its hands."""
 
-    def give(pipe, process):
-        """The next clip, or the order to end."""
-        clip = next(clips, None)
-        if clip is None:
-            pipe.close()
-        else:
-            busy[pipe] = clip, process
-            pipe.send(clip)
+    process: Any
+    pipe: Connection
+    arena: Arena
+    clip: MediaClip
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.arena.close()
+
+
+def _read_in_workers(clips: Iterator[MediaClip], prepare: Prepare, workers: int) -> Iterator[Event]:
+    busy: dict[Connection, _Worker] = {}
+
+    def give(start: Callable[[MediaClip], _Worker]) -> None:
+        """A worker's next clip, if there is one."""
+        if (clip := next(clips, None)) is not None:
+            worker = start(clip)
+            busy[worker.pipe] = worker
+            worker.pipe.send(clip)
 
     try:
         for _ in range(workers):
-            give(*_start(prepare))
+            give(partial(_start, prepare))
         while busy:
             for pipe in wait(list(busy)):
-                clip, process = busy[pipe]
+                worker = busy[cast(Connection, pipe)]
                 try:
-                    part, ended, error = pipe.recv()
+                    part, ended, error = worker.pipe.recv()
                 except (EOFError, OSError):
-                    part, ended, error = (
-                        None,
-                        True,
-                        f"{clip.source} brought the decoder down (exit status {_status(process)}).",
-                    )
-                    del busy[pipe]
-                    pipe.close()
-                    pipe, process = _start(prepare)
-                if not ended:
-                    yield clip, part, None
+                    del busy[worker.pipe]
+                    status = _status(worker.process)
+                    worker.close()
+                    give(partial(_start, prepare))
+                    yield worker.clip, None, f"{worker.clip.source} brought the decoder down (exit status {status})."
                     continue
-                busy.pop(pipe, None)
-                give(pipe, process)
+                if not ended:
+                    yield from _taken(worker, part)
+                    continue
+                clip = worker.clip
+                del busy[worker.pipe]
+                give(partial(_go_on, worker))
+                if worker.pipe not in busy:
+                    worker.close()  # which tells the process to end
                 yield clip, None, error
     finally:
-        for pipe, (_, process) in busy.items():
-            pipe.close()
-            process.terminate()
+        for worker in busy.values():
+            worker.process.terminate()
+            worker.close()
 
 
-def _start(prepare: Prepare):
+def _taken(worker: _Worker, part: Any) -> Iterator[Event]:
+    """Yield a part where it lies, then give its slot back."""
+    if not isinstance(part, ArenaPlace):
+        yield worker.clip, part, None
+        return
+    yield worker.clip, worker.arena.get(part), None
+    with contextlib.suppress(OSError):  # the worker is gone: the next look at its pipe says so
+        worker.pipe.send(part.slot)
+
+
+def _start(prepare: Prepare, clip: MediaClip) -> _Worker:
     # Spawned, not forked: the parent may hold a GPU and threads. A worker imports numpy and PyAV only.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, prepare), daemon=True)
+    arena = Arena()
+    process = context.Process(target=_work, args=(theirs, arena, prepare), daemon=True)
     resource_tracker.ensure_running()  # which would otherwise undo the next line
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the parent's to handle
     process.start()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()  # else its end would not be noticed
-    return ours, process
+    return _Worker(process, ours, arena, clip)
+
+
+def _go_on(worker: _Worker, clip: MediaClip) -> _Worker:
+    return replace(worker, clip=clip)
 
 
 def _status(process) -> int | None:
@@ -106,11 +143,21 @@ def _status(process) -> int | None:
     return process.exitcode
 
 
-def _work(pipe: Connection, prepare: Prepare) -> None:
-    """A worker: clips come in, (part, ended, error) go out; ends when the parent closes the pipe or is gone."""
+def _work(pipe: Connection, arena: Arena, prepare: Prepare) -> None:
+    """A worker: clips and numbers of slots come in, (part, ended, error) go out.
+
+    It ends when the parent closes the pipe or is gone.
+    """
     try:
         while True:
-            for _, part, error in _read(pipe.recv(), prepare):
-                pipe.send((part, part is None, error))
+            message = pipe.recv()
+            if isinstance(message, int):
+                arena.taken(message)
+                continue
+            for _, part, error in _read(message, prepare):
+                if isinstance(part, np.ndarray) and part.nbytes >= SMALLEST:
+                    pipe.send((arena.put(part, pipe.recv), False, None))
+                else:
+                    pipe.send((part, part is None, error))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
