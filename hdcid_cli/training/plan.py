@@ -11,6 +11,9 @@ from hdcid_cli.core.splits import NOTHING, HeldOut, training_clips, validation_c
 from hdcid_cli.training.pretrain import Run
 from hdcid_cli.training.settings import PretrainSettings
 
+# What its makers combine a model with, in the place of our defaults.
+USUAL: dict[str, dict] = {"fcid": {"align": ("cpc:av", "cmcm", "infonce:t"), "deeper": 1.0, "warmup": 0}}
+
 
 def plan(
     features: Path,
@@ -32,12 +35,23 @@ def plan(
         leave_out: groups that `clips` leaves out, which the name says.
         watched: names of clips to look at while it learns, and not to learn from.
     """
-    settings, names = settings or PretrainSettings(), modalities or present_modalities(features)
+    settings, names = usual(settings or PretrainSettings()), modalities or present_modalities(features)
     settings = replace(
         settings,
         model=settings.model.but(shared_transformer=any(name.startswith("mst") for name in settings.objective.align)),
     )
     return Run(names, features, output or checkpoints / run_name(names, settings, leave_out), settings, clips, watched)
+
+
+def usual(settings: PretrainSettings) -> PretrainSettings:
+    """The settings with what is usual for the model, wherever they are still our defaults."""
+    changed = {}
+    for part in ("objective", "train"):
+        bundle = getattr(settings, part)
+        known = {name: value for name, value in USUAL.get(settings.model.kind, {}).items() if hasattr(bundle, name)}
+        kept = {name for name in known if getattr(bundle, name) != getattr(type(bundle)(), name)}
+        changed[part] = bundle.but(**{name: value for name, value in known.items() if name not in kept})
+    return replace(settings, **changed)
 
 
 def clips_to_learn_from(
