@@ -8,7 +8,7 @@ from hdcid_cli.models.encoders import MapPooling
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest, squared_distances
 from hdcid_cli.models.settings import ModelSettings
-from hdcid_cli.training.losses.club import Club
+from hdcid_cli.training import objective
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
 from hdcid_cli.training.trainer import Trainer
@@ -16,11 +16,11 @@ from hdcid_cli.training.trainer import Trainer
 INPUTS = {"audio": (12,), "video": (5, 5, 8), "text": (10,)}
 
 
-def build(precision: str, **objective) -> Trainer:
+def build(precision: str, **losses) -> Trainer:
     torch.manual_seed(0)
     model = HDCID(ModelSettings(inputs=INPUTS, dim=16, codebook=12, text_hidden=4, feedforward=16))
-    losses = Objective(ObjectiveSettings(**objective), model)
-    return Trainer(model, losses, TrainSettings(warmup=0, batch_size=6, epochs=4, precision=precision), 100, "cpu")
+    goal = Objective(ObjectiveSettings(**losses), model)
+    return Trainer(model, goal, TrainSettings(warmup=0, batch_size=6, epochs=4, precision=precision), 100, "cpu")
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -45,8 +45,8 @@ def test_networks_compute_in_mixed_precision_and_losses_and_lstms_do_not(align, 
             module.register_forward_pre_hook(watch("loss"))
     lstm = nn.LSTM.forward
     monkeypatch.setattr(nn.LSTM, "forward", lambda *given: (watch("lstm")(), lstm(*given))[1])
-    likelihood = Club.log_likelihood
-    monkeypatch.setattr(Club, "log_likelihood", lambda *given: (watch("loss")(), likelihood(*given))[1])
+    likelihood = objective.log_likelihood
+    monkeypatch.setattr(objective, "log_likelihood", lambda *given: (watch("loss")(), likelihood(*given))[1])
     distances = VectorQuantizer.distances
     monkeypatch.setattr(VectorQuantizer, "distances", lambda *given: (watch("loss")(), distances(*given))[1])
     trainer.start_layers(batch(), 2, None)

@@ -17,7 +17,14 @@ from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import masked_mean
 from hdcid_cli.training.alignments import ALIGNMENTS
 from hdcid_cli.training.losses.alignment import Alignment
-from hdcid_cli.training.losses.club import Club, random_permutation
+from hdcid_cli.training.losses.club import (
+    Club,
+    Sample,
+    exact_bound,
+    log_likelihood,
+    random_permutations,
+    sampled_bound,
+)
 from hdcid_cli.training.losses.commitment import commitment
 from hdcid_cli.training.losses.pairs import OfPairs, groups_of
 from hdcid_cli.training.settings import ObjectiveSettings
@@ -36,13 +43,10 @@ class LayerObjective(nn.Module):
         names = layer.aligned_by(config.align)
         self.alignments = nn.ModuleDict({name: _alignment(name, config, layer) for name in names})
 
-    def club_likelihood(self, out: LayerOutput, layer: Layer) -> Tensor:
-        """What the CLUB networks are fitted to: the sum of their log-likelihoods on detached features."""
-        apart = layer.disentangled(out)
-        return sum(
-            club.log_likelihood(x.detach(), y.detach(), valid)
-            for club, (x, y, valid) in ((club, apart[name]) for name, club in self.club.items())
-        )
+    def samples(self, out: LayerOutput, layer: Layer) -> list[Sample]:
+        """What each CLUB network is asked about, in the order of `club`."""
+        apart = layer.disentangled(out) if self.club else {}
+        return [Sample(*apart[name]) for name in self.club]
 
     def forward(
         self, out: LayerOutput, layer: Layer, generator: torch.Generator
@@ -58,20 +62,19 @@ class LayerObjective(nn.Module):
                 commitment(out.general, out.codes, self.config.beta, out.valid, self.config.mm_ema).values()
             )
         if self.club:
-            apart = layer.disentangled(out)
-            bounds = (self._club_bound(club, *apart[name], generator) for name, club in self.club.items())
-            losses["club"] = self.config.club_weight * sum(bounds)
+            losses["club"] = self.config.club_weight * self._club_bound(self.samples(out, layer), generator)
         for name, alignment in self.alignments.items():
             losses[name], measured = alignment(out, layer, generator)
             metrics |= measured
         return losses, metrics
 
-    def _club_bound(self, club: Club, x: Tensor, y: Tensor, valid: Tensor | None, generator: torch.Generator) -> Tensor:
+    def _club_bound(self, samples: list[Sample], generator: torch.Generator) -> Tensor:
         if self.config.club_gradient == "specific":
-            x = x.detach()
+            samples = [sample._replace(x=sample.x.detach()) for sample in samples]
         if self.config.club == "exact":
-            return club.exact_bound(x, y, valid)
-        return club.sampled_bound(x, y, random_permutation(len(x), generator).to(x.device), valid)
+            return exact_bound(self.club.values(), samples)
+        permutations = random_permutations([len(x) for x, _, _ in samples], generator, samples[0].x.device)
+        return sampled_bound(self.club.values(), samples, permutations)
 
 
 def _alignment(text: str, config: ObjectiveSettings, layer: Layer) -> Alignment:
@@ -121,7 +124,12 @@ class Objective(nn.Module):
                 alignment.follow(layer)
 
     def club_likelihood(self, outputs: list[LayerOutput], layers: Iterable[Layer]) -> Tensor:
-        return sum(mine.club_likelihood(out, layer) for mine, layer, out in zip(self.layers, layers, outputs))
+        """What the CLUB networks are fitted to: the sum of their log-likelihoods on detached features."""
+        clubs, samples = [], []
+        for mine, layer, out in zip(self.layers, layers, outputs):
+            clubs += mine.club.values()
+            samples += [Sample(x.detach(), y.detach(), valid) for x, y, valid in mine.samples(out, layer)]
+        return log_likelihood(clubs, samples)
 
     def forward(
         self,

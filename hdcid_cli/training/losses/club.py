@@ -2,12 +2,24 @@
 
 A network models q(y | x) as a diagonal Gaussian; it is fitted by likelihood, and
 the bound that it gives is then minimised by the encoders that made x and y.
+
+Several networks of one shape compute together, so that a GPU gets a few large products instead of many small ones:
+`stacked` puts together what can be, and the functions here take a group, with an axis G in front.
 """
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.models.segments import masked_mean, time_mean
+
+class Sample(NamedTuple):
+    """What one network is asked about: x [B, T, D], y [B, T, S], and which segments are valid [B, T] (None: all)."""
+
+    x: Tensor
+    y: Tensor
+    valid: Tensor | None = None
 
 
 class Club(nn.Module):
@@ -28,35 +40,95 @@ class Club(nn.Module):
         """Mean over samples of 0.5 sum_d(-(mu - y)^2 / exp(logvar) - logvar); `valid` [B, T] says which segments are
         samples.
         """
-        mu, logvar = self(x)
-        return masked_mean(0.5 * (-((mu - y) ** 2) / logvar.exp() - logvar).sum(dim=-1), valid)
+        return log_likelihood([self], [Sample(x, y, valid)])
 
     def sampled_bound(self, x: Tensor, y: Tensor, permutation: Tensor, valid: Tensor | None = None) -> Tensor:
         """The published bound: each clip against itself and one other, `permutation` [B] says which."""
-        mu, logvar = self(x)
-        variance = time_mean(logvar, valid).exp()  # [B, S]
-        both = None if valid is None else valid & valid[permutation]
-        positive = -time_mean((mu - y) ** 2, valid) / variance
-        negative = -time_mean((mu - y[permutation]) ** 2, both) / variance
-        return (positive.sum(dim=-1) - negative.sum(dim=-1)).mean() / 2
+        return sampled_bound([self], [Sample(x, y, valid)], [permutation])
 
     def exact_bound(self, x: Tensor, y: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Eq. 12: each clip's log-likelihood less its mean over all clips j of the batch.
+        """Eq. 12: each clip's log-likelihood less its mean over all clips j of the batch."""
+        return exact_bound([self], [Sample(x, y, valid)])
 
-        The constant terms cancel. The mean over all pairs comes from two moments of y,
-        so nothing of size [B, B, T, S] is made.
-        """
-        mu, logvar = self(x)
+
+class Stacked(NamedTuple):
+    """Networks of one shape and their samples.
+
+    mu, logvar: what they say of y [G, B, T, S].
+    places: the places of the networks among all that were asked [G].
+    """
+
+    mu: Tensor
+    logvar: Tensor
+    y: Tensor
+    valid: Tensor | None
+    places: list[int]
+
+
+def stacked(clubs: Iterable[Club], samples: Iterable[Sample]) -> Iterator[Stacked]:
+    """The answers of the networks about their samples, those of one shape together."""
+    alike: dict[tuple, list[int]] = {}
+    clubs, samples = list(clubs), list(samples)
+    for place, (club, sample) in enumerate(zip(clubs, samples, strict=True)):
+        shape = (*(tuple(p.shape) for p in club.mu.parameters()), sample.x.shape[:2], sample.valid is None)
+        alike.setdefault(shape, []).append(place)
+    for places in alike.values():
+        x = torch.stack([samples[place].x for place in places])
+        y = torch.stack([samples[place].y for place in places])
+        valid = None
+        if samples[places[0]].valid is not None:
+            valid = torch.stack([samples[place].valid for place in places])  # type: ignore[misc]
+        networks = [club for place in places for club in (clubs[place].mu, clubs[place].logvar)]
+        answers = _together(networks, x.flatten(1, 2).repeat_interleave(2, dim=0))
+        answers = answers.unflatten(1, x.shape[1:3]).unflatten(0, (-1, 2))  # [G, 2, B, T, S]
+        yield Stacked(answers[:, 0], answers[:, 1].tanh(), y, valid, places)
+
+
+def log_likelihood(clubs: Iterable[Club], samples: Iterable[Sample]) -> Tensor:
+    """Sum of the networks' log-likelihoods, see `Club.log_likelihood`."""
+    total = 0.0
+    for mu, logvar, y, valid, _ in stacked(clubs, samples):
+        value = 0.5 * (-((mu - y) ** 2) / logvar.exp() - logvar).sum(dim=-1)  # [G, B, T]
+        total = total + _mean(value.flatten(1), valid if valid is None else valid.flatten(1), 1).sum()
+    return total
+
+
+def sampled_bound(clubs: Iterable[Club], samples: Iterable[Sample], permutations: Sequence[Tensor]) -> Tensor:
+    """Sum of the networks' published bounds, `permutations` [B] of each; see `Club.sampled_bound`."""
+    total = 0.0
+    for mu, logvar, y, valid, places in stacked(clubs, samples):
+        other = torch.stack([permutations[place] for place in places])  # [G, B]
+        row = torch.arange(len(places), device=y.device).unsqueeze(1)  # [G, 1]
+        variance = _mean(logvar, valid, 2).exp()  # [G, B, S]
+        both = None if valid is None else valid & valid[row, other]
+        positive = -_mean((mu - y) ** 2, valid, 2) / variance
+        negative = -_mean((mu - y[row, other]) ** 2, both, 2) / variance
+        total = total + (positive.sum(dim=-1) - negative.sum(dim=-1)).mean(dim=1).sum() / 2
+    return total
+
+
+def exact_bound(clubs: Iterable[Club], samples: Iterable[Sample]) -> Tensor:
+    """Sum of the networks' bounds of eq. 12, see `Club.exact_bound`.
+
+    The constant terms cancel. The mean over all pairs comes from two moments of y,
+    so nothing of size [B, B, T, S] is made.
+    """
+    total = 0.0
+    for mu, logvar, y, valid, _ in stacked(clubs, samples):
         precision = (-logvar).exp()
-        # mean_j (mu_i - y_j)^2 = mu_i^2 - 2 mu_i mean(y) + mean(y^2), element by element; [T, S] each.
-        first, second = _mean_over_clips(y, valid), _mean_over_clips(y**2, valid)
+        # mean_j (mu_i - y_j)^2 = mu_i^2 - 2 mu_i mean(y) + mean(y^2), element by element; [G, 1, T, S] each.
+        first, second = _mean(y, valid, 1).unsqueeze(1), _mean(y**2, valid, 1).unsqueeze(1)
         own, others = (mu - y) ** 2, mu**2 - 2 * mu * first + second
-        return 0.5 * time_mean((others - own) * precision, valid).sum(dim=-1).mean()
+        total = total + 0.5 * _mean((others - own) * precision, valid, 2).sum(dim=-1).mean(dim=1).sum()
+    return total
 
 
-def _mean_over_clips(y: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean of y [B, T, S] over the clips that are valid at each step -> [T, S]."""
-    return time_mean(y.transpose(0, 1), None if valid is None else valid.T)
+def _mean(x: Tensor, valid: Tensor | None, dim: int) -> Tensor:
+    """Mean of x [G, ...] along an axis, over what is valid; `valid` has the first axes of x, as many as it has."""
+    if valid is None:
+        return x.mean(dim=dim)
+    valid = valid.reshape(*valid.shape, *[1] * (x.ndim - valid.ndim))
+    return torch.where(valid, x, 0).sum(dim=dim) / valid.sum(dim=dim).clamp_min(1)
 
 
 def _mlp(x_dim: int, hidden: int, y_dim: int) -> nn.Sequential:
@@ -71,6 +143,25 @@ def _mlp(x_dim: int, hidden: int, y_dim: int) -> nn.Sequential:
     )
 
 
-def random_permutation(batch: int, generator: torch.Generator) -> Tensor:
-    """A permutation [B] from a CPU generator, so that it is the same on every device."""
-    return torch.randperm(batch, generator=generator)
+def _together(networks: list[nn.Sequential], x: Tensor) -> Tensor:
+    """Every network of `_mlp` on its own x: [G, N, D] -> [G, N, S].
+
+    Weights come first in the products, so that their gradient lies in memory as they do and need not be copied.
+    """
+    x = x.transpose(1, 2)
+    for same in zip(*networks, strict=True):
+        if isinstance(same[0], nn.Linear):
+            weight, bias = torch.stack([each.weight for each in same]), torch.stack([each.bias for each in same])
+            x = torch.baddbmm(bias.unsqueeze(2), weight, x)
+        else:
+            x = same[0](x)
+    return x.transpose(1, 2).contiguous()
+
+
+def random_permutations(sizes: Sequence[int], generator: torch.Generator, device: torch.device) -> tuple[Tensor, ...]:
+    """A permutation of each size from a CPU generator, so that they are the same on every device.
+
+    They go there in one copy from memory that the device reads by itself, so that nobody waits.
+    """
+    drawn = torch.cat([torch.randperm(size, generator=generator) for size in sizes])
+    return (drawn.pin_memory() if device.type == "cuda" else drawn).to(device, non_blocking=True).split(list(sizes))
