@@ -23,7 +23,7 @@ from hdcid_cli.backbones import Options
 from hdcid_cli.backbones.extraction import Extracted
 from hdcid_cli.backbones.extraction import extract as _extract
 from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
-from hdcid_cli.codes.encode import Codes, decode
+from hdcid_cli.codes.encode import Codes
 from hdcid_cli.codes.encode import encode as _encode
 from hdcid_cli.codes.toc import select_channels
 from hdcid_cli.core.errors import HdcidError, InputError
@@ -32,6 +32,7 @@ from hdcid_cli.core.files import open_regular
 from hdcid_cli.core.json_lines import objects
 from hdcid_cli.core.modalities import modalities as all_names
 from hdcid_cli.core.modalities import modality as full_name
+from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.core.progress import warn
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.report.formats import RENDERERS
@@ -178,13 +179,14 @@ def encode(checkpoint: Checkpoint, features: FeatureFile | Place | np.ndarray, m
     if name not in model.config.inputs or x.shape[2:] != model.config.inputs[name]:
         raise InputError(f"{checkpoint.path} reads {dict(model.config.inputs)}, not {name} of {x.shape[2:]}.")
     parameter = next(model.parameters())
-    parts = [
-        model.encode(name, part.to(parameter.device, parameter.dtype))[1].int().cpu().numpy()
-        for part in torch.from_numpy(x).split(256)
-    ]
+    with matmul_precision(checkpoint.description.precision):
+        parts = [
+            model.encode(name, part.to(parameter.device, parameter.dtype))[1].int().cpu().numpy()
+            for part in torch.from_numpy(x).split(256)
+        ]
     indices = np.concatenate(parts)
     lengths = np.full(len(x), x.shape[1])
-    return Codes([str(number) for number in range(len(x))], lengths, indices, decode(checkpoint, indices, name))
+    return Codes(checkpoint, name, [str(number) for number in range(len(x))], lengths, indices)
 
 
 def cmg(

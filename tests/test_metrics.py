@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from hdcid_cli.tasks import metrics
 from hdcid_cli.tasks.metrics import Bootstrap, average_precision, mean_score, median_score, ratio, sums_score
 
 
@@ -122,3 +123,13 @@ def test_a_single_recording_has_no_interval():
     bootstrap = Bootstrap(["one"] * 5)
     assert mean_score("x", np.ones(5), bootstrap).interval is None
     assert median_score("x", np.arange(5.0), bootstrap).interval is None
+
+
+def test_resamplings_are_those_of_earlier_versions_and_many_groups_are_drawn_in_little_memory(monkeypatch):
+    before = np.random.default_rng(3).multinomial(300, np.full(300, 1 / 300), size=50)
+    assert np.array_equal(Bootstrap(range(300), seed=3, resamples=50).drawn, before)
+    monkeypatch.setattr(metrics, "_FEW_GROUPS", 200)
+    drawn = Bootstrap(range(300), seed=3, resamples=4000).drawn
+    assert drawn.dtype == np.uint8 and (drawn.sum(1) == 300).all()
+    assert drawn.mean(0) == pytest.approx(1, abs=0.1)
+    assert drawn.var() == pytest.approx(1 - 1 / 300, rel=0.01)  # as of the multinomial distribution

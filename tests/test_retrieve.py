@@ -59,7 +59,7 @@ def test_summary_similarity_is_the_cosine_of_means_over_valid_segments():
     random = np.random.default_rng(1)
     query, gallery = random.normal(size=(2, 8, 4, 3)).astype(np.float32)
     length = np.array([4, 4, 1, 2, 3, 4, 1, 4])
-    found = similarities(summary_vectors((query, length), (gallery, length)))
+    found = similarities(summary_vectors((query.__getitem__, length), (gallery.__getitem__, length)))
     for i in range(8):
         for j in range(8):
             a, b = query[i, : length[i]].mean(0), gallery[j, : length[j]].mean(0)
@@ -72,6 +72,17 @@ def test_both_weighs_the_two_alike(coded):
     codes = code_vectors(coded[1], coded[2], coded[0])
     parts = [similarities(vectors) / similarities(vectors).std() for vectors in (summary, codes)]
     np.testing.assert_allclose(similarities(both_vectors(summary, codes)), sum(parts), rtol=1e-3, atol=1e-4)
+
+
+def test_vectors_do_not_depend_on_how_many_clips_are_in_memory(coded, monkeypatch):
+    features = np.random.default_rng(4).normal(size=(30, 6, 5)).astype(np.float32)
+    sides = [(features.__getitem__, length) for _, length in coded[1:]]
+    whole = [code_vectors(coded[1], coded[2], coded[0]), summary_vectors(*sides)]
+    monkeypatch.setattr(retrieval, "SLAB", 7)
+    parts = [code_vectors(coded[1], coded[2], coded[0]), summary_vectors(*sides)]
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one.query, other.query, rtol=1e-6)
+        np.testing.assert_allclose(one.gallery, other.gallery, rtol=1e-6)
 
 
 def test_ranks_do_not_depend_on_the_blocks(monkeypatch):
@@ -117,5 +128,7 @@ def test_command_ranks_the_clips_not_pretrained_on(hdcid, tmp_path):
         "summary median_rank",
     ]
     assert len(found) == 12 and {record["n"] for record in found} == {16}
+    fewer = hdcid("retrieve", "--query", "v", "--gallery", "a", "--limit", "5", "--by", "codes")
+    assert {json.loads(line)["n"] for line in fewer.stdout.splitlines()} == {5}, fewer.stderr
     table = hdcid("report", "--metrics", "all", stdin=done.stdout)
     assert table.returncode == 0 and {"codes", "r@1"} <= set(table.stdout.split())

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,26 +12,62 @@ import numpy as np
 import torch
 
 from hdcid_cli.codes.checkpoint import Checkpoint
+from hdcid_cli.codes.toc import Selection, apply_toc
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.files import atomic_path, open_regular
+from hdcid_cli.core.loading import ClipReader, batches_on
+from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.core.progress import progress
+
+# Clips that are encoded, and decoded, together.
+BATCH = 256
+SLAB = 4096
 
 
 @dataclass
 class Codes:
     """Codes of N clips of one modality, K layers, S codes a segment and layer (1 but for rvq).
 
-    indices: int32 [N, T, K, S]; quantized: float32 [N, T, K, D]; length: valid segments [N].
+    Attributes:
+        checkpoint, modality: the model whose codes they are, and of what.
+        ids: names of the clips.
+        length: [N] valid segments.
+        indices: int32 [N, T, K, S].
     """
 
+    checkpoint: Checkpoint
+    modality: str
     ids: list[str]
     length: np.ndarray
     indices: np.ndarray
-    quantized: np.ndarray
+
+    def read(
+        self, rows: Sequence[int] | np.ndarray, selection: Selection | None = None, layers: int | None = None
+    ) -> np.ndarray:
+        """Quantized features of some clips, all layers side by side, float32 [n, T, C]; looked up in the codebooks now.
+
+        Args:
+            selection: which channels of each layer; None for all.
+            layers: read only so many, the first ones.
+        """
+        rows = np.asarray(rows, np.int64)
+        found = None
+        for start in range(0, max(1, len(rows)), SLAB):
+            indices = self.indices[rows[start : start + SLAB], :, :layers]
+            part = apply_toc(decode(self.checkpoint, indices, self.modality), selection)
+            if found is None:
+                found = np.empty((len(rows), *part.shape[1:]), part.dtype)
+            found[start : start + SLAB] = part
+        return found
+
+    @property
+    def quantized(self) -> np.ndarray:
+        """Quantized features of all clips, float32 [N, T, K, D]: large, where there are many clips."""
+        return decode(self.checkpoint, self.indices, self.modality)
 
 
-def encode(checkpoint: Checkpoint, features: FeatureFile, batch_size: int = 256, cache: bool = True) -> Codes:
+def encode(checkpoint: Checkpoint, features: FeatureFile, batch_size: int = BATCH, cache: bool = True) -> Codes:
     """Codes of every clip in the file; the indices are kept in the checkpoint's `cache/`, keyed by both contents.
 
     A model without the modality, or features of another shape than it learned from, are InputErrors.
@@ -42,7 +79,7 @@ def encode(checkpoint: Checkpoint, features: FeatureFile, batch_size: int = 256,
         indices = _indices(checkpoint, features, batch_size)
         if cache:
             _store(place, indices)
-    return Codes(list(features.ids), features.length, indices, decode(checkpoint, indices, features.modality))
+    return Codes(checkpoint, features.modality, list(features.ids), features.length, indices)
 
 
 def check_features(checkpoint: Checkpoint, features: FeatureFile) -> None:
@@ -67,28 +104,33 @@ def check_features(checkpoint: Checkpoint, features: FeatureFile) -> None:
 
 
 def decode(checkpoint: Checkpoint, indices: np.ndarray, modality: str) -> np.ndarray:
-    """Quantized features of one modality's indices [N, T, K, S] -> float32 [N, T, K, D]."""
+    """Quantized features of one modality's indices [N, T, K, S] of the first K layers -> float32 [N, T, K, D]."""
     parts = []
-    for number, layer in enumerate(checkpoint.model.code_layers):
+    for number, layer in enumerate(checkpoint.model.code_layers[: indices.shape[2]]):
         index = torch.from_numpy(indices[:, :, number].astype(np.int64))
         device = next(layer.parameters()).device
-        decoded = [layer.quantizer.decode(part.to(device), modality).float().cpu() for part in index.split(4096)]
+        decoded = [layer.quantizer.decode(part.to(device), modality).float().cpu() for part in index.split(SLAB)]
         parts.append(torch.cat(decoded).numpy())
     return np.stack(parts, axis=2)
 
 
 def _indices(checkpoint: Checkpoint, features: FeatureFile, batch_size: int) -> np.ndarray:
-    model = checkpoint.model
-    parameter = next(model.parameters())
-    parts = []
-    for start in progress(
-        range(0, len(features), batch_size), description=f"encoding {features.modality}", unit="batch"
+    model, name = checkpoint.model, features.modality
+    parameter, lengths = next(model.parameters()), torch.from_numpy(features.length)
+    reader = ClipReader({name: features}, features.ids, "none")
+    batches = np.split(np.arange(len(features)), range(batch_size, len(features), batch_size))
+    found = None
+    with (
+        matmul_precision(checkpoint.description.precision),
+        progress(total=len(features), description=f"encoding {name}", unit="clip") as bar,
     ):
-        array = features.read(range(start, min(start + batch_size, len(features))))
-        x = torch.from_numpy(array).to(parameter.device, parameter.dtype)
-        lengths = torch.from_numpy(features.length[start : start + len(x)])
-        parts.append(model.encode(features.modality, x, lengths)[1].to(torch.int32).cpu().numpy())
-    return np.concatenate(parts)
+        for rows, batch in batches_on(parameter.device, reader, batches, parameter.dtype):
+            part = model.encode(name, batch[name], lengths[rows])[1]
+            if found is None:  # on the device, so that no batch waits for the one before
+                found = torch.empty((len(features), *part.shape[1:]), dtype=torch.int32, device=part.device)
+            found[rows[0] : rows[-1] + 1] = part
+            bar.update(len(rows))
+    return found.cpu().numpy()
 
 
 def _key(checkpoint: Checkpoint, features: FeatureFile) -> str:

@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 
 from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
-from hdcid_cli.codes.encode import Codes, check_features, encode
-from hdcid_cli.codes.toc import apply_toc, resolve_toc
+from hdcid_cli.codes.encode import SLAB, Codes, check_features, encode
+from hdcid_cli.codes.toc import Selection, resolve_toc
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, feature_paths, open_features
 from hdcid_cli.core.features.layout import write_layout
@@ -55,7 +55,6 @@ def encode_files(
     for file, target in zip(inputs, targets, strict=True):
         codes = encode(opened, file)
         selection = resolve_toc(toc, opened, "encode", file.modality)
-        values = apply_toc(codes.quantized, selection).astype(np.float32)
         attributes = {
             "modality": file.modality,
             "backbone": f"codes of {opened.name} on {file.backbone}",
@@ -63,29 +62,39 @@ def encode_files(
             "segment_seconds": file.segment_seconds,
             "toc": selection.label if selection else "none",
         }
-        write_codes(target, codes, values, attributes)
+        shape = write_codes(target, codes, selection, attributes)
         yield {
             "modality": file.modality,
             "clips": len(codes.ids),
             "file": str(target),
-            "shape": list(values.shape[1:]),
-            "codes used": [len(np.unique(codes.indices[:, :, layer, 0])) for layer in range(codes.indices.shape[2])],
+            "shape": list(shape),
+            "codes used": [
+                int(np.count_nonzero(np.bincount(codes.indices[:, :, layer, 0].ravel())))
+                for layer in range(codes.indices.shape[2])
+            ],
             "checkpoint": opened.name,
         }
 
 
-def write_codes(path: Path, codes: Codes, values: np.ndarray, attributes: dict) -> None:
-    """Write a feature file with `indices`, atomically.
+def write_codes(path: Path, codes: Codes, selection: Selection | None, attributes: dict) -> tuple[int, ...]:
+    """Write a feature file with `indices`, atomically, and return the shape of a clip, (T, C).
 
     Args:
-        values: quantized features on the channels that count, [N, T, C].
+        selection: the channels that count; None for all.
         attributes: of the feature file, and more.
     """
-    checksums = np.array([zlib.crc32(np.ascontiguousarray(clip).data) for clip in values], np.uint32)
+    clips, shape = len(codes.ids), codes.read([0], selection).shape[1:]
+    checksums = np.zeros(clips, np.uint32)
     with atomic_path(path) as temporary, create_hdf5(temporary) as file:
+        features = file.create_dataset("features", (clips, *shape), np.float32, chunks=(1, *shape))
+        for start in range(0, clips, SLAB):
+            rows = np.arange(start, min(start + SLAB, clips))
+            values = np.ascontiguousarray(codes.read(rows, selection), np.float32)
+            checksums[rows] = [zlib.crc32(clip.data) for clip in values]
+            features[start : start + len(rows)] = values
         write_layout(file, codes.ids, codes.length, checksums, attributes)
-        file.create_dataset("features", data=values, chunks=(1, *values.shape[1:]))
         file.create_dataset("indices", data=codes.indices.astype(np.int32))
+    return shape
 
 
 def _refuse_other(target: Path) -> None:

@@ -204,7 +204,7 @@ def resolve_toc(text: str, checkpoint, task: str, train: str) -> Selection | Non
 def apply_toc(quantized: np.ndarray, selection: Selection | None) -> np.ndarray:
     """Quantized features [N, T, K, D] -> [N, T, C]: the selected channels of every layer, side by side."""
     if selection is None:
-        return quantized.reshape(*quantized.shape[:2], -1)
+        return quantized.reshape(*quantized.shape[:2], quantized.shape[2] * quantized.shape[3])
     return np.concatenate(
         [quantized[:, :, layer, channels] for layer, channels in enumerate(selection.channels)], axis=-1
     )

@@ -24,6 +24,12 @@ from hdcid_cli.commands import options
     show_default=True,
     help="heldout: only clips that the model was not pretrained on.",
 )
+@click.option(
+    "--limit",
+    type=click.IntRange(min=2),
+    default=None,
+    help="Rank so many clips at most, evenly spaced: ranking takes time by the square of their number.",
+)
 @options.toc_option
 @options.features_option
 @click.option(

@@ -8,14 +8,14 @@ inner product of long vectors, so that any number of clips is ranked block by bl
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from hdcid_cli.codes.checkpoint import Checkpoint
-from hdcid_cli.codes.encode import encode
-from hdcid_cli.codes.toc import apply_toc, resolve_toc
+from hdcid_cli.codes.encode import Codes, encode
+from hdcid_cli.codes.toc import Selection, resolve_toc
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.modalities import letter
@@ -29,7 +29,11 @@ KINDS = ("summary", "codes", "both")
 RANKS = (1, 5, 10)
 # Similarities of queries x gallery that are in memory at once: 64 MiB in float32.
 BLOCK = (2048, 8192)
+# Clips whose features are in memory at once.
+SLAB = 4096
 _TINY = 1e-10  # under the logarithm, as in training
+
+Read = Callable[[slice], np.ndarray]
 
 
 @dataclass
@@ -50,16 +54,20 @@ def retrieve(
     by: str = "all",
     clips: str = "heldout",
     toc: str = "stored",
+    limit: int | None = None,
 ) -> Iterator[dict]:
     """Yield the records of one pair of modalities.
 
     Args:
         by: "summary", "codes", "both" or "all".
         clips: "heldout" ranks the clips that the model was not pretrained on, "all" ranks all.
+        limit: rank so many of them at most, evenly spaced.
         toc: see `resolve_toc`.
     """
     selection = resolve_toc(toc, checkpoint, "retrieve", query.modality)
     ids, protocol = _ranked(checkpoint, query, gallery, clips)
+    if limit and limit < len(ids):
+        ids = [ids[place] for place in np.linspace(0, len(ids) - 1, limit).astype(int)]
     seen = {recording(name) for name in checkpoint.clips}
     fields = checkpoint.describe() | {
         "task": "retrieve",
@@ -77,9 +85,9 @@ def retrieve(
     }
     sides = []
     for file in (query, gallery):
-        rows, codes = file.rows(ids), encode(checkpoint, file)
+        rows, codes = np.array(file.rows(ids)), encode(checkpoint, file)
         length, indices = codes.length[rows], codes.indices[rows, :, :, 0]
-        sides.append(((apply_toc(codes.quantized[rows], selection), length), (indices, length)))
+        sides.append(((_reader(codes, rows, selection), length), (indices, length)))
     vectors = {}
     if by != "codes":
         vectors["summary"] = summary_vectors(sides[0][0], sides[1][0])
@@ -109,15 +117,19 @@ def _ranked(checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, cl
     return ids, "all"
 
 
-def summary_vectors(query: tuple[np.ndarray, np.ndarray], gallery: tuple[np.ndarray, np.ndarray]) -> Vectors:
+def _reader(codes: Codes, rows: np.ndarray, selection: Selection | None) -> Read:
+    return lambda places: codes.read(rows[places], selection)
+
+
+def summary_vectors(query: tuple[Read, np.ndarray], gallery: tuple[Read, np.ndarray]) -> Vectors:
     """Cosine similarity of mean features.
 
     Args:
-        query, gallery: (features [N, T, C], length [N]).
+        query, gallery: (what gives some of the features [N, T, C], length [N]).
     """
 
-    def unit(features: np.ndarray, length: np.ndarray) -> np.ndarray:
-        mean = _time_mean(features, length)
+    def unit(read: Read, length: np.ndarray) -> np.ndarray:
+        mean = _time_mean(read, length)
         return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
 
     return Vectors(unit(*query), unit(*gallery))
@@ -135,10 +147,14 @@ def code_vectors(
     ps, qs = [], []
     for layer, codebook in enumerate(codebooks):
         soft = soft_codes(codebook)
-        ps.append(_time_mean(soft[query[0][:, :, layer]], query[1]))
-        qs.append(_time_mean(soft[gallery[0][:, :, layer]], gallery[1]))
+        for (codes, length), means in ((query, ps), (gallery, qs)):
+            means.append(_time_mean(_looked_up(soft, codes[:, :, layer]), length))
     log = [[np.log(np.maximum(part, _TINY)) for part in parts] for parts in (ps, qs)]
     return Vectors(np.concatenate([*ps, *log[0]], 1), np.concatenate([*log[1], *qs], 1))
+
+
+def _looked_up(table: np.ndarray, codes: np.ndarray) -> Read:
+    return lambda places: table[codes[places]]
 
 
 def soft_codes(codebook: np.ndarray) -> np.ndarray:
@@ -205,7 +221,12 @@ def _deviation(vectors: Vectors, pairs: int = 1000) -> float:
     return float((vectors.query[some] @ vectors.gallery[some].T).std())
 
 
-def _time_mean(values: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """[N, T, C], [N] -> float32 [N, C]: mean over the valid segments."""
-    weight = (np.arange(values.shape[1]) < np.asarray(length)[:, None]) / np.asarray(length)[:, None]
-    return np.einsum("ntc,nt->nc", values, weight.astype(np.float32), optimize=True)
+def _time_mean(read: Read, length: np.ndarray) -> np.ndarray:
+    """Features [N, T, C] that `read` gives some at a time, [N] -> float32 [N, C]: mean over the valid segments."""
+    means = []
+    for start in range(0, max(1, len(length)), SLAB):
+        places = slice(start, start + SLAB)
+        values, valid = read(places), np.asarray(length[places])[:, None]
+        weight = (np.arange(values.shape[1]) < valid) / valid
+        means.append(np.einsum("ntc,nt->nc", values, weight.astype(np.float32), optimize=True))
+    return np.concatenate(means)

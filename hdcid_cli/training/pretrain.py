@@ -18,17 +18,18 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, open_features
 from hdcid_cli.core.files import read_text
 from hdcid_cli.core.interruption import Interruption
+from hdcid_cli.core.loading import ClipReader, batches_on
 from hdcid_cli.core.progress import progress, say
 from hdcid_cli.core.run_directory import RunDirectory
 from hdcid_cli.models.assembled import Model, build_model
 from hdcid_cli.models.stored import write_model
 from hdcid_cli.training.cadence import Cadence
-from hdcid_cli.training.data import ClipReader, common_clips, epoch_batches, prefetch
+from hdcid_cli.training.data import common_clips, epoch_batches
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import PretrainSettings, TrainSettings, steps_per_epoch
 from hdcid_cli.training.speed import Speed
 from hdcid_cli.training.telling import Board, CodesInUse, require_tensorboard, summary, warn_of_collapse
-from hdcid_cli.training.trainer import Meter, Trainer, check_finite, to_tensors
+from hdcid_cli.training.trainer import Meter, Trainer, check_finite
 from hdcid_cli.training.validation import Validation
 
 
@@ -182,7 +183,7 @@ def _loop(
         progress(total=total, initial=first, description="pretrain", unit="step") as bar,
     ):
         batches = _batches(len(reader.ids), trainer.config, first, per_epoch, world)
-        for positions, features in prefetch(reader, batches, to_tensors(trainer.device, trainer.dtype)):
+        for positions, features in batches_on(trainer.device, reader, batches, trainer.dtype):
             epoch = trainer.step_number // per_epoch
             with speed.step(epoch):
                 measured = trainer.step(features, epoch, _lengths(trainer, reader, positions))

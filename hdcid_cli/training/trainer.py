@@ -9,12 +9,12 @@ import math
 from contextlib import nullcontext
 from itertools import combinations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import HdcidError
+from hdcid_cli.core.precision import set_matmul_precision
 from hdcid_cli.core.progress import warn
 from hdcid_cli.models.assembled import Model
 from hdcid_cli.models.hdcid import LayerOutput
@@ -250,12 +250,6 @@ def modules_to_clip(model: Model) -> dict[str, list[nn.Parameter]]:
     return {name: parameters for name, parameters in groups.items() if parameters}
 
 
-def set_matmul_precision(precision: str) -> None:
-    """TF32 on or off for the whole process."""
-    torch.backends.cuda.matmul.allow_tf32 = precision in ("tf32", "bf16")
-    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "bf16")
-
-
 @torch.no_grad()
 def _code_metrics(outputs: list[LayerOutput]) -> dict[str, Tensor]:
     """Histogram of codes a modality and layer, and the share of steps at which two modalities chose the same code."""
@@ -311,19 +305,3 @@ def check_finite(record: dict[str, float], step: int) -> None:
             f"At step {step} {', '.join(bad)} is not finite; the last good checkpoint is kept. "
             "Try a smaller --lr, --precision float32, or look at the features with `hdcid info`."
         )
-
-
-def to_tensors(device, dtype):
-    """A function from {modality: array} to {modality: tensor on the device}, without waiting for the copy."""
-    device = torch.device(device)
-
-    def convert(arrays: dict[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
-        tensors = {}
-        for name, array in arrays.items():
-            tensor = torch.as_tensor(array)
-            if device.type == "cuda" and not tensor.is_cuda:
-                tensor = tensor.pin_memory()
-            tensors[name] = tensor.to(device, non_blocking=True).to(dtype)
-        return tensors
-
-    return convert

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hdcid_cli.core.features import FeatureFile
+from hdcid_cli.core.loading import ClipReader
 from hdcid_cli.models.hdcid import HDCID, valid_segments
 from hdcid_cli.models.segments import at_length, masked_mean, time_mean, valid_in
-from hdcid_cli.training.data import ClipReader
 
 MOST_CLIPS = 256  # spread over all; their features stay in memory
 BATCH = 64

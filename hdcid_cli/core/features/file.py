@@ -97,7 +97,7 @@ class FeatureFile:
 
     def read(self, rows: Iterable[int], out: np.ndarray | None = None) -> np.ndarray:
         """Features of the given rows, [n, T, ...] in the file's dtype; not finite -> InputError."""
-        rows = np.fromiter(rows, np.int64)
+        rows = rows if isinstance(rows, np.ndarray) else np.fromiter(rows, np.int64)
         if out is None:
             out = np.empty((len(rows), *self.shape), self.dtype)
         bad = self._fetch(rows, out)

@@ -13,9 +13,9 @@ from hdcid_cli.codes.encode import encode
 from hdcid_cli.codes.toc import Selection, apply_toc, resolve_toc
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
-from hdcid_cli.models.assembled import Model
+from hdcid_cli.core.loading import ClipReader, batches_on
+from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.tasks.cmg.inputs import Inputs
-from hdcid_cli.training.data import ClipReader
 
 BATCH = 256
 
@@ -109,9 +109,15 @@ def _code_inputs(
 ) -> Inputs:
     if selection is not None:
         selection = replace(selection, channels=selection.channels[:layers])
-    values = apply_toc(encode(checkpoint, features).quantized[:, :, :layers], selection)
-    noisy = _Noisy(checkpoint.model, features, lambda quantized: apply_toc(quantized[:, :, :layers], selection))
-    return _inputs(features, values.shape[1:], values.__getitem__, noisy.read)
+    codes = encode(checkpoint, features)
+
+    def select(quantized: np.ndarray) -> np.ndarray:
+        return apply_toc(quantized[:, :, :layers], selection)
+
+    def read(rows: Sequence[int]) -> np.ndarray:
+        return codes.read(rows, selection, layers)
+
+    return _inputs(features, read([0]).shape[1:], read, _Noisy(checkpoint, features, select).read)
 
 
 def _inputs(features: FeatureFile, shape: tuple[int, int], read: Callable, noisy: Callable | None = None) -> Inputs:
@@ -135,23 +141,24 @@ class _Noisy:
         select: quantized features [n, T, K, D] -> [n, T, C].
     """
 
-    def __init__(self, model: Model, features: FeatureFile, select: Callable[[np.ndarray], np.ndarray]):
-        self.model, self.features, self.select = model, features, select
+    def __init__(self, checkpoint: Checkpoint, features: FeatureFile, select: Callable[[np.ndarray], np.ndarray]):
+        self.checkpoint, self.features, self.select = checkpoint, features, select
         self._rows: list[int] = []
         self._reader: ClipReader | None = None
 
     def read(self, rows: Sequence[int], seed: int) -> np.ndarray:
         """[n, T, C] of these rows. The features of the rows last asked for stay in memory if there is room."""
-        name, parameter, parts = self.features.modality, next(self.model.parameters()), []
+        model, name, parts = self.checkpoint.model, self.features.modality, []
+        parameter = next(model.parameters())
         if self._reader is None or self._rows != list(rows):
             self._rows = list(rows)
-            self._reader = ClipReader({name: self.features}, [self.features.ids[row] for row in rows])
-        lengths = torch.from_numpy(np.asarray(self.features.length)[self._rows])
-        with _dropping(self.model, seed, parameter.device):
-            for start in range(0, len(rows), BATCH):
-                places = range(start, min(start + BATCH, len(rows)))
-                x = torch.as_tensor(self._reader.read(places)[name]).to(parameter.device, parameter.dtype)
-                parts.append(self.model.encode(name, x, lengths[start : start + len(x)])[0].float().cpu().numpy())
+            ids = [self.features.ids[row] for row in rows]
+            self._reader = ClipReader({name: self.features}, ids, device=parameter.device)
+        lengths = torch.from_numpy(self._reader.lengths[name])
+        batches = np.split(np.arange(len(rows)), range(BATCH, len(rows), BATCH))
+        with _dropping(model, seed, parameter.device), matmul_precision(self.checkpoint.description.precision):
+            for places, x in batches_on(parameter.device, self._reader, batches, parameter.dtype):
+                parts.append(model.encode(name, x[name], lengths[places])[0].float().cpu().numpy())
         return self.select(np.concatenate(parts))
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hdcid_cli.core.loading import prefetch
 from hdcid_cli.core.progress import progress
 from hdcid_cli.tasks.metrics import Bootstrap, Score, sums_score
 from hdcid_cli.tasks.segmentation.avsbench import Clip, Reader
 from hdcid_cli.tasks.segmentation.metrics import THRESHOLDS, f_curve, f_score, iou
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter
-from hdcid_cli.training.data import prefetch
 
 
 @dataclass
@@ -142,7 +142,7 @@ def to_device(batch: dict, device) -> dict:
 def _batches(reader: Reader, batch_size: int, device, description: str) -> Iterator[dict]:
     positions = [np.arange(start, min(start + batch_size, len(reader))) for start in range(0, len(reader), batch_size)]
     with progress(total=len(reader), description=description, unit="clip") as bar:
-        for taken, batch in prefetch(reader, positions, lambda batch: to_device(batch, device)):
+        for taken, batch in prefetch((taken, to_device(reader.read(taken), device)) for taken in positions):
             if batch["clips"]:
                 yield batch
             bar.update(len(taken))

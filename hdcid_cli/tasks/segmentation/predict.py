@@ -12,6 +12,7 @@ from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
 from hdcid_cli.codes.toc import Selection, apply_toc
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.media.clips import AUDIO, VIDEO, MediaClip
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.media.video import video_seconds
@@ -127,7 +128,7 @@ def _query(query: str, trained: dict, checkpoint: Checkpoint, weights: str | Non
         ]
     features, length = pad(np.concatenate(parts)[:segments].astype(np.float32), segments, zeros=modality == "text")
     parameter = next(checkpoint.model.parameters())
-    with torch.inference_mode():
+    with torch.inference_mode(), matmul_precision(checkpoint.description.precision):
         x = torch.from_numpy(features)[None].to(parameter.device, parameter.dtype)
         quantized = checkpoint.model.encode(modality, x, torch.tensor([length]))[0].float().cpu().numpy()
     channels = trained["channels"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from hdcid_cli.codes.checkpoint import Checkpoint
-from hdcid_cli.codes.encode import encode
-from hdcid_cli.codes.toc import Selection, apply_toc
+from hdcid_cli.codes.encode import SLAB, encode
+from hdcid_cli.codes.toc import Selection
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import open_features
 from hdcid_cli.tasks.segmentation.avsbench import FRAMES, Clip
@@ -45,7 +45,9 @@ def read_queries(
     with open_features(features, modality) as file:
         codes = encode(checkpoint, file)
         made_by = {"backbone": file.backbone, "weights": file.weights, "segments": file.shape[0]}
-    vectors = to_frames(apply_toc(codes.quantized, selection), codes.length)
+    vectors = []
+    for rows in np.split(np.arange(len(codes.ids)), range(SLAB, len(codes.ids), SLAB)):
+        vectors += list(to_frames(codes.read(rows, selection), codes.length[rows]))
     return dict(zip(codes.ids, vectors)), made_by
 
 

@@ -12,6 +12,7 @@ from torch.nn.utils import get_total_norm
 from hdcid_cli.codes.state import take_up, write_state
 from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.interruption import Interruption
+from hdcid_cli.core.loading import prefetch
 from hdcid_cli.core.progress import progress, say
 from hdcid_cli.core.run_directory import MetricsLog, RunDirectory
 from hdcid_cli.models.stored import write_model
@@ -22,7 +23,7 @@ from hdcid_cli.tasks.segmentation.evaluation import autocast, evaluate, to_devic
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter
 from hdcid_cli.tasks.segmentation.settings import SegmenterTrainSettings
 from hdcid_cli.training.cadence import Cadence
-from hdcid_cli.training.data import epoch_batches, prefetch
+from hdcid_cli.training.data import epoch_batches
 
 RISE = 0.03  # of a scheduled training: how long the learning rate rises
 
@@ -172,7 +173,7 @@ def _epoch(
     with progress(
         total=per_epoch, initial=done, description=f"epoch {epoch + 1}/{settings.epochs}", unit="step"
     ) as bar:
-        for _, batch in prefetch(reader, batches, lambda batch: to_device(batch, trainer.device)):
+        for batch in prefetch(to_device(reader.read(positions), trainer.device) for positions in batches):
             if batch["clips"]:
                 trainer.train_step(batch, modality)
             trainer.step += 1
