@@ -34,7 +34,8 @@ def load_again(modality: str, description: str, options: Options) -> Backbone:
     """The backbone that a feature file names, with what was chosen about it then."""
     name, chosen = read_description(description)
     name, _, model = name.partition(":") if name.startswith("bert:") else (name, "", "")
-    return load_backbone(modality, name, replace(options, **chosen, **({"model": model} if model else {})))
+    options = replace(options, **chosen)
+    return load_backbone(modality, name, replace(options, model=model) if model else options)
 
 
 def load_backbone(modality: str, name: str | None, options: Options) -> Backbone:

@@ -77,7 +77,7 @@ def stacked(clubs: Iterable[Club], samples: Iterable[Sample]) -> Iterator[Stacke
         y = torch.stack([samples[place].y for place in places])
         valid = None
         if samples[places[0]].valid is not None:
-            valid = torch.stack([samples[place].valid for place in places])  # type: ignore[misc]
+            valid = torch.stack([samples[place].valid for place in places])
         networks = [club for place in places for club in (clubs[place].mu, clubs[place].logvar)]
         answers = _together(networks, x.flatten(1, 2).repeat_interleave(2, dim=0))
         answers = answers.unflatten(1, x.shape[1:3]).unflatten(0, (-1, 2))  # [G, 2, B, T, S]
