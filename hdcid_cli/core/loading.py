@@ -106,7 +106,8 @@ class ClipReader:
         positions = np.asarray(positions, np.int64)
         if self._tensors:
             return {name: x.cpu().numpy() for name, x in self.select(positions).items()}
-        return {name: self._read(name, positions, out and out[name][: len(positions)]) for name in self.features}
+        parts = None if out is None else {name: array[: len(positions)] for name, array in out.items()}
+        return {name: self._read(name, positions, parts[name] if parts else None) for name in self.features}
 
     def select(self, positions: np.ndarray) -> Tensors:
         """The same of features that are kept on the device, there."""

@@ -144,7 +144,8 @@ def code_vectors(
         query, gallery: (codes [N, T, K], length [N]).
         codebooks: one [L, D] a layer.
     """
-    ps, qs = [], []
+    ps: list[np.ndarray] = []
+    qs: list[np.ndarray] = []
     for layer, codebook in enumerate(codebooks):
         soft = soft_codes(codebook)
         for (codes, length), means in ((query, ps), (gallery, qs)):
