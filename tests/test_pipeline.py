@@ -209,20 +209,34 @@ def test_a_network_that_fails_is_heard():
         list(through_network(events_of(5), backbone_of(network), Clock()))
 
 
-@pytest.mark.parametrize(("slow", "said"), [("reading", "decoding"), ("computing", "the network")])
-def test_the_stage_that_is_waited_for_is_named(slow, said):
-    def network(parts):
-        time.sleep(0.02 if slow == "computing" else 0)
-        return parts
+@pytest.mark.parametrize(("reading", "computing", "said"), [(3, 2, "decoding"), (1, 2, "the network")])
+def test_the_stage_that_is_waited_for_is_named(monkeypatch, reading, computing, said):
+    now = [0.0]
+    monkeypatch.setattr("hdcid_cli.backbones.pipeline.perf_counter", lambda: now[0])
 
     def events():
-        for event in events_of(5):
-            time.sleep(0.02 if slow == "reading" else 0)
+        for event in events_of(4):
+            now[0] += reading
             yield event
 
-    clock = Clock()
-    for _ in through_network(events(), backbone_of(network), clock):
+    clock = Clock(began=0.0)
+    for _ in clock.waits("decoding", events()):
+        began = now[0]
+        now[0] += computing
+        clock.add("the network", began)
         clock.segments += 10
     clock.stop()
-    assert clock.describe("s of media").endswith(f"s of media a second, limited by {said}")
-    assert float(clock.describe("s").split()[0]) == pytest.approx(60 / clock.seconds, rel=0.01)
+    assert clock.spent == {"decoding": 5 * reading, "the network": 5 * computing, "writing": 0}
+    assert clock.describe("s of media") == f"{10 / (reading + computing):.3g} s of media a second, limited by {said}"
+
+
+def test_waiting_is_told_of_each_stage():
+    told = []
+
+    class Telling(Clock):
+        def add(self, stage, since):
+            told.append(stage)
+
+    list(through_network(events_of(3), backbone_of(lambda parts: [part + 1 for part in parts]), Telling()))
+    assert told.count("decoding") == 5  # three parts, the end of the clip, the end of all
+    assert told.count("the network") == 3
