@@ -7,7 +7,7 @@ that chose it *and* towards what the other modalities had at the same clip and s
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, one_hot
+from torch.nn.functional import embedding
 
 from hdcid_cli.models.quantizers.quantizer import Quantized
 from hdcid_cli.models.segments import Valid, at_length, valid_in, valid_rows
@@ -124,7 +124,8 @@ class VectorQuantizer(nn.Module):
         codes, dim = self.codebook.shape[1:]
         for m, index in chosen.items():
             steps = index.shape[1]
-            hits = one_hot(index.flatten(), codes).to(z[m].dtype)  # [B*T, L]
+            # One-hot rows [B*T, L]; the library's function would wait to see the largest index.
+            hits = (index.reshape(-1, 1) == torch.arange(codes, device=index.device)).to(z[m].dtype)
             if valid is not None:
                 hits = hits * valid[m].reshape(-1, 1)
             others = [n for n in z if n != m] if cross else []
