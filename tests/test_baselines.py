@@ -9,6 +9,7 @@ import torch
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.training.alignments import asked_of_model
 from hdcid_cli.training.losses.codis import Teacher, prototype_loss, sinkhorn
 from hdcid_cli.training.losses.mst import symmetric_infonce
 from hdcid_cli.training.losses.smit import masked_margin_softmax, smit
@@ -39,7 +40,8 @@ def softmax(x, axis=-1):
 
 def build(align, layers=1, **options):
     sizes = {"dim": 16, "codebook": 7, "feedforward": 16, "text_hidden": 4, "dropout": 0.0}
-    return HDCID(ModelSettings(inputs=INPUTS, layers=layers, shared_transformer="mst" in align, **sizes, **options))
+    asked = asked_of_model(align.split(","))
+    return HDCID(ModelSettings(inputs=INPUTS, layers=layers, **asked, **sizes, **options))
 
 
 def clips(batch=6, steps=4):
@@ -109,19 +111,30 @@ def test_codis_supervises_each_modality_by_the_teacher_of_the_others():
     assert loss.item() == pytest.approx(expected, rel=1e-10)
 
 
-def test_turn_rebuilds_its_own_and_every_other_input_from_attention_over_prototypes():
+def test_turn_rebuilds_its_own_and_every_other_input():
     z = {name: torch.randn(3, 4, 6) for name in ("audio", "video")}
     targets = {"audio": torch.randn(3, 4, 5), "video": torch.randn(3, 4, 2)}
-    module = TURN({"audio": 5, "video": 2}, prototypes=7, dim=6)
-    expected = 0.0
-    for source in z:
-        attention = softmax(
-            module.query(z[source]).detach().numpy() @ module.prototypes.detach().numpy().T / np.sqrt(6)
-        )
-        expressed = torch.from_numpy(attention @ module.prototypes.detach().numpy())
-        for name in targets:
-            expected += ((module.decoder[name](expressed) - targets[name]) ** 2).mean().item()
+    module = TURN({"audio": 5, "video": 2}, dim=6)
+    expected = sum(((module.decoder[n](x) - y) ** 2).mean().item() for x in z.values() for n, y in targets.items())
     assert module.rebuild(z, targets).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_with_turn_what_is_quantized_is_attention_over_prototypes_of_all_modalities():
+    model = build("turn", layers=1).eval()
+    layer, inputs = model.layers[0], model.front(clips())
+    out = layer(inputs)
+    prototypes = layer.prototypes.prototypes.detach().numpy()
+    assert prototypes.std() == pytest.approx(1, abs=0.2)  # any less, and each segment is the mean of all prototypes
+    for name in ("audio", "video"):
+        x = layer.pooling[name](inputs[name]) if name == "video" else inputs[name]
+        query = layer.prototypes.query(layer.general[name](x)).detach().numpy()
+        expected = softmax(query @ prototypes.T / np.sqrt(16)) @ prototypes
+        np.testing.assert_allclose(out.general[name].detach(), expected, rtol=1e-9)
+
+
+def test_turn_without_prototypes_in_the_model_is_refused():
+    with pytest.raises(InputError, match="prototypes"):
+        Objective(ObjectiveSettings(align=("turn",)), build("cpc"))
 
 
 def test_the_teacher_starts_as_the_layer_and_follows_it_slowly():

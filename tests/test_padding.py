@@ -110,6 +110,7 @@ def train(fill, align, quantizer="vq", steps=3):
         dropout=0.0,
         padding="mask",
         quantizer=quantizer,
+        prototypes="turn" in align,
     )
     model = HDCID(config)
     objective = Objective(ObjectiveSettings(align=align), model)

@@ -14,7 +14,7 @@ import torch
 from hdcid_cli.core.distributed import World
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.settings import ModelSettings
-from hdcid_cli.training.alignments import ALIGNMENTS
+from hdcid_cli.training.alignments import ALIGNMENTS, asked_of_model
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
 from hdcid_cli.training.trainer import Trainer
@@ -70,7 +70,7 @@ def build(inputs, quantizer, align, club, **options):
         inputs=inputs,
         quantizer=quantizer,
         dropout=0.0,
-        shared_transformer="mst" in align,
+        **asked_of_model(align.split(",")),
         specific=4,
         map_specific=3,
         **sizes,

@@ -4,6 +4,8 @@ Paper, section 3 and appendix A, eq. 1. Segments are vectors [B, T, C] or maps
 [B, T, H, W, C]; maps keep the feature file's channels-last order throughout.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -111,6 +113,25 @@ class GeneralEncoder(nn.Module):
     def forward(self, segments: Tensor, padding: Tensor | None = None) -> Tensor:
         """`padding` [B, T] is True where a segment is not valid."""
         return self.transformer(self.input(segments), src_key_padding_mask=padding)
+
+
+class Prototypes(nn.Module):
+    """A segment as attention over prototypes that all modalities share: softmax(Q z . P / sqrt(D)) P (TURN).
+
+    Args:
+        prototypes: their number L.
+        dim: width D.
+    """
+
+    def __init__(self, prototypes: int, dim: int):
+        super().__init__()
+        self.prototypes = nn.Parameter(torch.randn(prototypes, dim))
+        self.query = nn.Linear(dim, dim)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        scores = self.query(z) @ self.prototypes.T / math.sqrt(z.shape[-1])
+        return torch.softmax(scores, dim=-1) @ self.prototypes
 
 
 def make_transformer(dim: int, layers: int, heads: int, feedforward: int, dropout: float) -> nn.Module:

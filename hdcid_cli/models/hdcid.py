@@ -21,6 +21,7 @@ from hdcid_cli.models.encoders import (
     GeneralEncoder,
     MapPooling,
     MapSpecificEncoder,
+    Prototypes,
     SpecificEncoder,
     Standardize,
     TextFront,
@@ -96,6 +97,7 @@ class Layer(nn.Module):
             else:
                 self.specific[name] = SpecificEncoder(channels, specific[name])
                 self.decoder[name] = VectorDecoder(config.dim, specific[name], channels)
+        self.prototypes = Prototypes(config.codebook, config.dim) if config.prototypes else nn.Identity()
         self.quantizer = make_quantizer(config)
 
     def prepare(self, name: str, x: Tensor) -> Tensor:
@@ -106,7 +108,7 @@ class Layer(nn.Module):
         """General feature z of one modality's prepared input, [B, T, D]."""
         if name in self.pooling:
             x = self.pooling[name](x)
-        return self.general[name](x, padding)
+        return self.prototypes(self.general[name](x, padding))
 
     def forward(self, inputs: dict[str, Tensor], valid: Valid = None) -> LayerOutput:
         out = LayerOutput({name: self.prepare(name, x) for name, x in inputs.items()}, valid=valid)

@@ -27,6 +27,8 @@ class ModelSettings(Settings):
         specific: width of the specific features of a vector modality, one number or one a modality.
         text_hidden: hidden size a direction of the text's LSTM; 0 leaves the LSTM out.
         shared_transformer: one transformer for all modalities (MST).
+        prototypes: general features are attention over as many prototypes, shared by all modalities, as there are
+            codes (TURN).
     """
 
     inputs: dict = field(default_factory=dict)
@@ -57,6 +59,7 @@ class ModelSettings(Settings):
     specific: int | dict = 256
     text_hidden: int = setting(128, "Of the text's LSTM.", least=0, most=1 << 14, line=False)
     shared_transformer: bool = setting(False, "One transformer for all modalities.", line=False)
+    prototypes: bool = setting(False, "General features are attention over shared prototypes.", line=False)
     standardize: bool = setting(True, "Bring every feature channel to mean 0 and deviation 1.", published=False)
     padding: str = setting(
         "repeat",

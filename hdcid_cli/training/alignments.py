@@ -3,6 +3,8 @@
 Each is a subclass of `Alignment` (`losses/alignment.py`) in a file of its own.
 """
 
+from collections.abc import Iterable
+
 from hdcid_cli.core.registry import Entry
 
 ALIGNMENTS = {
@@ -16,3 +18,9 @@ ALIGNMENTS = {
     "fcmi": Entry("fine and coarse masked contrast (MICU)", "hdcid_cli.training.losses.fcmi:FCMI"),
     "cujp": Entry("a jigsaw of the modalities' codes (MICU)", "hdcid_cli.training.losses.cujp:CUJP"),
 }
+
+
+def asked_of_model(align: Iterable[str]) -> dict[str, bool]:
+    """Fields of `ModelSettings` that are true with some alignments, and false without."""
+    names = {name.partition(":")[0] for name in align}
+    return {"shared_transformer": "mst" in names, "prototypes": "turn" in names}

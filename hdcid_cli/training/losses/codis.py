@@ -94,7 +94,7 @@ class Teacher(nn.Module):
     It learns nothing by gradient and has no dropout.
 
     Args:
-        layer: whose pooling and general encoders are copied.
+        layer: whose pooling, general encoders and prototypes are copied.
         momentum: share of the old average that each step keeps.
     """
 
@@ -102,6 +102,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.momentum = momentum
         self.pooling, self.general = copy.deepcopy(layer.pooling), copy.deepcopy(layer.general)
+        self.prototypes = copy.deepcopy(layer.prototypes)
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
@@ -110,12 +111,13 @@ class Teacher(nn.Module):
         features = {}
         for name, x in inputs.items():
             x = self.pooling[name](x) if name in self.pooling else x
-            features[name] = self.general[name](x, None if valid is None else ~valid[name])
+            features[name] = self.prototypes(self.general[name](x, None if valid is None else ~valid[name]))
         return features
 
     @torch.no_grad()
     def follow(self, layer: Layer) -> None:
         """One step of the average towards the layer's weights."""
-        mine = [*self.pooling.parameters(), *self.general.parameters()]
-        theirs = [*layer.pooling.parameters(), *layer.general.parameters()]
+        mine, theirs = (
+            [p for part in (of.pooling, of.general, of.prototypes) for p in part.parameters()] for of in (self, layer)
+        )
         torch._foreach_lerp_(mine, theirs, 1 - self.momentum)
