@@ -42,11 +42,11 @@ class Page(HTMLParser):
             self.unbalanced.append(tag)
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.texts.append(data)
 
     def images(self):
-        return [attributes for tag, attributes in self.elements if tag == "img"]
+        return [attributes["href"] for tag, attributes in self.elements if tag == "image"]
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +116,25 @@ def page(inputs):
 def test_page_is_balanced_and_refers_to_nothing_outside(page):
     parsed = Page(page)
     assert parsed.unbalanced == [] and parsed.open == []
-    assert "script" not in {tag for tag, _ in parsed.elements}
+    assert [attributes for tag, attributes in parsed.elements if tag == "script"] == [{}], "one, and it is inline"
+    assert not [attributes for _, attributes in parsed.elements if any(name.startswith("on") for name in attributes)]
+    assert not [attributes for _, attributes in parsed.elements if "style" in attributes]
     links = [attributes[name] for _, attributes in parsed.elements for name in ("src", "href") if name in attributes]
     assert links and all(link.startswith(("data:image/png;base64,", "#")) for link in links)
     assert not re.search(r"url\(|@import|https?:", page)
     anchors = {attributes["id"] for tag, attributes in parsed.elements if tag == "section"}
     assert {link[1:] for link in links if link.startswith("#")} == anchors
+
+
+def test_a_browser_is_told_to_run_and_to_load_nothing_but_what_is_in_the_page(page):
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1].replace("&#39;", "'")
+    found = {part.split()[0]: part.split()[1:] for part in policy.split("; ")}
+    assert found.keys() == {"default-src", "img-src", "style-src", "script-src"}
+    assert found["default-src"] == ["'none'"] and found["img-src"] == ["data:"]
+    for tag in ("style", "script"):
+        content = re.search(f"<{tag}>(.*?)</{tag}>", page, re.S)[1].encode()
+        digest = subprocess.run(["sha256sum"], input=content, capture_output=True, check=True).stdout.split()[0]
+        assert found[f"{tag}-src"] == [f"'sha256-{base64.b64encode(bytes.fromhex(digest.decode())).decode()}'"]
 
 
 def test_names_from_outside_are_text_and_not_markup(page):
@@ -135,17 +148,17 @@ def test_every_picture_can_be_decoded(page, tmp_path):
     assert len(images) == 2 * 2 + 2  # two heat maps a layer, two overlays
     for i, image in enumerate(images):
         file = tmp_path / f"{i}.png"
-        file.write_bytes(base64.b64decode(image["src"].partition(",")[2], validate=True))
+        file.write_bytes(base64.b64decode(image.partition(",")[2], validate=True))
         assert read_picture(file).shape == ((CODES, CODES, 3) if i < 4 else (20, 60, 3))
-        assert image["alt"]
     drawings = re.findall(r"<svg.*?</svg>", page, flags=re.S)
-    assert len(drawings) == 1 + 3 + 2  # sizes of the codebook; loss, its one term, codes in use; two clips
+    # Sizes of the codebook; loss, its one term, codes in use; two clips; the pictures.
+    assert len(drawings) == 1 + 3 + 2 + 6
     for drawing in drawings:
-        ElementTree.fromstring(drawing)
+        assert ElementTree.fromstring(drawing).get("aria-label")
 
 
 def test_heat_maps_show_cosine_similarities_of_the_chosen_channels(inputs, page, tmp_path):
-    (tmp_path / "map.png").write_bytes(base64.b64decode(Page(page).images()[1]["src"].partition(",")[2]))
+    (tmp_path / "map.png").write_bytes(base64.b64decode(Page(page).images()[1].partition(",")[2]))
     pixels = read_picture(tmp_path / "map.png").astype(float)
     rows = inputs[1][0][:, [0, 2, 5]]
     cosines = (rows @ rows.T) / np.outer(np.linalg.norm(rows, axis=1), np.linalg.norm(rows, axis=1))
@@ -164,7 +177,7 @@ def test_tables_hold_the_measured_and_the_papers_numbers(page):
     )
     assert not any("Table 4" in text for text in cells)
     paper = re.search(r'<tr class="paper">(?:(?!</tr>).)*64\.01</td></tr>', page).group()
-    assert re.findall(r'class="number">([\d.]+)<', paper) == [
+    assert re.findall(r">([\d.]+)</td>", paper)[1:] == [
         "49.0",
         "54.9",
         "76.0",
@@ -178,19 +191,22 @@ def test_tables_hold_the_measured_and_the_papers_numbers(page):
 
 
 def test_curves_over_codebook_sizes_keep_apart_what_differs_and_ring_the_papers_points(page):
-    drawing = re.search(r'<svg[^>]*aria-label="ave v→a, precision".*?</svg>', page, flags=re.S).group()
+    drawing = re.search(
+        r'<svg[^>]*aria-label="ave v→a, precision over codes, on AVE".*?</svg>', page, flags=re.S
+    ).group()
     names = re.findall(r">([^<]*)</text>", drawing)
     assert "H-DCID" in names and "H-DCID + TOC" in names and names.count("the paper") == 1
     assert "2 layers, &lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;" in names
-    assert drawing.count("<polyline") == 2  # the third has one size alone
+    lines = re.findall(r'<polyline points="([^"]*)" fill="none" class="stroke-(\w+)"', drawing)
+    curves = [colour for points, colour in lines if colour not in ("grid", "axis") and points.count(" ")]
+    assert len(set(curves)) == 2 + 1, "a colour each, and the legend's of the third, which has one size alone"
     assert drawing.count('r="4.5"') == 3  # the paper's H-DCID with and without TOC, and the legend's
 
 
 def test_timelines_are_drawn_to_scale(page):
-    drawing = ElementTree.fromstring(
-        re.search(r'<svg[^>]*aria-label="clip&lt;1&gt;.*?</svg>', page, flags=re.S).group()
-    )
-    bars = {bar.get("class"): (float(bar.get("x")), float(bar.get("width"))) for bar in drawing.iter("rect")}
+    drawing = ElementTree.fromstring(re.search(r'<svg[^>]*aria-label="clip&lt;1&gt;.*?</svg>', page, flags=re.S)[0])
+    kinds = {"fill-ink": "true", "fill-sky": "predicted"}
+    bars = {kinds[bar.get("class")]: (float(bar.get("x")), float(bar.get("width"))) for bar in drawing.iter("rect")}
     seconds = (380 - 118 - 10) / 10  # units a second
     assert bars["true"] == pytest.approx((118 + 2 * seconds, 3 * seconds), abs=0.11)
     assert bars["predicted"] == pytest.approx((118 + 0.5 * seconds, 8.5 * seconds), abs=0.11)
@@ -218,46 +234,47 @@ def test_pictures_need_the_html_format_and_folders_that_exist(inputs):
 
 
 MEASURE = """<script>
-const broken = [...document.images].filter(image => !(image.complete && image.naturalWidth)).length;
 const small = [...document.querySelectorAll("svg text")].filter(text => text.getBoundingClientRect().height <
 10).length;
 const scrolls = [...document.querySelectorAll(".scroll")].filter(box => box.scrollWidth > box.clientWidth).length;
-document.title = [innerWidth, document.documentElement.scrollWidth, broken, small, scrolls].join(" ");
+const table = document.querySelector("table"), column = table.tHead.rows[1].querySelector("th.number");
+const order = () => [...table.tBodies[0].rows].map(row =>
+  row.querySelector(`[data-column="${column.dataset.column}"]`).dataset.value).join("/");
+const orders = [order()];
+for (let i = 0; i < 3; i++) { column.querySelector("button").click(); orders.push(order()); }
+document.title = [innerWidth, document.documentElement.scrollWidth, small, scrolls, ...orders].join(" ");
 </script>"""
 
 
-def test_a_browser_shows_all_pictures_and_no_sideways_scrolling_on_a_phone(page, tmp_path):
+@pytest.fixture(scope="module")
+def shown(page, tmp_path_factory):
+    """The page's title in a browser on a phone, with a script in it that changes it, by whether the policy holds."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no headless browser (chromium) is installed")
-    (tmp_path / "page.html").write_text(page.replace("</body>", MEASURE + "</body>"), encoding="utf-8")
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--window-size=390,800",
-        "--dump-dom",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
-    outcome = subprocess.run(
-        [browser, *options, f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True, timeout=120
-    )
-    seen, width, broken, small, scrolls = map(
-        int, re.search(r"<title>([\d ]+)</title>", outcome.stdout).group(1).split()
-    )
-    assert width <= seen <= 500, "the page is wider than the phone"
-    assert (broken, small) == (0, 0)
-    assert scrolls >= 1, "wide tables scroll in their own boxes"
+    folder = tmp_path_factory.mktemp("browser")
+
+    def show(policy):
+        text = page if policy else re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+        (folder / "page.html").write_text(text.replace("</body>", MEASURE + "</body>"), encoding="utf-8")
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=390,800", "--dump-dom",
+                   f"--user-data-dir={folder / 'profile'}"]  # fmt: skip
+        command = [browser, *options, f"file://{folder / 'page.html'}"]
+        outcome = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        return re.search(r"<title>(.*?)</title>", outcome.stdout)[1]
+
+    return show
 
 
-def test_validation_curves_are_charts_of_their_own(tmp_path):
-    from hdcid_cli.report.pictures import training_curves
+def test_in_a_browser_text_is_readable_nothing_scrolls_sideways_and_tables_sort(shown):
+    seen, width, small, scrolls, *orders = shown(policy=False).split()
+    assert int(width) <= int(seen) <= 500, "the page is wider than the phone"
+    assert int(small) == 0 and int(scrolls) >= 1, "wide tables scroll in their own boxes"
+    first, down, up, again = (order.split("/") for order in orders)
+    measured = sorted(map(float, first[:-1]))
+    assert first == again and first[-1] == down[-1] == up[-1] == "10.0", "chance stays below"
+    assert [float(value) for value in up[:-1]] == measured == [float(value) for value in down[:-1]][::-1]
 
-    names = ("validation/r@1/audio-video", "validation/agreement/1/audio-video", "validation/agreement/2/audio-video")
-    (tmp_path / "metrics.jsonl").write_text(
-        lines(*({"step": step, **dict.fromkeys(names, 0.1 * step)} for step in (1, 2)))
-    )
-    charts = training_curves(tmp_path / "metrics.jsonl")
-    assert [title.partition(":")[0] for title in charts] == ["Validation clips", "Validation clips"]
-    found, agreement = charts.values()
-    assert "layer" not in "".join(Page(found).texts) and "layer 2, audio-video" in "".join(Page(agreement).texts)
+
+def test_a_script_that_somebody_put_into_the_page_does_not_run(shown):
+    assert shown(policy=True) == "hdcid report"

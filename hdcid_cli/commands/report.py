@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ from hdcid_cli.core.progress import say, warn
 
 FORMATS = ["terminal", "markdown", "latex", "csv", "json", "html"]
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html", ".htm": "html"}
-LAYOUTS = ["table1", "table2", "table3", "table4", "table5"]
+LAYOUTS = ["table1", "table2", "table3", "table4", "table5", "openset"]
 NAMED = 10  # complaints printed one by one
 
 
@@ -65,54 +66,77 @@ class Skipped:
     help="Write there (.md, .tex, .csv, .json, .html) instead of to stdout.",
 )
 @click.option(
+    "--over",
+    "fields",
+    metavar="FIELD",
+    multiple=True,
+    help="Draw results over a number in their records: codebook, pretrain_clips, or one of your own (html, --figures).",
+)
+@click.option(
     "--checkpoint",
     "checkpoints",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Show its training, codebooks and TOC (html).",
+    help="Show its training, codebooks and TOC (html, --figures).",
+)
+@click.option(
+    "--curves",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Scores of known and unknown clips, written by `cmg --open-set K --curves FILE` (html, --figures).",
 )
 @click.option(
     "--timelines",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Events of clips, written by `cmg --timelines FILE` (html).",
+    help="Events of clips, written by `cmg --timelines FILE` (html, --figures).",
 )
 @click.option(
     "--overlay",
     "overlays",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Pictures written by `segment --overlay DIR` (html).",
+    help="Pictures written by `segment --overlay DIR` (html, --figures).",
 )
 @click.option(
     "--examples",
     type=options.whole(),
     default=8,
     show_default=True,
-    help="Clips shown of each task and direction (html).",
+    help="Clips shown of each task and direction (html, --figures).",
 )
-def command(files, form, names, metrics, spread, explain, best, output, checkpoints, timelines, overlays, examples):
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write every picture there for a paper: NAME.svg, and NAME.pdf with matplotlib.",
+)
+def command(files, form, names, metrics, spread, explain, best, output, figures, **drawn):
     """Records to tables and pictures.
 
     Reads the records that other commands write, from FILES or from standard
-    input, in any order, and makes one table of them; seeds become mean and
-    standard deviation. A layout is a table of the papers, with their numbers
-    beside the measured ones, or alone where there are no records.
+    input, in any order, and makes tables of them; seeds become mean and
+    standard deviation. Results on synthetic or on one's own clips are tables
+    of their own. A layout is a table of the papers, with their numbers beside
+    the measured ones, or alone where there are no records.
 
     \b
       hdcid cmg ave --train v --test a | hdcid report
-      cat results/*.jsonl | hdcid report --format latex
+      cat results/*.jsonl | hdcid report --format latex --best
       hdcid report --layout table1 results/*.jsonl
       hdcid report results/*.jsonl --checkpoint checkpoints/latest -o report.html
+      hdcid report results/*.jsonl --over pretrain_clips --figures figures
     """
     from hdcid_cli.report.formats import RENDERERS
-    from hdcid_cli.report.results import read_results, read_timelines
+    from hdcid_cli.report.results import read_results
     from hdcid_cli.report.tables import Look
 
     form = form or SUFFIXES.get(output.suffix.lower() if output else "", "terminal")
-    pictured = checkpoints or timelines or overlays
-    if pictured and form != "html":
-        raise InputError("--checkpoint, --timelines and --overlay are for the HTML page: add -o report.html.")
+    pictured = any(drawn[name] for name in ("fields", "checkpoints", "curves", "timelines", "overlays"))
+    if pictured and form != "html" and not figures:
+        raise InputError(
+            "--over, --checkpoint, --curves, --timelines and --overlay make pictures: add -o report.html or --figures "
+            "DIR."
+        )
     if form == "html" and not output and sys.stdout.isatty():
         raise InputError("An HTML page is not for a terminal: add -o report.html.")
     skipped = Skipped()
@@ -120,7 +144,6 @@ def command(files, form, names, metrics, spread, explain, best, output, checkpoi
     if explain:
         click.echo(_explained(records))
         return _status(skipped)
-    events = read_timelines(timelines, skipped)
     if not records and not names and not pictured:
         skipped.tell_rest()
         raise InputError(_nothing(skipped))
@@ -128,17 +151,39 @@ def command(files, form, names, metrics, spread, explain, best, output, checkpoi
     tables = [table for name in names for table in _layout(name, records, look)]
     if records and (form == "html" or not names):
         tables = [*_pivots(records, metrics, look), *tables]
+    pictures: Any = _pictures(records, drawn, skipped) if form == "html" or figures else None
+    if figures:
+        _write_figures(pictures, figures)
     if form == "html":
         from hdcid_cli.report.compose import compose
 
-        text = compose(tables, records, checkpoints, events, overlays, examples, skipped)
+        text = compose(tables, records, pictures)
     else:
         text = RENDERERS[form](tables)
     if output:
         write_text(output, text + "\n")
-    else:
+    elif text:
         click.echo(text)
     return _status(skipped)
+
+
+def _pictures(records: list, drawn: dict, skipped: Skipped) -> Any:
+    """All pictures that were asked for, and those that the records make by themselves."""
+    from hdcid_cli.report.compose import Sources, draw
+    from hdcid_cli.report.results import read_curves, read_timelines
+
+    timelines = read_timelines(drawn.pop("timelines"), skipped)
+    open_sets = read_curves(drawn.pop("curves"), skipped)
+    return draw(Sources(records=records, timelines=timelines, open_sets=open_sets, **drawn), skipped)
+
+
+def _write_figures(pictures, folder: Path) -> None:
+    from hdcid_cli.report.figures import write_figures
+
+    figures = pictures.figures()
+    write_figures(figures, folder)
+    count = f"{len(figures)} figure{'s' * (len(figures) > 1)}" if figures else "no figure (add --over FIELD)"
+    say(f"{count} in {folder}")
 
 
 def _status(skipped: Skipped) -> int:
@@ -176,14 +221,12 @@ def _nothing(skipped: Skipped) -> str:
 
 
 def _layout(name: str, records: list, look) -> list:
-    """A paper's table; how many of the papers' metrics have no place in it is said on stderr."""
+    """A paper's table; how many results have no place in it is said on stderr."""
     from hdcid_cli.report.layouts import lay_out
-    from hdcid_cli.report.pivot import choose_metrics
 
-    shown = choose_metrics(records, "headline")
-    tables, unplaced = lay_out(name, shown, look)
+    tables, unplaced = lay_out(name, records, look)
     if unplaced:
-        say(f"{unplaced} of {len(shown)} results have no place in {name}: other tasks or settings")
+        say(f"{unplaced} results have no place in {name}: other tasks or settings")
     return tables
 
 

@@ -13,12 +13,14 @@ from functools import cache
 from importlib.resources import files
 from statistics import fmean
 
+from hdcid_cli.report import openset
 from hdcid_cli.report.glossary import LOWER_IS_BETTER
 from hdcid_cli.report.pivot import (
     GROUND_NOTES,
     SUPERVISED,
     TITLES,
     cell_of,
+    choose_metrics,
     framing,
     notes_on,
     phrase,
@@ -65,9 +67,12 @@ def layouts() -> dict[str, dict]:
 
 def lay_out(name: str, records: Sequence[Measured], look: Look = PLAIN) -> tuple[list[Table], int]:
     """The layout's table with what was measured on the paper's data, one for each other kind of data that something was
-    measured on; and how many of the records found no place in any (supervised ones frame it).
+    measured on; and how many of the headline results found no place in any (supervised ones frame it).
     """
+    if name == openset.NAME:
+        return openset.open_set_tables(records, look)
     layout = layouts()[name]
+    records = choose_metrics(records, "headline")
     tables, unplaced = [], 0
     for ground in TITLES:
         here = [record for record in records if record.ground == ground]

@@ -1,24 +1,23 @@
-"""The pictures of the HTML page, each as a piece of HTML: curves, heat maps, timelines, overlays."""
+"""The pictures of a report: training, codebooks, open sets, events in clips, overlays."""
 
-import base64
-import json
-import math
 from collections import defaultdict
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.json_lines import Skip
-from hdcid_cli.core.records import Timeline
-from hdcid_cli.report.pivot import SUPERVISED, cell_of, choose_metrics, column_order
-from hdcid_cli.report.results import QUANTITY, SETTING, Measured, key
-from hdcid_cli.report.svg import Bar, Series, line_chart, timeline_chart
+from hdcid_cli.core.files import open_regular
+from hdcid_cli.core.json_lines import Skip, objects
+from hdcid_cli.core.records import GREATEST, OpenSet, Timeline
+from hdcid_cli.media.picture import encode_png, read_picture
+from hdcid_cli.report.charts import Axis, Bar, Histogram, Series, curves, histogram_chart, line_chart, timeline_chart
+from hdcid_cli.report.drawing import WIDTH, Drawing, Figure, Picture
+from hdcid_cli.report.over import on_data
 
 POINTS = 300  # a curve of more is thinned out
+CODES = 1024  # a heat map shows no more
 
 # Metrics of `metrics.jsonl`: NAME/LAYER or NAME/LAYER/OF -> title of the chart.
 CHARTS = {
@@ -32,68 +31,63 @@ VALIDATION = {
     "r@1": "Validation clips: own partner found first, %",
     "agreement": "Validation clips: share of segments with one code in both modalities",
 }
+LOSS_TERM = "Loss: "
 
 
-def figure(picture: str, caption: str, kind: str = "chart") -> str:
-    """A picture with its caption."""
-    return f'<figure class="{kind}"><figcaption>{escape(caption)}</figcaption>{picture}</figure>'
+def training_curves(metrics: Path, model: str) -> list[Figure]:
+    """Charts of a checkpoint's `metrics.jsonl`, validation first; none where nothing was logged yet.
 
-
-def inline_image(png: bytes, alt: str, kind: str = "png") -> str:
-    """An <img> that carries its own bytes."""
-    return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(png).decode()}">'
-
-
-def training_curves(metrics: Path) -> dict[str, str]:
-    """Charts of a checkpoint's `metrics.jsonl` by their titles; none where nothing was logged yet."""
-    curves: dict = defaultdict(lambda: defaultdict(list))
+    Args:
+        model: the checkpoint's name, for the captions.
+    """
+    found: dict = defaultdict(lambda: defaultdict(list))
     for record in _metrics(metrics):
         for name, value in record.items():
             place = _chart_of(name)
-            if place and isinstance(value, (int, float)) and math.isfinite(value):
+            if place and _is_number(value):
                 chart, layer, of = place
-                curves[chart][layer, of].append((record["step"], value, None))
-    charts = {}
-    for title, named in curves.items():
+                found[chart][layer, of].append((record["step"], value, None))
+    figures = []
+    for title, named in sorted(found.items(), key=lambda item: not item[0].startswith("Validation")):
         # A colour a modality and a dash a layer; where there are no modalities, a colour a layer.
         colours = list(dict.fromkeys(of or layer for layer, of in named))
         series = [
             Series(
-                ", ".join(filter(None, [layer and f"layer {layer}", of])),
+                ", ".join(filter(None, [f"layer {layer}" if layer else "", of])),
                 _thinned(points),
                 colours.index(of or layer),
-                int(layer or 1) - 1 if of else 0,
+                max(0, int(layer or 1) - 1) if of else 0,
             )
             for (layer, of), points in named.items()
         ]
-        charts[title] = figure(line_chart(title, "step", series), title)
-    return charts
+        figures.append(Figure(f"{title}, {model}", curves("step", series)))
+    return figures
 
 
 def _metrics(path: Path) -> list[dict]:
     """The records of a metrics file; a last line that a crash cut off is none."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict) and "step" in record:
-            records.append(record)
-    return records
+    if not path.exists():
+        return []
+    with open_regular(path) as stream:
+        return [record for _, record in objects(stream, str(path), lambda _: None) if _is_number(record.get("step"))]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= GREATEST
 
 
 def _chart_of(name: str) -> tuple[str, str, str] | None:
     """(chart, layer, of what) of a metric, or None: `loss/1/cpc` -> ("Loss: cpc", "1", ""), `used/1/audio` -> (...,
     "1", "audio"), `validation/r@1/audio-video` -> (..., "", "audio-video").
     """
-    if name.startswith("validation/"):
-        kind, *layers, of = name.split("/")[1:]
-        return (VALIDATION[kind], "".join(layers), of) if kind in VALIDATION else None
-    kind, layer, of = (name.split("/") + ["", ""])[:3]
+    kind, *parts = name.split("/")
+    if kind == "validation":
+        measured, *layers, of = [*parts, "", ""] if len(parts) < 2 else parts
+        return (VALIDATION[measured], "".join(layers), of) if measured in VALIDATION else None
+    layer, of = (parts + ["", ""])[:2]
     if kind == "loss":
-        return (f"Loss: {of}", layer, "") if of else ("Loss", "1", "")
-    return (CHARTS[kind], layer, of) if kind in CHARTS else None
+        return (f"{LOSS_TERM}{of}", layer, "") if of else ("Loss", "1", "")
+    return (CHARTS[kind], layer, of) if kind in CHARTS and layer.isdecimal() else None
 
 
 def _thinned(points: Sequence[tuple]) -> list[tuple]:
@@ -102,116 +96,86 @@ def _thinned(points: Sequence[tuple]) -> list[tuple]:
     return [*points[:-1:every], points[-1]]
 
 
-def heat_maps(codebook: np.ndarray, channels: np.ndarray | None) -> list[str]:
-    """Cosine similarities of all pairs of codes, on all channels and on those that TOC kept (paper, Fig. 2); [L, D]."""
+def heat_maps(codebook: np.ndarray, channels: np.ndarray | None, of: str) -> Iterator[Figure]:
+    """Cosine similarities of all pairs of codes, on all channels and on those that TOC kept (paper, Fig. 2).
+
+    Args:
+        codebook: [L, D]; of many codes some are shown.
+        channels: the channels that were kept.
+        of: whose codebook it is.
+    """
     from hdcid_cli.codes.toc import code_similarities, mean_similarity
 
-    chosen: list[tuple[np.ndarray | None, str]] = [(None, f"all {codebook.shape[1]} channels")]
+    codes = len(codebook)
+    some = codebook[np.linspace(0, codes - 1, min(codes, CODES)).astype(int)]
+    which = f"{codes} codes" if len(some) == codes else f"{len(some):,} of {codes:,} codes"
+    chosen: list[tuple[np.ndarray | None, str, str]] = [(None, f"all {codebook.shape[1]} channels", "all channels")]
     if channels is not None:
-        chosen.append((channels, f"the {len(channels)} channels that TOC kept"))
-    pictures = []
-    for selection, name in chosen:
-        caption = f"{name}: mean similarity of two codes {mean_similarity(codebook, selection):.3f}"
-        picture = similarity_png(code_similarities(codebook, selection))
-        pictures.append(figure(inline_image(picture, caption), caption, "heat"))
-    return pictures
+        chosen.append((channels, f"the {len(channels)} channels that TOC kept", "toc"))
+    for selection, name, short in chosen:
+        mean = mean_similarity(some, selection)
+        caption = f"{of}, {which}, {name}: mean similarity of two codes {mean:.3f}"
+        png = similarity_png(code_similarities(some, selection))
+        drawing = Drawing(WIDTH, [Picture(0, 0, WIDTH, WIDTH, png, pixelated=True)])
+        yield Figure(caption, drawing, "heat", f"similarities, {of}, {short}")
 
 
 def similarity_png(similarities: np.ndarray) -> bytes:
     """[L, L] in -1..1 as a picture: blue for -1, white for 0, red for 1."""
-    from hdcid_cli.media.picture import encode_png
-
     white, blue, red = (np.array(colour, float) for colour in ((255, 255, 255), (0, 68, 136), (170, 30, 30)))
     strength = np.clip(np.abs(similarities), 0, 1)[..., None]
     ends = np.where(similarities[..., None] < 0, blue, red)
     return encode_png((white + strength * (ends - white)).round().astype(np.uint8))
 
 
-def codebook_curves(records: Sequence[Measured], paper: dict) -> list[str]:
-    """Results over the size of the codebook, a chart a task and direction (paper, Fig. 5), where two sizes or more were
-    measured.
-
-    Args:
-        paper: Table 1's layout; its numbers (400 codes) stand beside the curves as rings.
-    """
-    charts: dict = defaultdict(lambda: defaultdict(list))
-    for record in choose_metrics(records, "headline"):
-        if record.method != SUPERVISED and record.codebook is not None:
-            charts[(*key(record, QUANTITY), record.ground)][key(record, CURVE)].append(record)
-    pictures = []
-    for (*quantity, ground), curves in sorted(
-        charts.items(), key=lambda item: (column_order(item[0][:4]), str(item[0]))
-    ):
-        if len({record.codebook for found in curves.values() for record in found}) < 2:
-            continue
-        series, rings = [], []
-        for colour, (name, found) in enumerate(sorted(_named(curves).items())):
-            sizes = defaultdict(list)
-            for record in found:
-                sizes[record.codebook or 0].append(record)
-            cells = [(size, cell_of(records)) for size, records in sorted(sizes.items())]
-            series.append(
-                Series(name, [(size, cell.mean, cell.deviation) for size, cell in cells], colour, marked=True)
-            )
-            value = _paper_value(paper, tuple(quantity), _model(found[0])) if ground is None else None
-            if value is not None:
-                rings.append(Series("the paper", [(400, value, None)], colour, hollow=True))
-        task, train, test, metric = quantity
-        title = f"{task} {train}→{test}, {metric}" + (f", {ground} data" if ground else "")
-        pictures.append(figure(line_chart(title, "codes", [*series, *rings]), title))
-    return pictures
+def open_sets(records: Sequence[OpenSet], count: int) -> Iterator[Figure]:
+    """For every task and direction the OSCR curves of all probes in one chart, and histograms of the first `count`."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[record.task, record.train, record.test, record.data, record.open_set, record.score].append(record)
+    for (task, train, test, data, known, score), found in groups.items():
+        of = f"{task} {train}→{test}, {known} known classes, {on_data([data])}"
+        series = [
+            Series(name, [(fpr, ccr, None) for fpr, ccr in _rising(record)], number)
+            for number, (name, record) in enumerate(_told_apart(found))
+        ]
+        x, y = (Axis(label, 0.0, 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1])
+                for label in ("unknown clips accepted", "known clips accepted and right"))  # fmt: skip
+        yield Figure(f"OSCR curve: {of}", line_chart(x, y, series))
+        for name, record in islice(_told_apart(found), count):
+            edges = record.histogram["edges"]
+            kinds = [
+                Histogram(f"{kind} ({sum(counts):,.0f} clips)", edges, counts, number)
+                for number, kind in enumerate(("known", "unknown"))
+                if (counts := record.histogram[kind])
+            ]
+            caption = f"Scores: {of}, {name}" if len(found) > 1 else f"Scores: {of}"
+            yield Figure(caption, histogram_chart(f"score ({score or 'softmax'})", kinds, record.threshold))
 
 
-# Results of one curve agree in all but the size of the codebook (and the seed).
-CURVE = tuple(name for name in SETTING if name != "codebook")
+def _rising(record: OpenSet) -> list[tuple[float, float]]:
+    return sorted(zip(record.oscr["fpr"], record.oscr["ccr"]))
 
 
-def _named(curves: dict[tuple, list[Measured]]) -> dict[str, list[Measured]]:
-    """The curves by name; where a short name would stand for several, it says in what they differ."""
-    short = {setting: _model(found[0]) for setting, found in curves.items()}
-    named = {}
-    for setting, name in short.items():
-        rivals = [other for other in short if short[other] == name]
-        differing = [i for i in range(len(CURVE)) if len({rival[i] for rival in rivals}) > 1]
-        named[", ".join([name, *(f"{CURVE[i]} {setting[i]}" for i in differing)])] = curves[setting]
-    return named
+def _told_apart(records: Sequence[OpenSet]) -> list[tuple[str, OpenSet]]:
+    """The records by what they differ in."""
+    names = ("method", "layers", "toc", "protocol", "seed", "checkpoint_name", "checkpoint")
+    differing = [name for name in names if len({str(record.get(name)) for record in records}) > 1]
+    # The digest only tells what nothing else does.
+    if len(differing) > 1 and differing[-1] == "checkpoint":
+        differing = differing[:-1]
+    words = {"layers": "{} layers", "toc": "toc {}", "seed": "seed {}"}
+    return [
+        (", ".join(words.get(name, "{}").format(record.get(name)) for name in differing) or "the probe", record)
+        for record in records
+    ]
 
 
-def _model(record: Measured) -> str:
-    """A curve's short name: `H-DCID + TOC`, `1 layer, cmcm, rvq:2, published`."""
-    full = sorted(record.method.split(",")) == ["cmcm", "cpc"]
-    name = {1: "DCID", 2: "H-DCID"}.get(record.layers or 0) if full else None
-    words = [name or f"{count_layers(record.layers)}, {record.method}"]
-    if record.quantizer not in (None, "vq", "rvq:1"):
-        words.append(record.quantizer)
-    if record.protocol != "heldout":
-        words.append(record.protocol)
-    return ", ".join(words) + ("" if record.toc == "none" else " + TOC")
-
-
-def count_layers(layers: int | None) -> str:
-    """`1 layer`, `2 layers`."""
-    return f"{layers} layer{'' if layers == 1 else 's'}"
-
-
-def _paper_value(paper: dict, quantity: tuple, model: str) -> float | None:
-    labels = {
-        "DCID": ["DCID", "1", "–"],
-        "DCID + TOC": ["DCID", "1", "✓"],
-        "H-DCID": ["H-DCID", "2", "–"],
-        "H-DCID + TOC": ["H-DCID", "2", "✓"],
-    }
-    columns = [tuple(column["of"]) for column in paper["columns"]]
-    rows = [row["values"] for row in paper["rows"] if row["labels"] == labels.get(model)]
-    return rows[0][columns.index(quantity)] if rows and quantity in columns else None
-
-
-def timelines(records: Sequence[Timeline], count: int) -> list[str]:
+def timelines(records: Sequence[Timeline], count: int) -> Iterator[Figure]:
     """The first `count` clips of every task and direction: true events above predicted ones."""
     groups = defaultdict(list)
     for record in records:
         groups[record.task, record.train, record.test, record.data].append(record)
-    pictures = []
     for (task, train, test, data), clips in groups.items():
         for record in clips[:count]:
             bars = [
@@ -219,27 +183,26 @@ def timelines(records: Sequence[Timeline], count: int) -> list[str]:
                 for kind, events in (("true", record.true), ("predicted", record.predicted))
                 for event in events or ()
             ]
-            of = f" ({task} {train}→{test}{f', {data} data' if data else ''})" if task else ""
-            caption = record.clip + of
-            pictures.append(figure(timeline_chart(caption, bars, record.seconds), caption))
-    return pictures
+            caption = f"{record.clip} ({task} {train}→{test}, {on_data([data])})" if task else record.clip
+            yield Figure(caption, timeline_chart(bars, record.seconds))
 
 
-def overlays(folder: Path, count: int, skip: Skip) -> list[str]:
+def overlays(folder: Path, count: int, skip: Skip) -> list[Figure]:
     """The first `count` pictures below a folder, as `segment --overlay` writes them; broken ones go to `skip`."""
-    from hdcid_cli.media.picture import read_picture
-
     if not folder.is_dir():
         raise InputError(f"There is no folder of overlay pictures {folder}.")
-    pictures = []
+    figures = []
     for path in islice(sorted(folder.rglob("*.png")), count):
         try:
-            read_picture(path)
+            height, width = read_picture(path).shape[:2]
         except InputError as error:
             skip(str(error))
             continue
+        with open_regular(path) as file:
+            png = file.read()
+        tall = WIDTH * height / width
         name = str(path.relative_to(folder).with_suffix(""))
-        pictures.append(figure(inline_image(path.read_bytes(), name), name, "overlay"))
-    if not pictures:
+        figures.append(Figure(name, Drawing(tall, [Picture(0, 0, WIDTH, tall, png)]), "overlay"))
+    if not figures:
         raise InputError(f"There are no PNG pictures in {folder}: write some with `hdcid segment --overlay {folder}`.")
-    return pictures
+    return figures
