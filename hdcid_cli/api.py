@@ -12,7 +12,7 @@
 `InputError` for what its user can mend.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from hdcid_cli.core.modalities import modalities as all_names
 from hdcid_cli.core.modalities import modality as full_name
 from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.core.progress import warn
+from hdcid_cli.media.wave import Wave
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.report.formats import RENDERERS
 from hdcid_cli.report.layouts import lay_out
@@ -60,6 +61,7 @@ __all__ = [
     "ProbeSettings",
     "RunSettings",
     "TrainSettings",
+    "Wave",
     "cmg",
     "encode",
     "extract",
@@ -111,7 +113,7 @@ def write_features(
 
 
 def extract(
-    paths: Place | Iterable[Place],
+    paths: Place | Iterable[Place] | Mapping[str, Wave],
     modality: str,
     output: Place | None = None,
     backbone: str | None = None,
@@ -121,15 +123,16 @@ def extract(
     """Features of media or texts to a feature file, as `hdcid extract` makes them.
 
     Args:
-        paths: media files, folders, globs, or lists of them.
+        paths: media files, folders, globs, or lists of them; or sounds in memory, {"clip": Wave(samples, 44100)}.
         output: `features/MODALITY.h5` if not given.
         backbone: the papers' one if not given.
         options: fields of `backbones.Options`, such as `seconds=10`.
     """
     name = full_name(modality)
-    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    waves = isinstance(paths, Mapping)
+    given = paths if waves else [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     target = Path(output or f"features/{name}.h5")
-    return _extract([str(path) for path in given], name, target, backbone, Options(**options), workers=workers)
+    return _extract(given, name, target, backbone, Options(**options), workers=workers)
 
 
 def pretrain(

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 from media_files import grey, tone, write_media
 
+import hdcid_cli
 from hdcid_cli.backbones import Options, load_backbone
 from hdcid_cli.backbones.backbone import Backbone
 from hdcid_cli.backbones.extraction import extract_clips
@@ -20,6 +22,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, FeatureWriter, open_features
 from hdcid_cli.media.clips import MediaClip, find_clips
 from hdcid_cli.media.video import video_seconds
+from hdcid_cli.media.wave import Wave
 
 SECONDS = {"a": 2.0, "b": 1.6, "c": 3.0}
 
@@ -79,6 +82,22 @@ def test_windows_of_a_file_by_a_table(videos, tmp_path):
     run("--modality", "video", "--backbone", "hog", "--workers", 0, "-o", tmp_path / "v.h5", tmp_path / "list.csv")
     features = read(tmp_path / "v.h5")
     assert np.array_equal(features["late"][:2], features["whole"][1:3])
+
+
+def test_sounds_in_memory_are_clips_as_files_are(tmp_path):
+    """Arrays, and data sets of an HDF5 file, give the features of the files that hold the same samples."""
+    sounds = {name: tone(300 * n, n + 0.6) for n, name in enumerate("abc", 1)}
+    for name, sound in sounds.items():
+        write_media(tmp_path / f"{name}.wav", sound=sound, codecs=("", "pcm_s16le"))
+    with h5py.File(tmp_path / "sounds.h5", "w") as file:
+        waves = {name: Wave(file.create_dataset(name, data=sound), 16_000) for name, sound in sounds.items()}
+        done = hdcid_cli.extract(waves, "a", tmp_path / "waves.h5", "logmel", seconds=4)
+    assert done.clips == ["a", "b", "c"] and done.computed == 3
+    run(
+        "--modality", "a", "--backbone", "logmel", "--seconds", 4, "--workers", 0, "-o", tmp_path / "files.h5", tmp_path
+    )
+    for name, features in read(tmp_path / "files.h5").items():
+        assert np.allclose(read(tmp_path / "waves.h5")[name], features, atol=1e-3)
 
 
 def test_text_of_captions_prompts_and_files(tmp_path):

@@ -35,6 +35,7 @@ INSIDE = {
     "media/picture.py": 1,
     "media/stream.py": 3,
     "media/video.py": 2,
+    "media/wave.py": 2,
     "report/compose.py": 1,
     "report/layouts.py": 1,
     "report/pictures.py": 3,

@@ -10,6 +10,7 @@ from media_files import grey, rotate, tone, write_media
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.media.audio import RATE, audio_seconds
 from hdcid_cli.media.video import video_seconds
+from hdcid_cli.media.wave import Wave
 
 
 def levels(path, seconds=10, fps=16, start=0.0) -> np.ndarray:
@@ -100,6 +101,34 @@ def test_sound_that_starts_late_is_preceded_by_silence(tmp_path):
 def test_sound_of_any_length_becomes_whole_seconds(tmp_path, seconds, expected):
     path = write_media(tmp_path / "a.wav", sound=tone(440, seconds), codecs=("", "pcm_s16le"))
     assert len(wave(path)) == expected * RATE
+
+
+def test_a_wave_in_memory_is_heard_as_its_file_is(tmp_path):
+    left, right = tone(440, 2.6, 44_100), tone(1000, 2.6, 44_100)
+    path = write_media(tmp_path / "a.wav", sound=np.stack([left, right]), rate=44_100, codecs=("", "pcm_s16le"))
+    expected = wave(path)
+    whole = (32_767 * np.stack([left, right])).round().astype(np.int16)
+    for samples in (np.stack([left, right]), whole, whole.astype(np.int32) << 16, whole.astype(np.float64) / 32_768):
+        found = np.concatenate(list(audio_seconds(Wave(samples, 44_100), 10)))
+        assert len(found) == len(expected) == 3 * RATE and found.dtype == np.float32
+        inner = slice(100, int(2.5 * RATE))  # resamplers differ where sound begins and ends
+        assert np.abs(found - expected)[inner].max() < 2e-3
+    assert np.array_equal(
+        np.concatenate(list(audio_seconds(Wave(left, 44_100), 10, 1.0, 44_100))),
+        np.pad(left[44_100 : 88_200 + 26_460], (0, 17_640)),
+    )
+    unsigned = ((left + 1) * 127.5).round().astype(np.uint8)
+    assert np.abs(Wave(unsigned, 44_100).at(44_100) - left).max() < 0.01
+
+
+def test_what_is_no_wave_is_refused():
+    for samples in (np.zeros((1, 2, 3)), np.array(["a"]), np.zeros(0)):
+        with pytest.raises(InputError, match="A wave should be numbers"):
+            Wave(samples, 16_000).at(16_000)
+    with pytest.raises(InputError, match="whole number of samples a second"):
+        Wave(np.zeros(9), 0.5).at(16_000)
+    with pytest.raises(InputError, match="has no audio after 9 s"):
+        list(audio_seconds(Wave(np.zeros(16_000), 16_000), 10, 9.0))
 
 
 # --- memory --------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Clips to a feature file: workers decode, the network takes parts of many clips at once, one writer writes."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +16,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureWriter, shard_path
 from hdcid_cli.core.progress import progress, say, warn
 from hdcid_cli.media.clips import MediaClip, find_clips
+from hdcid_cli.media.wave import Wave
 from hdcid_cli.media.workers import Event, read_clips
 
 
@@ -48,7 +49,7 @@ class Extracted:
 
 
 def extract(
-    paths: Sequence[str],
+    paths: Sequence[str] | Mapping[str, Wave],
     modality: str,
     output: Path,
     backbone: str | None = None,
@@ -61,7 +62,7 @@ def extract(
     """Features of media or texts to a feature file; run again, it does only what is missing.
 
     Args:
-        paths: what `find_clips` takes.
+        paths: what `find_clips` takes, or sounds in memory by the names of their clips.
         modality: video, audio or text.
         output: the feature file; a shard's name is made of it.
         backbone: by name; the papers' one if not given.
@@ -74,7 +75,12 @@ def extract(
         InputError: nothing to read, nothing that could be read, or a file that was made in another way.
     """
     options = options or Options()
-    clips, output = _take_shard(find_clips(paths, modality), Path(output), shard)
+    if isinstance(paths, Mapping):
+        found = [MediaClip(name, wave) for name, wave in paths.items()]
+        workers = 0  # nothing to decode
+    else:
+        found = find_clips(paths, modality)
+    clips, output = _take_shard(found, Path(output), shard)
     clips, skipped = _without_unnameable(clips, on_error)
     model = load_backbone(modality, backbone, options)
     shape = (options.seconds, *model.shape)

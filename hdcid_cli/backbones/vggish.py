@@ -16,7 +16,14 @@ from hdcid_cli.backbones.network import Network
 from hdcid_cli.backbones.vggish_input import vggish_parts
 from hdcid_cli.backbones.weights import fill, find_weights, read_state
 from hdcid_cli.core.files import file_digest
+from hdcid_cli.core.torchaudio import check_torchaudio
+from hdcid_cli.media.audio import RATE
+from hdcid_cli.media.mel import mel_filterbank
 
+WINDOW, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms
+BANDS, LOW, HIGH = 64, 125.0, 7500.0
+OFFSET = 0.01
+FRAMES = 96  # one example: the first 0.96 s of a second, as in the published AVE features
 BLOCKS = ((64,), (128,), (256, 256), (512, 512))  # channels; each block ends in 2x2 max pooling
 WIDTH = 128
 
@@ -28,9 +35,10 @@ def load(options: Options) -> Backbone:
         module: nn.Module = VGGish()
     fill(module, read_state(path), path)
     digest = file_digest(path)
+    module = nn.Sequential(LogMel(), module)
     if options.pca:
         pca = find_weights(options.pca)
-        module = nn.Sequential(module, read_pca(pca))
+        module.append(read_pca(pca))
         digest += f"+{file_digest(pca)}"
     network = Network(module, options, batch_on_cpu=16, batch_on_gpu=512)
     return Backbone(
@@ -42,6 +50,23 @@ def load(options: Options) -> Backbone:
         batch_size=network.batch_size,
         weights=digest,
     )
+
+
+class LogMel(nn.Module):
+    """VGGish's front end: waves [n, 16000] in -1..1 at 16 kHz -> examples [n, 96, 64], a frame every 10 ms."""
+
+    def __init__(self):
+        super().__init__()
+        transforms = check_torchaudio("VGGish").transforms
+        self.spectra = transforms.Spectrogram(FFT, WINDOW, HOP, power=1, center=False)
+        filters = torch.from_numpy(mel_filterbank(BANDS, FFT, RATE, LOW, HIGH)).float()
+        self.register_buffer("filters", filters, persistent=False)
+
+    def forward(self, waves: torch.Tensor) -> torch.Tensor:
+        # torch puts a window into the middle of a longer transform; magnitudes do not mind where it lies.
+        around = (FFT - WINDOW) // 2
+        magnitudes = self.spectra(nn.functional.pad(waves, (around, around))).transpose(-2, -1)  # [n, frames, 257]
+        return torch.log(magnitudes @ self.filters + OFFSET)[:, :FRAMES]
 
 
 class VGGish(nn.Module):

@@ -49,7 +49,11 @@ PUBLISHED = {
         "md5",
         "253f8cb515780f3b799900260a226db6",
     ),
-    "vgg19-torchvision": Published("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", "sha256", "dcbb9e9d"),
+    "vgg19-torchvision": Published(
+        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+        "sha256",
+        "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+    ),
     "vggish": Published(
         "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
         "sha256",

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.core.errors import InputError
 from hdcid_cli.media.clips import MediaClip
 from hdcid_cli.media.stream import decode
+from hdcid_cli.media.wave import Wave
 
 RATE = 16_000
 # Sound whose timestamps jump by more than this has lost something (a damaged packet, a late start).
 GAP_SECONDS = 0.1
 
 
-def audio_seconds(path: Path | str, seconds: int, start: float = 0.0, rate: int = RATE) -> Iterator[np.ndarray]:
-    """Yield up to `seconds` arrays [rate], float32 in -1..1: one a second.
+def audio_seconds(path: Path | str | Wave, seconds: int, start: float = 0.0, rate: int = RATE) -> Iterator[np.ndarray]:
+    """Yield up to `seconds` arrays [rate], float32 in -1..1: one a second, of a file or of a wave in memory.
 
     Channels are averaged, as VGGish does it. Sound that begins after the clip does is preceded by silence.
     A last second counts if half of it is there and is filled with silence; a clip has at least one.
@@ -23,7 +25,8 @@ def audio_seconds(path: Path | str, seconds: int, start: float = 0.0, rate: int 
     """
     buffer = np.zeros(0, np.float32)
     done = 0
-    for piece in _mono(path, seconds, start, rate):
+    pieces = _part(path, start, rate) if isinstance(path, Wave) else _mono(path, seconds, start, rate)
+    for piece in pieces:
         buffer = np.concatenate([buffer, piece])
         while len(buffer) >= rate and done < seconds:
             yield buffer[:rate]
@@ -45,6 +48,13 @@ def wave_parts(clip: MediaClip, seconds: int, rate: int, window: int) -> Iterato
             waves.clear()
     if waves:
         yield np.stack(waves)
+
+
+def _part(wave: Wave, start: float, rate: int) -> Iterator[np.ndarray]:
+    samples = wave.at(rate)[round(start * rate) :]
+    if not len(samples):
+        raise InputError(f"{wave} has no audio after {start:g} s.")
+    yield samples
 
 
 def _mono(path: Path | str, seconds: int, start: float, rate: int) -> Iterator[np.ndarray]:

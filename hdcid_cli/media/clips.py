@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.progress import say
@@ -44,12 +45,12 @@ class MediaClip:
 
     Attributes:
         id: its name there.
-        source: path of the media file, or the text itself.
+        source: path of the media file, or the text itself, or a sound in memory.
         start: where it begins in the file, in seconds.
     """
 
     id: str
-    source: str
+    source: Any  # str, or media.wave.Wave
     start: float = 0.0
 
 
