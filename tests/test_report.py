@@ -368,7 +368,7 @@ def test_best_numbers_are_bold_in_every_format_and_the_lowest_where_lower_is_bet
 
 def test_intervals_stand_beside_the_means_on_request():
     pair = lines(record(interval=[40.0, 48.0]), record(seed=1, value=46.0, interval=[41.0, 52.0]))
-    text = report("--spread", "interval", stdin=pair).stdout
+    text = " ".join(report("--spread", "interval", stdin=pair).stdout.split())  # wrapped as wide as the terminal is
     assert "45.0 [40.5, 50.0]" in text and "the mean of their bounds" in text
     assert "45.0±1.4" in report(stdin=pair).stdout
     plain = report("--spread", "none", stdin=pair).stdout
