@@ -212,7 +212,7 @@ def test_held_out_threshold_and_epoch_come_from_known_validation_clips_of_the_mo
     found = trial.probe(3)
     assert set(trial.fit.labels.tolist()) == set(trial.choose.labels.tolist()) == {0, 1}
     assert set(trial.tested.labels.tolist()) == {0, 1, 2} and len(trial.tested) == 40
-    logits = trials.predict(found.probe, trial.choose).astype(float)
+    logits = trials.predict(found.learned.probe, trial.choose).astype(float)
     assert found.threshold == keep_threshold(SCORES["softmax"](logits), 0.95)
     by_name = {score.name: score.value for score in found.scores}
     assert list(by_name) == list(MEASURES)
@@ -224,12 +224,12 @@ def test_held_out_threshold_and_epoch_come_from_known_validation_clips_of_the_mo
     blank = np.zeros((160, 5, 8), np.float32)  # other tested inputs, and no clip of the third class but tested ones
     learned = [clip for clip in annotations.clips if clip.split == "test" or clip.label < 2]
     other = open_trial(replace(annotations, clips=learned), video, replace(audio, read=blank.__getitem__)).probe(3)
-    assert (other.epoch, other.threshold) == (found.epoch, found.threshold)
+    assert (other.learned.epoch, other.threshold) == (found.learned.epoch, found.threshold)
 
 
 def test_held_out_epoch_is_the_first_of_equally_good_ones():
     annotations, video, audio = world(clips=160, noise=0.01)
-    assert open_trial(annotations, video, audio, epochs=30, lr=0.05).probe(3).epoch < 30
+    assert open_trial(annotations, video, audio, epochs=30, lr=0.05).probe(3).learned.epoch < 30
 
 
 def test_published_protocol_takes_the_best_of_all_epochs_and_thresholds():
@@ -240,7 +240,7 @@ def test_published_protocol_takes_the_best_of_all_epochs_and_thresholds():
     ]
     hos = [run.scores[0].value for run in runs]
     assert hos == sorted(hos) and hos[0] < hos[-1]
-    assert runs[-1].epoch == 1 + hos.index(hos[-1])
+    assert runs[-1].learned.epoch == 1 + hos.index(hos[-1])
     assert runs[-1].scores[0].value == pytest.approx(100 * measure(runs[-1].opened, None)[0]["hos"][0])
 
 

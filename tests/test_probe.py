@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict, standardize
+from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict, regularize, standardize
 from hdcid_cli.tasks.cmg.protocol import Schedule
 
 
@@ -128,3 +128,38 @@ def test_half_precision_features_are_read_too():
     whole = predict(probe, samples)
     samples.inputs = samples.inputs.half()
     np.testing.assert_allclose(predict(probe, samples), whole, atol=0.02)
+
+
+def test_temporal_localizer_is_three_residual_convolutions_over_valid_segments():
+    """Written out segment by segment: the neighbours 1, 2 and 4 segments away, nothing from where a clip has ended."""
+    random = np.random.default_rng(0)
+    valid = np.arange(12) < np.array([12, 7])[:, None]
+    inputs = random.normal(size=(2, 12, 5))
+    probe, _ = new_probe("localization", 5, 6, 3, seed=0, localizer="tcn")
+    w = weights(probe)
+    hidden = (inputs @ w["linear.weight"].T + w["linear.bias"]) * valid[..., None]
+    for layer, step in enumerate((1, 2, 4)):
+        padded = np.pad(hidden, ((0, 0), (step, step), (0, 0)))
+        told = w[f"context.{layer}.bias"] + sum(
+            padded[:, tap * step : tap * step + 12] @ w[f"context.{layer}.weight"][:, :, tap].T for tap in range(3)
+        )
+        hidden = hidden + np.maximum(told, 0) * valid[..., None]
+    expected = hidden @ w["event.weight"].T + w["event.bias"]
+    arrays = (torch.from_numpy(part) for part in (inputs.astype(np.float32), np.zeros(2), valid))
+    samples = Samples(["0", "1"], ["0", "1"], *arrays)
+    np.testing.assert_allclose(predict(probe.eval(), samples)[valid], expected[valid], atol=1e-5)
+    samples.inputs[1, 7:] = 9
+    np.testing.assert_allclose(predict(probe, samples)[valid], expected[valid], atol=1e-5)
+
+
+def test_dropout_is_drawn_from_the_seed_alone_and_rests_when_answering():
+    samples = clips()
+    found = []
+    for seed in (1, 1, 2):
+        torch.rand(3)  # whatever was drawn before
+        probe, loss = new_probe("classification", 5, 7, 3, seed=0)
+        regularize(probe, 0.5)
+        probe, *_ = fit(probe, loss, samples, Schedule(epochs=2), seed, judge=lambda probe: 0.0)
+        found.append(predict(probe, samples))
+        np.testing.assert_array_equal(found[-1], predict(probe, samples))
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features import open_features
 from hdcid_cli.tasks import retrieval
-from hdcid_cli.tasks.retrieval import (
-    Vectors,
-    both_vectors,
-    code_vectors,
-    rank_counts,
-    retrieval_scores,
-    soft_codes,
-    summary_vectors,
-)
+from hdcid_cli.tasks.annotations.captions import read_captions
+from hdcid_cli.tasks.ranks import Owned, Vectors, count_ranks, retrieval_scores
+from hdcid_cli.tasks.retrieval import code_vectors, retrieve, soft_codes, summary_vectors, weights
 from hdcid_cli.training.losses.cmcm import code_distribution, code_similarity
 
 
@@ -70,8 +67,11 @@ def test_both_weighs_the_two_alike(coded):
     random = np.random.default_rng(2)
     summary = Vectors(*random.normal(size=(2, 30, 4)).astype(np.float32))
     codes = code_vectors(coded[1], coded[2], coded[0])
-    parts = [similarities(vectors) / similarities(vectors).std() for vectors in (summary, codes)]
-    np.testing.assert_allclose(similarities(both_vectors(summary, codes)), sum(parts), rtol=1e-3, atol=1e-4)
+    parts = {"summary": summary, "codes": codes}
+    both = sum(weight * similarities(part) for weight, part in zip(weights("both", parts), parts.values()))
+    expected = sum(similarities(part) / similarities(part).std() for part in parts.values())
+    np.testing.assert_allclose(both, expected, rtol=1e-3, atol=1e-4)
+    assert (list(weights("codes", parts)), list(weights("summary", parts))) == ([0, 1], [1, 0])
 
 
 def test_vectors_do_not_depend_on_how_many_clips_are_in_memory(coded, monkeypatch):
@@ -85,22 +85,15 @@ def test_vectors_do_not_depend_on_how_many_clips_are_in_memory(coded, monkeypatc
         np.testing.assert_allclose(one.gallery, other.gallery, rtol=1e-6)
 
 
-def test_ranks_do_not_depend_on_the_blocks(monkeypatch):
-    random = np.random.default_rng(3)
-    vectors = Vectors(*random.normal(size=(2, 50, 6)).astype(np.float32))
-    similarity = similarities(vectors)
-    expected = [(similarity[i] > similarity[i, i]).sum() for i in range(50)]
-    monkeypatch.setattr(retrieval, "BLOCK", (7, 11))
-    better, tied = rank_counts(vectors)
-    assert better.tolist() == expected and not tied.any()
-
-
 def test_scores_by_hand_and_ties_count_as_chance():
-    identity = np.eye(4, dtype=np.float32)
-    perfect = {score.name: (score.value, chance) for score, chance in retrieval_scores(Vectors(identity, identity))}
-    assert perfect == {"r@1": (100, 25), "r@5": (100, 100), "r@10": (100, 100), "median_rank": (1, 2.5)}
-    same = np.ones((4, 1), np.float32)  # every clip looks the same
-    blind = {score.name: (score.value, chance) for score, chance in retrieval_scores(Vectors(same, same))}
+    def scores(side):
+        counts = count_ranks([Vectors(side, side)], [(1.0,)], Owned.one_each(np.arange(4), 4))[0]
+        return {score.name: (score.value, chance) for score, chance in retrieval_scores(counts)}
+
+    assert scores(np.eye(4, dtype=np.float32)) == {
+        "r@1": (100, 25), "r@5": (100, 100), "r@10": (100, 100), "median_rank": (1, 2.5),
+    }  # fmt: skip
+    blind = scores(np.ones((4, 1), np.float32))  # every clip looks the same
     assert blind["r@1"] == (25, 25) and blind["median_rank"] == (2.5, 2.5)
 
 
@@ -110,10 +103,10 @@ def test_soft_codes_are_distributions_centred_on_the_code(coded):
     assert (soft.argmax(1) == np.arange(12)).all()
 
 
-def test_command_ranks_the_clips_not_pretrained_on(hdcid, tmp_path):
+def test_command_ranks_the_clips_not_pretrained_on_and_their_captions(hdcid, tmp_path, capsys):
     from worlds import write_features
 
-    _, ids = write_features(tmp_path / "features", clips=40)
+    _, ids = write_features(tmp_path / "features", clips=40, modalities=("audio", "video", "text"))
     (tmp_path / "split.csv").write_text(
         "id,split\n" + "".join(f"{name},{'train' if number < 24 else 'test'}\n" for number, name in enumerate(ids))
     )
@@ -132,3 +125,41 @@ def test_command_ranks_the_clips_not_pretrained_on(hdcid, tmp_path):
     assert {json.loads(line)["n"] for line in fewer.stdout.splitlines()} == {5}, fewer.stderr
     table = hdcid("report", "--metrics", "all", stdin=done.stdout)
     assert table.returncode == 0 and {"codes", "r@1"} <= set(table.stdout.split())
+
+    # Two texts for every other clip, one for the others, none for the last four; one text has no features.
+    rows = [(f"{name}#{part}", name) for n, name in enumerate(ids[:36]) for part in range(2 - n % 2)]
+    write_features(tmp_path / "captions", ids=[text for text, _ in rows], modalities=("text",), seed=1)
+    (tmp_path / "captions.csv").write_text(
+        "id,clip,caption\n" + "".join(f"{text},{clip},hm\n" for text, clip in [*rows, ("x", ids[0])])
+    )
+    model = open_checkpoint(None, tmp_path / "checkpoints", "cpu")
+    clips = open_features(tmp_path / "features", "video")
+    texts = open_features(tmp_path / "captions", "text")
+    for sides, queries, gallery in (((clips, texts), 12, 18), ((texts, clips), 18, 12)):
+        found = list(retrieve(model, *sides, captions=tmp_path / "captions.csv"))
+        assert [record["metric"].split()[1] for record in found[:7]] == [
+            "r@1", "r@5", "r@10", "r@50", "median_rank", "mean_rank", "map@10",
+        ]  # fmt: skip
+        first = found[0]
+        names = ("n", "queries", "gallery", "protocol", "n_pretrained", "train")
+        assert [first[name] for name in names] == [12, queries, gallery, "heldout", 0, "v" if queries == 12 else "t"]
+        assert len(found) == 21 and found[3]["value"] == found[3]["chance"] == 100
+    assert "1 of 55 captions are left out" in capsys.readouterr().err
+    with pytest.raises(InputError, match="either --query or --gallery is t"):
+        next(retrieve(model, clips, clips, captions=tmp_path / "captions.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,caption\na,b\n", "has no column 'clip'"),
+        ("clip,caption\na,b\n", "should be id,clip,caption"),
+        ("id,clip\na,x\na,y\n", "line 3: the text a was listed before"),
+        ("id,clip\na,\n", "line 2: the line has no clip"),
+        ("id,clip\n,x\n", "line 2: the line has no id"),
+    ],
+)
+def test_captions_that_cannot_be_read_are_said(tmp_path, text, message):
+    (tmp_path / "captions.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_captions(tmp_path / "captions.csv")

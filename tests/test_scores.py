@@ -16,6 +16,7 @@ from hdcid_cli.tasks.cmg.scores import (
     Truth,
     all_scores,
     batched_scores,
+    best_cut,
     blind_answers,
     chances,
     clip_f1,
@@ -271,3 +272,13 @@ def test_llp_scores_equal_the_official_ones(shared):
         for column, name in enumerate(("a", "v", "event", "av")):
             np.testing.assert_allclose(found[f"{level}_{name}"], official[:, column], rtol=1e-12)
         np.testing.assert_allclose(found[f"{level}_type"], official[:, [0, 1, 3]].mean(1), rtol=1e-12)
+
+
+def test_chosen_cut_gets_the_largest_f1_of_all_cuts(several):
+    logits, labels, valid = several
+    for spread in (logits, logits.round(1), np.zeros_like(logits), logits + 100):
+        truth = events(labels, valid)
+        found = best_cut(Answers(spread, truth))
+        tried = {cut: value(LOCALIZATION, "f1", Answers(spread, truth, cut=cut)) for cut in np.unique(spread) - 1e-6}
+        assert value(LOCALIZATION, "f1", Answers(spread, truth, cut=found)) == pytest.approx(max(tried.values()))
+    assert best_cut(Answers(np.where(labels > 0, 3.0, 1.0), truth)) == 2  # midway

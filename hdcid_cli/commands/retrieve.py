@@ -25,6 +25,12 @@ from hdcid_cli.commands import options
     help="heldout: only clips that the model was not pretrained on.",
 )
 @click.option(
+    "--captions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Table of texts and the clips that they belong to (columns id,clip), where a clip has several.",
+)
+@click.option(
     "--limit",
     type=click.IntRange(min=2),
     default=None,

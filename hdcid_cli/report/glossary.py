@@ -62,7 +62,9 @@ METRICS = (
     "`fscore_shared`: all clips at one threshold, the best.",
     "`summary r@1`, `codes r@5`, `both r@10` and so on: share of queries whose own clip is among the first; of "
     "equals every order is as likely.",
-    "`summary median_rank` and so on: of the own clip.",
+    "`summary median_rank`, `summary mean_rank` and so on: of the own clip, or of the first of a clip's own captions.",
+    "`summary map@10` and so on: with `--captions`, mean average precision over the first 10 ranks: precision at the "
+    "rank of each own item among them, over the number of own items or 10.",
     "`layer 1 purity` and so on: share of segments whose label is the commonest of their code.",
     "`layer 1 nmi`: mutual information of code and label over the mean of their entropies.",
     "`layer 1 ami`: the same adjusted for chance (Vinh et al. 2010): 0 for codes that say nothing, 1 for names of "
@@ -111,7 +113,7 @@ def explanation(metric: str) -> str | None:
     # Of retrieval and codes the glossary names one of each family.
     family = re.sub(r"^layer \d+ ", "layer 1 ", metric)
     family = re.sub(r"^(summary|codes|both) r@\d+$", "summary r@1", family)
-    family = re.sub(r"^(summary|codes|both) (?=median_rank)", "summary ", family)
+    family = re.sub(r"^(summary|codes|both) (?=median_rank|mean_rank|map@)", "summary ", family)
     return known.get(metric) or known.get(family)
 
 

@@ -52,7 +52,7 @@ DATA = ("data", "data_digest", "features_digest")
 # ... and how. So do the fields that this version does not know.
 OPTIONS = ("encoder_dropout", "probe_epochs")
 # Fields of `more` that do not: what was found rather than chosen, and what another field says already.
-FOUND = ("left_out", "n_unknown", "threshold", "seconds")
+FOUND = ("left_out", "n_unknown", "threshold", "probe_dropout", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)

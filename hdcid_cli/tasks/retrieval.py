@@ -8,8 +8,9 @@ inner product of long vectors, so that any number of clips is ranked block by bl
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -20,15 +21,14 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.names import recording
-from hdcid_cli.core.progress import say
+from hdcid_cli.core.progress import say, warn
 from hdcid_cli.core.records import result
 from hdcid_cli.tasks.annotations import identity
-from hdcid_cli.tasks.metrics import Bootstrap, Score, mean_score, median_score
+from hdcid_cli.tasks.annotations.captions import read_captions
+from hdcid_cli.tasks.metrics import Bootstrap
+from hdcid_cli.tasks.ranks import Owned, Vectors, caption_scores, count_ranks, retrieval_scores
 
 KINDS = ("summary", "codes", "both")
-RANKS = (1, 5, 10)
-# Similarities of queries x gallery that are in memory at once: 64 MiB in float32.
-BLOCK = (2048, 8192)
 # Clips whose features are in memory at once.
 SLAB = 4096
 _TINY = 1e-10  # under the logarithm, as in training
@@ -36,15 +36,22 @@ _TINY = 1e-10  # under the logarithm, as in training
 Read = Callable[[slice], np.ndarray]
 
 
-@dataclass
-class Vectors:
-    """Two sides of an inner product: similarity[i, j] = query[i] . gallery[j]."""
+@dataclass(frozen=True)
+class Ranking:
+    """Who asks and who is ranked.
 
-    query: np.ndarray
-    gallery: np.ndarray
+    Attributes:
+        queries, gallery: names, as the feature files have them.
+        owned: which of the gallery belong to each query.
+        clips: [Q], the clip that each query is, or is a text of.
+        protocol: "heldout" of clips that the model was not pretrained on, or "all".
+    """
 
-    def scaled(self, factor: float) -> "Vectors":
-        return Vectors(self.query * np.float32(factor), self.gallery)
+    queries: list[str]
+    gallery: list[str]
+    owned: Owned
+    clips: list[str]
+    protocol: str
 
 
 def retrieve(
@@ -55,6 +62,7 @@ def retrieve(
     clips: str = "heldout",
     toc: str = "stored",
     limit: int | None = None,
+    captions: Path | None = None,
 ) -> Iterator[dict]:
     """Yield the records of one pair of modalities.
 
@@ -63,58 +71,134 @@ def retrieve(
         clips: "heldout" ranks the clips that the model was not pretrained on, "all" ranks all.
         limit: rank so many of them at most, evenly spaced.
         toc: see `resolve_toc`.
+        captions: a table of several texts a clip; None: a clip's text has its name.
     """
     selection = resolve_toc(toc, checkpoint, "retrieve", query.modality)
-    ids, protocol = _ranked(checkpoint, query, gallery, clips)
-    if limit and limit < len(ids):
-        ids = [ids[place] for place in np.linspace(0, len(ids) - 1, limit).astype(int)]
-    seen = {recording(name) for name in checkpoint.clips}
-    fields = checkpoint.describe() | {
-        "task": "retrieve",
-        "train": letter(query.modality),
-        "test": letter(gallery.modality),
-        "n": len(ids),
-        "protocol": protocol,
-        "n_pretrained": sum(recording(name) in seen for name in ids),
-        "data": identity.of_clips(ids),
-        "data_digest": hashlib.sha256("\n".join(ids).encode("utf-8", "surrogatepass")).hexdigest()[:16],
-        "features_digest": gallery.digest,
-        "backbone": gallery.backbone,
-        "seed": 0,
-        "toc": selection.label if selection else "none",
-    }
-    sides = []
-    for file in (query, gallery):
-        rows, codes = np.array(file.rows(ids)), encode(checkpoint, file)
-        length, indices = codes.length[rows], codes.indices[rows, :, :, 0]
-        sides.append(((_reader(codes, rows, selection), length), (indices, length)))
-    vectors = {}
-    if by != "codes":
-        vectors["summary"] = summary_vectors(sides[0][0], sides[1][0])
-    if by != "summary":
-        vectors["codes"] = code_vectors(sides[0][1], sides[1][1], checkpoint.codebooks)
-    if by in ("both", "all"):
-        vectors["both"] = both_vectors(vectors["summary"], vectors["codes"])
-    bootstrap = Bootstrap([recording(name) for name in ids])
-    for kind in KINDS if by == "all" else (by,):
-        for score, chance in retrieval_scores(vectors[kind], bootstrap=bootstrap):
+    if captions is None:
+        ranking = _of_one_name(checkpoint, query, gallery, clips, limit)
+    else:
+        ranking = _of_captions(checkpoint, query, gallery, clips, limit, read_captions(captions))
+    fields = _fields(checkpoint, query, gallery, ranking, selection)
+    parts = _parts(checkpoint, (query, gallery), ranking, by, selection)
+    kinds = KINDS if by == "all" else (by,)
+    device = next(checkpoint.model.parameters()).device
+    bootstrap = Bootstrap([recording(name) for name in ranking.clips])
+    counts = count_ranks(list(parts.values()), [weights(kind, parts) for kind in kinds], ranking.owned, device)
+    for kind, counted in zip(kinds, counts):
+        scores = (retrieval_scores if captions is None else caption_scores)(counted, bootstrap=bootstrap)
+        for score, chance in scores:
             yield result(
                 **fields, metric=f"{kind} {score.name}", value=score.value, interval=score.interval, chance=chance
             )
 
 
-def _ranked(checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, clips: str) -> tuple[list[str], str]:
-    """The clips that are ranked, and the protocol that this is."""
+def _fields(
+    checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, ranking: Ranking, selection: Selection | None
+) -> dict:
+    """What all records have in common."""
+    seen = {recording(name) for name in checkpoint.clips}
+    clips = list(dict.fromkeys(ranking.clips))
+    names = clips if ranking.queries == ranking.gallery else [*ranking.queries, "", *ranking.gallery]
+    found = checkpoint.describe() | {
+        "task": "retrieve",
+        "train": letter(query.modality),
+        "test": letter(gallery.modality),
+        "n": len(clips),
+        "protocol": ranking.protocol,
+        "n_pretrained": sum(recording(name) in seen for name in clips),
+        "data": identity.of_clips(clips),
+        "data_digest": hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16],
+        "features_digest": gallery.digest,
+        "backbone": gallery.backbone,
+        "seed": 0,
+        "toc": selection.label if selection else "none",
+    }
+    if ranking.queries != ranking.gallery:
+        found |= {"queries": len(ranking.queries), "gallery": len(ranking.gallery)}
+    return found
+
+
+def _parts(
+    checkpoint: Checkpoint,
+    files: tuple[FeatureFile, FeatureFile],
+    ranking: Ranking,
+    by: str,
+    selection: Selection | None,
+) -> dict[str, Vectors]:
+    """The similarities that are needed: `summary`, `codes` or both."""
+    sides = []
+    for file, names in zip(files, (ranking.queries, ranking.gallery)):
+        rows, codes = np.array(file.rows(names)), encode(checkpoint, file)
+        length, indices = codes.length[rows], codes.indices[rows, :, :, 0]
+        sides.append(((_reader(codes, rows, selection), length), (indices, length)))
+    parts = {}
+    if by != "codes":
+        parts["summary"] = summary_vectors(sides[0][0], sides[1][0])
+    if by != "summary":
+        parts["codes"] = code_vectors(sides[0][1], sides[1][1], checkpoint.codebooks)
+    return parts
+
+
+def _of_one_name(
+    checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, clips: str, limit: int | None
+) -> Ranking:
+    """Every clip of the one file asks for itself in the other."""
     ids = [name for name in query.ids if name in gallery.index]
     if not ids:
         raise InputError(f"{query.name} and {gallery.name} have no clip in common.")
-    if clips == "all":
-        return ids, "all"
-    unseen = [name for name in ids if name not in checkpoint.clips]
-    if unseen:
-        return unseen, "heldout"
-    say(f"{checkpoint.path} was pretrained on all {len(ids)} clips, so none is held out and all are ranked.")
-    return ids, "all"
+    ids, protocol = _ranked(checkpoint, ids, clips, limit)
+    return Ranking(ids, ids, Owned.one_each(np.arange(len(ids)), len(ids)), ids, protocol)
+
+
+def _of_captions(
+    checkpoint: Checkpoint,
+    query: FeatureFile,
+    gallery: FeatureFile,
+    clips: str,
+    limit: int | None,
+    captions: Mapping[str, str],
+) -> Ranking:
+    """Clips ask for their texts, or texts for their clips."""
+    if (query.modality == "text") == (gallery.modality == "text"):
+        raise InputError("--captions says which texts belong to a clip: either --query or --gallery is t.")
+    texts, others = (query, gallery) if query.modality == "text" else (gallery, query)
+    of_clip: dict[str, list[str]] = {}
+    for text, clip in captions.items():
+        if text in texts.index and clip in others.index:
+            of_clip.setdefault(clip, []).append(text)
+    left = len(captions) - sum(map(len, of_clip.values()))
+    if not of_clip:
+        raise InputError(f"No text of the captions is in {texts.name} with its clip in {others.name}.")
+    if left:
+        warn(f"{left} of {len(captions)} captions are left out: {texts.name} or {others.name} lacks them.")
+    ids, protocol = _ranked(checkpoint, list(of_clip), clips, limit)
+    names = [text for clip in ids for text in of_clip[clip]]
+    sizes = [len(of_clip[clip]) for clip in ids]
+    if texts is gallery:
+        owned = Owned(np.append(0, np.cumsum(sizes)), np.arange(len(names)), len(names))
+        return Ranking(ids, names, owned, ids, protocol)
+    owned = Owned.one_each(np.repeat(np.arange(len(ids)), sizes), len(ids))
+    return Ranking(names, ids, owned, [clip for clip in ids for _ in of_clip[clip]], protocol)
+
+
+def _ranked(checkpoint: Checkpoint, ids: list[str], clips: str, limit: int | None) -> tuple[list[str], str]:
+    """The clips that are ranked, and the protocol that this is."""
+    seen, protocol = {recording(name) for name in checkpoint.clips}, clips
+    if clips == "heldout":
+        unseen = [name for name in ids if recording(name) not in seen]
+        if not unseen:
+            say(f"{checkpoint.path} was pretrained on all {len(ids)} clips, so none is held out and all are ranked.")
+        ids, protocol = (unseen, "heldout") if unseen else (ids, "all")
+    if limit and limit < len(ids):
+        ids = [ids[place] for place in np.linspace(0, len(ids) - 1, limit).astype(int)]
+    return ids, protocol
+
+
+def weights(kind: str, parts: Mapping[str, Vectors]) -> Sequence[float]:
+    """What the parts weigh in a similarity: one alone, or `both`, each in units of its deviation over pairs."""
+    if kind == "both":
+        return [1 / max(_deviation(part), 1e-12) for part in parts.values()]
+    return [float(name == kind) for name in parts]
 
 
 def _reader(codes: Codes, rows: np.ndarray, selection: Selection | None) -> Read:
@@ -170,56 +254,13 @@ def soft_codes(codebook: np.ndarray) -> np.ndarray:
     return (soft / soft.sum(1, keepdims=True)).astype(np.float32)
 
 
-def both_vectors(summary: Vectors, codes: Vectors) -> Vectors:
-    """The two similarities added, each in units of its deviation over pairs."""
-    parts = [vectors.scaled(1 / max(_deviation(vectors), 1e-12)) for vectors in (summary, codes)]
-    return Vectors(
-        np.concatenate([part.query for part in parts], 1), np.concatenate([part.gallery for part in parts], 1)
-    )
-
-
-def retrieval_scores(
-    vectors: Vectors, ranks: tuple[int, ...] = RANKS, bootstrap: Bootstrap | None = None
-) -> list[tuple[Score, float]]:
-    """R@k and median rank where query i's own clip is gallery's i-th, each with what guessing gives.
-
-    Args:
-        bootstrap: of the queries, for intervals.
-    """
-    better, tied = rank_counts(vectors)
-    clips = len(better)
-    found = []
-    for k in ranks:
-        # Of equal similarities any order is as good as another: the chance that one's own is among the first k.
-        hit = np.clip((k - better) / (tied + 1), 0, 1)
-        found.append((mean_score(f"r@{k}", hit, bootstrap), 100 * min(1, k / clips)))
-    return [*found, (median_score("median_rank", 1 + better + tied / 2, bootstrap), (clips + 1) / 2)]
-
-
-def rank_counts(vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:
-    """How many clips of the gallery are more similar to each query than its own, and how many others equally."""
-    own = np.einsum("ij,ij->i", vectors.query, vectors.gallery, dtype=np.float64)
-    tolerance = 1e-5 * np.abs(own).mean()  # float32's rounding must not decide a tie
-    better, equal = np.zeros(len(own), int), np.zeros(len(own), int)
-    for rows, similarity in _blocks(vectors):
-        difference = similarity - own[rows, None]
-        better[rows] += (difference > tolerance).sum(1)
-        equal[rows] += (np.abs(difference) <= tolerance).sum(1)
-    return better, equal - 1
-
-
-def _blocks(vectors: Vectors) -> Iterator[tuple[slice, np.ndarray]]:
-    """(rows, similarities of these rows to one chunk of the gallery), chunk after chunk."""
-    for start in range(0, len(vectors.query), BLOCK[0]):
-        rows = slice(start, start + BLOCK[0])
-        for chunk in range(0, len(vectors.gallery), BLOCK[1]):
-            yield rows, vectors.query[rows] @ vectors.gallery[chunk : chunk + BLOCK[1]].T
-
-
 def _deviation(vectors: Vectors, pairs: int = 1000) -> float:
-    """Standard deviation of the similarity, over the pairs of at most 1,000 clips evenly drawn."""
-    some = np.linspace(0, len(vectors.query) - 1, min(pairs, len(vectors.query))).astype(int)
-    return float((vectors.query[some] @ vectors.gallery[some].T).std())
+    """Standard deviation of the similarity, over the pairs of at most 1,000 of each side evenly drawn."""
+    query, gallery = (
+        side[np.linspace(0, len(side) - 1, min(pairs, len(side))).astype(int)]
+        for side in (vectors.query, vectors.gallery)
+    )
+    return float((query @ gallery.T).std())
 
 
 def _time_mean(read: Read, length: np.ndarray) -> np.ndarray:

@@ -46,6 +46,40 @@ class Localizer(nn.Module):
         return self.event(self.linear(inputs))
 
 
+class TemporalLocalizer(nn.Module):
+    """As Localizer, but each segment is read with its neighbours: between the two Linear layers stand three residual
+    convolutions over time, with steps of 1, 2 and 4 segments (the dilated residual layers of MS-TCN, Farha and Gall
+    2019, https://arxiv.org/abs/1903.01945, without their 1x1 convolutions).
+    """
+
+    STEPS = (1, 2, 4)
+    DROPOUT = 0.3
+
+    def __init__(self, width: int, hidden: int, classes: int):
+        super().__init__()
+        self.linear: nn.Module = nn.Linear(width, hidden)
+        self.context = nn.ModuleList(nn.Conv1d(hidden, hidden, 3, padding=step, dilation=step) for step in self.STEPS)
+        self.drop = nn.Dropout(self.DROPOUT)
+        self.event = nn.Linear(hidden, classes + 1)
+
+    def forward(self, inputs: Tensor, valid: Tensor) -> Tensor:
+        """[B, T, C], [B, T] bool -> [B, T, classes + 1]; segments that are not valid tell their neighbours nothing."""
+        there = valid[:, None].to(inputs.dtype)
+        hidden = self.drop(self.linear(inputs)).transpose(1, 2) * there
+        for layer in self.context:
+            hidden = hidden + self.drop(F.relu(layer(hidden))) * there
+        return self.event(hidden.transpose(1, 2))
+
+
+LOCALIZERS = {"linear": Localizer, "tcn": TemporalLocalizer}
+Probe = Classifier | Localizer | TemporalLocalizer
+
+
+def regularize(probe: Probe, dropout: float) -> None:
+    """Let the probe learn with dropout of its hidden layer."""
+    probe.linear = nn.Sequential(probe.linear, nn.Dropout(dropout))
+
+
 class Standardize(nn.Module):
     """Zero mean and unit deviation of every channel."""
 
@@ -61,7 +95,7 @@ class Standardize(nn.Module):
         return (inputs - self.mean) / self.deviation
 
 
-def standardize(probe: "Classifier | Localizer", samples: "Samples") -> None:
+def standardize(probe: Probe, samples: "Samples") -> None:
     """Let the probe see raw features as the valid segments of `samples` standardize them."""
     count = samples.valid.sum().clamp(min=1)
     weight = samples.valid[..., None]
@@ -126,14 +160,19 @@ class Samples:
 
 
 def new_probe(
-    kind: str, width: int, hidden: int, classes: int, seed: int
-) -> "tuple[Classifier | Localizer, nn.Module]":
-    """Decoder and loss for a kind of task, with weights that only the seed decides."""
+    kind: str, width: int, hidden: int, classes: int, seed: int, localizer: str = "linear"
+) -> tuple[Probe, nn.Module]:
+    """Decoder and loss for a kind of task, with weights that only the seed decides.
+
+    Args:
+        localizer: which of LOCALIZERS finds the events of segments.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if kind == CLASSIFICATION:
             return Classifier(width, hidden, classes), ClassificationLoss()
-        return Localizer(width, hidden, classes), LocalizationLoss(classes)
+        found: Probe = LOCALIZERS[localizer](width, hidden, classes)
+        return found, LocalizationLoss(classes)
 
 
 def fit(
@@ -164,21 +203,23 @@ def fit(
     halve = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(schedule.milestones), gamma=0.5)
     shuffle = torch.Generator().manual_seed(seed)
     best, judgements = (-float("inf"), 0, probe.state_dict()), []
-    for epoch in range(1, schedule.epochs + 1):
-        probe.train()
-        inputs = samples.inputs if renew is None else renew(epoch)
-        for rows in torch.randperm(len(samples), generator=shuffle).to(device).split(schedule.batch_size):
-            valid = samples.valid[rows]
-            value = loss(probe(inputs[rows].float(), valid), samples.labels[rows], valid)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            nn.utils.clip_grad_norm_(probe.parameters(), schedule.clip)
-            optimizer.step()
-        halve.step()
-        probe.eval()
-        judgements.append(judge(probe))
-        if judgements[-1] > best[0] or (judgements[-1] == best[0] and not earliest):
-            best = (judgements[-1], epoch, copy.deepcopy(probe.state_dict()))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)  # of dropout
+        for epoch in range(1, schedule.epochs + 1):
+            probe.train()
+            inputs = samples.inputs if renew is None else renew(epoch)
+            for rows in torch.randperm(len(samples), generator=shuffle).to(device).split(schedule.batch_size):
+                valid = samples.valid[rows]
+                value = loss(probe(inputs[rows].float(), valid), samples.labels[rows], valid)
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()
+                nn.utils.clip_grad_norm_(probe.parameters(), schedule.clip)
+                optimizer.step()
+            halve.step()
+            probe.eval()
+            judgements.append(judge(probe))
+            if judgements[-1] > best[0] or (judgements[-1] == best[0] and not earliest):
+                best = (judgements[-1], epoch, copy.deepcopy(probe.state_dict()))
     probe.load_state_dict(best[2])
     return probe.eval(), best[1], judgements
 

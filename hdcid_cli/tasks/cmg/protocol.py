@@ -25,6 +25,8 @@ LEAST_STEPS = 500
 # The published rate, for codes. A supervised probe reads standardized features, which take a larger one.
 LR = 4e-4
 SUPERVISED_LR = 2e-3
+# Raw features are wide and clips few: a ceiling that learned its clips by heart would be none.
+SUPERVISED_DROPOUTS = (0.0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class ProbeSettings(Settings):
     """How to probe.
 
     `epochs` None is the task's own number, held out at least as many as LEAST_STEPS take; `lr` None is LR or
-    SUPERVISED_LR; `encoder_dropout` None is as the protocol does.
+    SUPERVISED_LR; `encoder_dropout` None is as the protocol does; `dropout` None chooses among SUPERVISED_DROPOUTS.
     """
 
     protocol: str = setting(
@@ -112,6 +114,25 @@ class ProbeSettings(Settings):
         "Encode anew every epoch with the encoder's dropout, so that a clip has other codes each time, as the released "
         "code does. By default with --protocol published alone.",
     )
+    localizer: str = setting(
+        "linear",
+        "What finds the events of a segment: two linear layers on it alone, as published, or a temporal convolutional "
+        "network that reads its neighbours too.",
+        choices=("linear", "tcn"),
+    )
+    threshold: str = setting(
+        "half",
+        "An event is found where its probability is above one half, as published, or above what gets the largest F1 "
+        "on validation clips.",
+        choices=("half", "chosen"),
+    )
+    dropout: float | None = setting(
+        None,
+        "Of the decoder's hidden layer; by default 0, and with --supervised 0 or 0.5, whichever does better "
+        "on validation clips.",
+        least=0,
+        most=0.95,
+    )
     open_set: str | None = setting(
         None,
         "Only the first K classes (or those named, with commas between) are known: clips of all others should be "
@@ -124,6 +145,11 @@ class ProbeSettings(Settings):
         "How sure the probe is: largest softmax, largest logit, or energy (logsumexp of the logits).",
         choices=tuple(SCORES),
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.published and self.threshold == "chosen":
+            raise InputError("The published protocol has no validation clips: --threshold chosen goes with heldout.")
 
     def task(self, task: Task) -> Task:
         """The task as it is put to a probe: published, of an open set, on other clips and for other epochs."""

@@ -202,12 +202,13 @@ def _fields(part: AnnotatedTask, trial: Trial, outcome: Outcome) -> dict:
         "data_digest": identity.digest(part.source, part.target),
         "features_digest": reading.test.digest,
         "seed": outcome.seed,
-        "epoch": outcome.epoch,
+        "epoch": outcome.learned.epoch,
         "probe_epochs": trial.schedule.epochs,
         "encoder_dropout": reading.dropout if trial.noisy else 0.0,
         "n_fit": len(trial.fit),
         "n_choose": len(trial.choose or ()),
         **({"left_out": part.left_out} if part.left_out else {}),
+        **_probe_fields(trial, outcome),
         **_open_fields(trial, outcome),
         **reading.model,
     }
@@ -225,6 +226,18 @@ def _tested(part: AnnotatedTask, trial: Trial, clips: Sequence[str]) -> dict:
     if pretrained and not trial.settings.published:
         protocol.append("seen in pretraining")
     return {"protocol": ", ".join(protocol), "n": len(clips), "n_pretrained": pretrained}
+
+
+def _probe_fields(trial: Trial, outcome: Outcome) -> dict:
+    """What a record says of a probe that is not the published one."""
+    found: dict = {}
+    if outcome.learned.dropout or trial.reading.supervised:
+        found["probe_dropout"] = outcome.learned.dropout
+    if trial.task.kind == LOCALIZATION and trial.settings.localizer != "linear":
+        found["localizer"] = trial.settings.localizer
+    if trial.task.kind == LOCALIZATION and trial.settings.threshold == "chosen":
+        found |= {"decision": "chosen", "threshold": outcome.threshold}
+    return found
 
 
 def _open_fields(trial: Trial, outcome: Outcome) -> dict:

@@ -45,24 +45,26 @@ class Answers:
     """What was answered of N clips.
 
     Attributes:
-        logits: [N, C], the larger the likelier; or [N, T, C + 1], answered where > 0.
+        logits: [N, C], the larger the likelier; or [N, T, C + 1], answered where > cut.
         truth: of the same clips.
         bootstrap: of the clips; None for scores without intervals.
         batch: average `accuracy` and `recall` over batches of so many clips and take `f1` of the averages, as the
             released code does; None pools all segments.
+        cut: above which logit an entry of a segment is answered; 0 is a probability of one half.
     """
 
     logits: np.ndarray
     truth: Truth
     bootstrap: Bootstrap | None = None
     batch: int | None = None
+    cut: float = 0.0
 
     @cached_property
     def said(self) -> np.ndarray:
-        """The answers in the form of `Truth.actual`: the likeliest class, or all entries that are likelier than not."""
+        """The answers in the form of `Truth.actual`: the likeliest class, or all entries above the cut."""
         if self.logits.ndim == 2:
             return np.eye(self.truth.classes, dtype=bool)[self.logits.argmax(1)]
-        return (self.logits > 0) & self.truth.valid[..., None]
+        return (self.logits > self.cut) & self.truth.valid[..., None]
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -178,6 +180,17 @@ def batched_scores(sums: np.ndarray, clips: np.ndarray) -> tuple[float, float, f
         float(np.average(np.where(said > 0, hit / np.maximum(of, 1), 0), weights=clips)) for of in (said, actual)
     )
     return precision, recall, 2 * precision * recall / (precision + recall + 1e-6)
+
+
+def best_cut(answers: Answers) -> float:
+    """The logit above which answering gets the largest F1 of all entries, midway to the next one below it."""
+    logits = answers.logits[answers.truth.valid].ravel()
+    order = np.argsort(-logits, kind="stable")
+    hit, said = answers.truth.actual[answers.truth.valid].ravel()[order].cumsum(), np.arange(1, len(order) + 1)
+    ends = np.flatnonzero(np.append(np.diff(logits[order]) != 0, True))  # equal logits are answered together
+    best = ends[(hit / (said + hit[-1]))[ends].argmax()]
+    lowest = logits[order[best]]
+    return float((lowest + logits[order[best + 1]]) / 2) if best + 1 < len(order) else float(lowest) - 1
 
 
 def _segment_map(name: str, answers: Answers) -> Score:

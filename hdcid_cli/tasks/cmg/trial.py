@@ -1,5 +1,6 @@
 """One task in one direction with all that its probes see, and what a trained probe answers."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,8 +15,9 @@ from hdcid_cli.core.progress import progress, say
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, segment_labels
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.openset import OpenAnswers, keep_threshold, known_classes, measure, open_scores
-from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict, standardize
+from hdcid_cli.tasks.cmg.probe import Samples, fit, new_probe, predict, regularize, standardize
 from hdcid_cli.tasks.cmg.protocol import (
+    SUPERVISED_DROPOUTS,
     Further,
     Probed,
     ProbeSettings,
@@ -26,7 +28,17 @@ from hdcid_cli.tasks.cmg.protocol import (
     tested_clips,
 )
 from hdcid_cli.tasks.cmg.reading import Reading
-from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, Answers, Truth, all_scores, blind_answers, chances, value
+from hdcid_cli.tasks.cmg.scores import (
+    CLASSIFICATION,
+    LOCALIZATION,
+    Answers,
+    Truth,
+    all_scores,
+    best_cut,
+    blind_answers,
+    chances,
+    value,
+)
 from hdcid_cli.tasks.metrics import Bootstrap, Score
 
 # The published probe is as wide as the codes that it reads; one on raw features has a width of its own.
@@ -34,23 +46,35 @@ SUPERVISED_HIDDEN = 256
 
 
 @dataclass(frozen=True)
+class Learned:
+    """A trained decoder at the epoch that was chosen, the dropout that it learned with, and how it was judged: by the
+    task's metric, and by minus its loss on validation clips.
+    """
+
+    probe: nn.Module
+    epoch: int
+    dropout: float
+    judgement: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What one probe answered.
 
     Attributes:
-        seed, epoch: of the probe, and the epoch that was chosen.
-        probe: the trained decoder.
+        seed: of the probe.
+        learned: the trained decoder.
         answers: its answers to the tested clips, and the truth.
         scores: the papers' metric first.
         chances: {metric: what guessing gets}.
         further: the task's own further scores.
         opened: of an open set, what the scores are of.
-        threshold: of an open set, the score below which a clip is rejected.
+        threshold: of an open set, the score below which a clip is rejected; of segments, the probability above which
+            an event is found; of clips None.
     """
 
     seed: int
-    epoch: int
-    probe: nn.Module
+    learned: Learned
     answers: Answers
     scores: list[Score]
     chances: Mapping[str, float]
@@ -135,9 +159,35 @@ class Trial:
 
     def probe(self, seed: int) -> Outcome:
         """Learn on `fit`, choose the epoch on `choose` (None: on `tested`), answer `tested`."""
+        learned = max((self._learn(seed, dropout) for dropout in self._dropouts), key=lambda each: each.judgement)
+        answers = Answers(
+            predict(learned.probe, self.tested),
+            self._truth(self.tested),
+            Bootstrap(self.tested.groups),
+            self._batch,
+            self._cut(learned.probe),
+        )
+        if self.open:
+            return self._open_outcome(seed, learned, answers)
+        scores = sorted(all_scores(self.task.kind, answers), key=lambda each: each.name != self.task.metric)
+        further = self.task.more(self._probed(learned.probe, answers.cut)) if self.task.more else Further()
+        threshold = 1 / (1 + math.exp(-answers.cut)) if self.task.kind == LOCALIZATION else None
+        return Outcome(seed, learned, answers, scores, self.chances, further, threshold=threshold)
+
+    @property
+    def _dropouts(self) -> Sequence[float]:
+        """What to learn with, and to choose from on validation clips."""
+        if self.settings.dropout is not None:
+            return (self.settings.dropout,)
+        return SUPERVISED_DROPOUTS if self.reading.supervised and self.choose is not None else (0.0,)
+
+    def _learn(self, seed: int, dropout: float) -> Learned:
+        """A probe at its best epoch."""
         task, width = self.task, self.fit.inputs.shape[-1]
         hidden = SUPERVISED_HIDDEN if self.reading.supervised else width
-        decoder, loss = new_probe(task.kind, width, hidden, len(self.known), seed)
+        decoder, loss = new_probe(task.kind, width, hidden, len(self.known), seed, self.settings.localizer)
+        if dropout:
+            regularize(decoder, dropout)
         if self.reading.supervised:
             standardize(decoder, self.fit)
         judged, metric = (self.tested, task.metric) if self.choose is None else (self.choose, task.choice)
@@ -151,14 +201,21 @@ class Trial:
             return value(task.kind, metric, answers)
 
         with progress(total=self.schedule.epochs, description=f"probing {task.name}", unit="epoch") as bar:
-            best, epoch, _ = fit(decoder, loss, self.fit, self.schedule, seed, judge, self._renewing(seed), self.open)
-        bootstrap = Bootstrap(self.tested.groups)
-        answers = Answers(predict(best, self.tested), self._truth(self.tested), bootstrap, self._batch)
-        if self.open:
-            return self._open_outcome(seed, epoch, best, answers)
-        scores = sorted(all_scores(task.kind, answers), key=lambda each: each.name != task.metric)
-        further = task.more(self._probed(best)) if task.more else Further()
-        return Outcome(seed, epoch, best, answers, scores, self.chances, further)
+            best, epoch, judgements = fit(
+                decoder, loss, self.fit, self.schedule, seed, judge, self._renewing(seed), self.open
+            )
+        if self.choose is None:
+            return Learned(best, epoch, dropout, (judgements[epoch - 1], 0.0))
+        with torch.inference_mode():
+            said = torch.from_numpy(predict(best, judged)).to(self.device)
+            minus_loss = -float(loss(said, judged.labels, judged.valid))
+        return Learned(best, epoch, dropout, (judgements[epoch - 1], minus_loss))
+
+    def _cut(self, probe: nn.Module) -> float:
+        """Above which logit the events of a segment are answered."""
+        if self.settings.threshold == "half" or self.choose is None or self.task.kind != LOCALIZATION:
+            return 0.0
+        return best_cut(Answers(predict(probe, self.choose), self._truth(self.choose)))
 
     @property
     def open(self) -> bool:
@@ -173,19 +230,19 @@ class Trial:
             if lacking:
                 say(f"No clip to {purpose} is of the known {', '.join(lacking)}.")
 
-    def _open_outcome(self, seed: int, epoch: int, best: nn.Module, answers: Answers) -> Outcome:
+    def _open_outcome(self, seed: int, learned: Learned, answers: Answers) -> Outcome:
         """What a probe's answers to an open set come to, with the threshold that the protocol chooses."""
         opened, threshold = OpenAnswers.of(answers, self.settings.score), None
         if self.choose is not None:
-            kept = OpenAnswers.of(Answers(predict(best, self.choose), self._truth(self.choose)), self.settings.score)
+            said = Answers(predict(learned.probe, self.choose), self._truth(self.choose))
+            kept = OpenAnswers.of(said, self.settings.score)
             threshold = keep_threshold(kept.score, self.settings.keep)
-        learned, labels = self._truth(self.fit).labels, answers.truth.labels[opened.known]
-        commonest = np.bincount(learned).argmax()
-        found = open_scores(
-            opened, threshold, answers.bootstrap or Bootstrap(self.tested.groups), float((labels == commonest).mean())
-        )
+        commonest = np.bincount(self._truth(self.fit).labels).argmax()
+        labels = answers.truth.labels[opened.known]
+        closed_chance = float((labels == commonest).mean())
+        measured = open_scores(opened, threshold, answers.bootstrap or Bootstrap(self.tested.groups), closed_chance)
         return Outcome(
-            seed, epoch, best, answers, found.scores, found.chances, opened=opened, threshold=found.threshold
+            seed, learned, answers, measured.scores, measured.chances, opened=opened, threshold=measured.threshold
         )
 
     def _renewing(self, seed: int) -> Callable[[int], Tensor] | None:
@@ -208,10 +265,10 @@ class Trial:
     def _truth(self, samples: Samples) -> Truth:
         return Truth(samples.labels.cpu().numpy(), samples.valid.cpu().numpy(), len(self.known))
 
-    def _probed(self, decoder: nn.Module) -> Probed:
+    def _probed(self, decoder: nn.Module, cut: float) -> Probed:
         def answer(clips: Sequence[AnnotatedClip], inputs: Inputs) -> Answers:
             samples, _ = self._samples(clips, inputs)
-            return Answers(predict(decoder, samples), self._truth(samples))
+            return Answers(predict(decoder, samples), self._truth(samples), cut=cut)
 
         tested = {
             name: tested_clips(self.task, self.settings.protocol, each) for name, each in self._annotations.items()
