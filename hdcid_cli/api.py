@@ -129,8 +129,11 @@ def extract(
         options: fields of `backbones.Options`, such as `seconds=10`.
     """
     name = full_name(modality)
-    waves = isinstance(paths, Mapping)
-    given = paths if waves else [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    given: Mapping[str, Wave] | list[str]
+    if isinstance(paths, Mapping):
+        given = paths
+    else:
+        given = [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     target = Path(output or f"features/{name}.h5")
     return _extract(given, name, target, backbone, Options(**options), workers=workers)
 

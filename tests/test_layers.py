@@ -39,7 +39,6 @@ INSIDE = {
     "report/compose.py": 1,
     "report/layouts.py": 1,
     "report/pictures.py": 3,
-    "synth/make.py": 1,
     "synth/media.py": 1,
     "tasks/analysis/location.py": 2,
     "tasks/segmentation/backbones.py": 3,

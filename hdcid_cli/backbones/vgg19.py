@@ -18,6 +18,7 @@ from hdcid_cli.backbones.network import Network
 from hdcid_cli.backbones.weights import fill, find_weights, read_state
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest
+from hdcid_cli.core.hdf5 import Unsound, judging, open_hdf5, own_dataset
 from hdcid_cli.media.video import video_parts
 
 SIZE = 224
@@ -29,6 +30,8 @@ CAFFE_MEAN = (123.68, 116.779, 103.939)
 # Convolutions, ReLU and pooling are homogeneous: with input and biases divided by this, so is the output. Caffe's
 # activations reach the tens of thousands, near the limit of float16; a power of two leaves the digits alone.
 CAFFE_GAIN = 64.0
+# What a file may hold: numbers of a kernel (the largest has 512 x 512 x 9), and layers.
+KERAS, MOST_WEIGHTS, MOST_LAYERS = "file of Keras' weights", 1 << 22, 64
 
 
 def load(options: Options) -> Backbone:
@@ -93,9 +96,12 @@ def _keras_state(path: Path, module: VGG19) -> dict[str, torch.Tensor]:
     def collect(name, item):
         layer = next((part for part in name.split("/") if "_conv" in part), None)
         if layer and isinstance(item, h5py.Dataset) and item.ndim in (1, 4):
-            layers.setdefault(layer, {})[item.ndim] = item[()].astype(np.float32)
+            own = own_dataset(item.file, item.name)
+            if own.dtype.kind != "f" or own.size > MOST_WEIGHTS or len(layers) > MOST_LAYERS:
+                raise Unsound(f"`{name}` is no kernel of such a network")
+            layers.setdefault(layer, {})[item.ndim] = own[()].astype(np.float32)
 
-    with h5py.File(path) as file:
+    with open_hdf5(path, KERAS) as file, judging(path, KERAS):
         file.visititems(collect)
     convolutions = [name.rsplit(".", 1)[0] for name, parameter in module.named_parameters() if parameter.ndim == 4]
     if len(layers) != len(convolutions) or any(set(found) != {1, 4} for found in layers.values()):

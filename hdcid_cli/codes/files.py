@@ -48,7 +48,7 @@ def encode_files(
     if len(set(targets)) < len(targets):
         raise InputError(f"Several files would become {targets[0]}: encode them one by one with -o FILE.h5.")
     for file, target in zip(inputs, targets, strict=True):
-        if target.resolve() in {path.resolve() for path in file.paths}:
+        if os.path.realpath(target) in map(os.path.realpath, file.paths):
             raise InputError(f"{target} is the input: choose another --output.")
         check_features(opened, file)
         _refuse_other(target)

@@ -151,15 +151,24 @@ class Selection:
             raise stored.wrong("label", f"a text of 1 to {LABEL_LIMIT} characters that can be printed")
         if len(found.mix) != 2 or not any(found.mix):
             raise stored.wrong("mix", "two whole numbers, not both 0")
-        lists = stored.values.get("channels")
-        if not isinstance(lists, list) or len(lists) != layers:
-            raise stored.wrong("channels", f"{layers} lists, one for each layer of the model")
-        for number, channels in enumerate(lists):
-            chosen = Entries({"channels": channels}, file).wholes("channels", least=0, most=dim - 1)
-            if not chosen or any(one >= other for one, other in zip(chosen, chosen[1:])):
-                raise InputError(f"{file}: the channels of layer {number + 1} should be some, each once, ascending.")
-            found.channels.append(np.array(chosen))
+        found.channels.extend(read_channels(stored, layers, dim))
         return found
+
+
+def read_channels(stored: Entries, layers: int, dim: int) -> list[np.ndarray]:
+    """The lists of `channels` that a file holds for a model of so many layers and channels."""
+    lists = stored.values.get("channels")
+    if not isinstance(lists, list) or len(lists) != layers:
+        raise stored.wrong("channels", f"{layers} lists, one for each layer of the model")
+    found = []
+    for number, channels in enumerate(lists, 1):
+        chosen = Entries({f"channels of layer {number}": channels}, stored.source).wholes(
+            f"channels of layer {number}", least=0, most=dim - 1
+        )
+        if not chosen or any(one >= other for one, other in zip(chosen, chosen[1:])):
+            raise InputError(f"{stored.source}: the channels of layer {number} should be some, each once, ascending.")
+        found.append(np.array(chosen))
+    return found
 
 
 def select(codebooks: list[np.ndarray], keep: int, **settings) -> Selection:

@@ -80,7 +80,7 @@ def _values(context: click.Context, path: Path) -> dict:
         if option is None:
             names = sorted({_names(each)[0] for each in known.values()})
             raise InputError(
-                f"{path}: `hdcid {context.command.name}` has no option {SHOWN.repr(key)}; it has {', '.join(names)}."
+                f"{path}: `hdcid {context.info_name}` has no option {SHOWN.repr(key)}; it has {', '.join(names)}."
             )
         if value is None:
             continue

@@ -234,8 +234,8 @@ def safe_name(text: str) -> str:
 
 def file_digest(path: Path | str) -> str:
     """SHA-256 of a file's bytes, as `sha256:<hex>`."""
-    with open(path, "rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular(path) as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def replace_symlink(link: Path, target: str) -> None:

@@ -10,6 +10,9 @@ from hdcid_cli.core.files import TEXT_LIMIT
 LINE_LIMIT = 16 << 20  # bytes; the scores of a million clips fit
 DIGITS = 18  # of a whole number: what fits into 64 bits
 
+JSON_NAMES = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false"}
+JSON_NAMES |= {type(None): "null"}
+
 Skip = Callable[[str], None]
 
 
@@ -74,7 +77,7 @@ def parse(raw: bytes) -> dict:
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"is not JSON ({getattr(error, 'msg', 'too deep')}).") from error
     if not isinstance(found, dict):
-        raise InputError(f"is no JSON object but a {type(found).__name__}.")
+        raise InputError(f"is no JSON object but {JSON_NAMES[type(found)]}.")
     return found
 
 

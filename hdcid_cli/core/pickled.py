@@ -160,7 +160,7 @@ def _asked(module: str, name: str) -> _Asked:
 
 def _array(made: Any) -> np.ndarray:
     if not isinstance(made, _Made):
-        raise NoArray(f"it holds a {type(made).__name__}")
+        raise NoArray("it holds something else")
     if made.by == FROM_BUFFER:
         data, kind, shape, order = made.arguments
         fortran = order == "F"

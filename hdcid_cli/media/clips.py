@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.files import read_text
 from hdcid_cli.core.progress import say
 
 VIDEO = frozenset(
@@ -106,9 +107,9 @@ def _clips(paths: Iterable[str], modality: str) -> Iterator[MediaClip]:
             if suffix == ".csv":
                 yield from _captions(file) if modality == "text" else _windows(file)
             elif modality == "text":
-                yield MediaClip(file.stem, _read(file))
+                yield MediaClip(file.stem, read_text(file))
             elif suffix == ".txt":
-                for line in filter(None, map(str.strip, _read(file).splitlines())):
+                for line in filter(None, map(str.strip, read_text(file).splitlines())):
                     yield MediaClip(Path(line).stem, _locate(line, file))
             else:
                 yield MediaClip(file.stem, str(file))
@@ -140,18 +141,9 @@ def _locate(name: str, listed_in: Path) -> str:
     return name if os.path.exists(name) else str(listed_in.parent / name)
 
 
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 text.") from error
-
-
 def _table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a CSV file with a header, by column name in lower case, each with its line."""
-    reader = csv.DictReader(io.StringIO(_read(file)))
+    reader = csv.DictReader(io.StringIO(read_text(file)))
     try:
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
         for row in reader:

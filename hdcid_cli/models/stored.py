@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_file
 from torch import nn
 
-from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.files import open_regular, reason
 
 FLOATS = ("F16", "BF16", "F32", "F64")
@@ -61,7 +61,9 @@ def read_model(file: Path, build: Callable[[], Module], described_by: Path) -> M
     try:
         with torch.device("meta"):
             plan = build()
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except HdcidError:
+        raise
+    except Exception as error:  # torch and transformers have many kinds for sizes that cannot be
         raise InputError(f"{described_by} describes no model that can be made ({reason(error)}).") from error
     if problem := _misfit(plan, stored):
         raise InputError(f"{file} does not fit {described_by}: {problem}.")

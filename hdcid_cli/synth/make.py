@@ -24,9 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.core.entries import Entries
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.files import write_text
+from hdcid_cli.core.plain_yaml import read_yaml
 from hdcid_cli.core.progress import progress
+from hdcid_cli.core.settings import MOST_SEED
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.synth import annotations, media, pictures, sounds
 from hdcid_cli.synth.classes import KINDS
@@ -37,6 +40,7 @@ SCENE_SIZE = 128  # pixels of the pictures to segment
 # Raised when the same settings no longer give the same files.
 VERSION = 2
 MARK = "data/synth.yaml"
+MOST = 10**6  # clips, as far as a mark is believed
 
 
 def make(world: SynthWorld, folder: Path, workers: int = 1, overwrite: bool = False) -> None:
@@ -131,21 +135,16 @@ def _claim(world: SynthWorld, folder: Path, overwrite: bool) -> None:
 
 def _read_mark(mark: Path, expected: dict) -> dict:
     """What the folder's world was made from; empty if there is none."""
-    import yaml
-
-    try:
-        found = yaml.safe_load(mark.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(mark):
         return {}
-    except (yaml.YAMLError, UnicodeDecodeError):
-        found = None
-    if (
-        not isinstance(found, dict)
-        or found.keys() != expected.keys()
-        or not all(isinstance(value, int) for value in found.values())
-    ):
-        raise InputError(f"{mark} is damaged: remove it, or choose another folder.")
-    return found
+    try:
+        found = Entries(read_yaml(mark), mark)
+        if found.values.keys() != expected.keys():
+            raise InputError(f"{mark} does not say {', '.join(expected)}.")
+        return {name: found.whole(name, most=MOST_SEED if name == "seed" else MOST) for name in expected}
+    except InputError as error:
+        why = str(error).removesuffix(".")
+        raise InputError(f"{mark} is damaged: remove it, or choose another folder ({why}).") from error
 
 
 def _run(jobs: list[tuple], workers: int) -> Iterator[None]:

@@ -9,15 +9,16 @@ import torch
 from hdcid_cli.backbones import Options, load_again
 from hdcid_cli.backbones.extraction import pad
 from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
-from hdcid_cli.codes.toc import Selection, apply_toc
+from hdcid_cli.codes.toc import Selection, apply_toc, read_channels
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.files import file_digest
 from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.media.clips import AUDIO, VIDEO, MediaClip
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.media.video import video_seconds
 from hdcid_cli.tasks.segmentation.avsbench import FRAMES
-from hdcid_cli.tasks.segmentation.directory import load_segmenter, read_segmenter_config
+from hdcid_cli.tasks.segmentation.directory import SegmenterDescription, load_segmenter
 from hdcid_cli.tasks.segmentation.overlay import tint
 from hdcid_cli.tasks.segmentation.queries import to_frames
 
@@ -45,10 +46,15 @@ def predict(
     Yields:
         {"second", "share", "overlay", "mask"} a second: the share of the picture found, in percent, and the files.
     """
-    config, device = read_segmenter_config(segmenter), resolve_device(device)
-    model = load_segmenter(segmenter, config["chosen_by"][0], device)
-    asked = _find_model(config["query"]["digest"], checkpoint, checkpoints, device)
-    vector = torch.from_numpy(_query(query, config["query"], asked, weights, device)).to(device)
+    trained, device = SegmenterDescription.read(segmenter), resolve_device(device)
+    model = load_segmenter(segmenter, trained.judges[0], device)
+    asked = _find_model(trained.digest, checkpoint, checkpoints, device)
+    vector = torch.from_numpy(_query(query, trained, asked, weights, device)).to(device)
+    if vector.shape[1] != trained.settings.query:
+        raise InputError(
+            f"{segmenter} was trained with queries of {trained.settings.query} channels, and {asked.path} gives "
+            f"{vector.shape[1]}."
+        )
     second = 0
     for pictures in _windows(video, model.config.size):
         filled = np.concatenate([pictures, pictures[-1:].repeat(FRAMES - len(pictures), axis=0)])
@@ -92,28 +98,29 @@ def _find_model(digest: str, where: Path | None, folder: Path, device) -> Checkp
             )
         return checkpoint
     for path in sorted(folder.glob("*/model.safetensors")):
-        checkpoint = open_checkpoint(path.parent, folder, device)
-        if checkpoint.digest == digest:
-            return checkpoint
+        if path.is_file() and file_digest(path) == digest:
+            return open_checkpoint(path.parent, folder, device)
     raise InputError(
         f"The model that the segmenter was trained with is not in {folder}/: name its directory with --checkpoint."
     )
 
 
-def _query(query: str, trained: dict, checkpoint: Checkpoint, weights: str | None, device) -> np.ndarray:
+def _query(
+    query: str, trained: SegmenterDescription, checkpoint: Checkpoint, weights: str | None, device
+) -> np.ndarray:
     """[5, Q]: features as in pretraining, the model's codes, and the channels that the segmenter reads."""
     is_file = Path(query).is_file()
     if not is_file and Path(query).suffix.lower() in AUDIO | VIDEO:
         raise InputError(f"There is no sound file {query}.")
     modality = "audio" if is_file else "text"
     learned = checkpoint.learned(modality)
-    if learned is None or learned.backbone is None:
+    if learned is None or learned.backbone is None or modality not in checkpoint.inputs:
         raise InputError(
             f"{checkpoint.path} was pretrained without {modality}, so it cannot be asked with "
             f"{'a sound' if is_file else 'words'}."
         )
     name = learned.backbone
-    segments = trained["made_by"]["segments"]
+    segments = trained.segments
     backbone = load_again(modality, name, Options(seconds=segments, weights=weights, device=str(device)))
     if learned.weights not in (None, backbone.weights):
         raise InputError(
@@ -127,10 +134,17 @@ def _query(query: str, trained: dict, checkpoint: Checkpoint, weights: str | Non
             for part in backbone.network(parts[start : start + backbone.batch_size])
         ]
     features, length = pad(np.concatenate(parts)[:segments].astype(np.float32), segments, zeros=modality == "text")
+    if features.shape[1:] != checkpoint.inputs[modality]:
+        raise InputError(
+            f"{checkpoint.path} reads {checkpoint.inputs[modality]} a segment of {modality}, and {name} gives "
+            f"{features.shape[1:]}."
+        )
     parameter = next(checkpoint.model.parameters())
     with torch.inference_mode(), matmul_precision(checkpoint.description.precision):
         x = torch.from_numpy(features)[None].to(parameter.device, parameter.dtype)
         quantized = checkpoint.model.encode(modality, x, torch.tensor([length]))[0].float().cpu().numpy()
-    channels = trained["channels"]
-    selection = Selection([np.asarray(picked) for picked in channels], trained["toc"]) if channels else None
+    selection = None
+    if trained.query.values.get("channels") is not None:
+        layers, width = quantized.shape[2:]
+        selection = Selection(read_channels(trained.query, layers, width), trained.query.text("toc"))
     return to_frames(apply_toc(quantized, selection), np.array([length]))[0]
