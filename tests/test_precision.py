@@ -9,6 +9,7 @@ from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest, squared_distances
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training import objective
+from hdcid_cli.training.alignments import asked_of_model
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
 from hdcid_cli.training.trainer import Trainer
@@ -18,8 +19,10 @@ INPUTS = {"audio": (12,), "video": (5, 5, 8), "text": (10,)}
 
 def build(precision: str, **losses) -> Trainer:
     torch.manual_seed(0)
-    model = HDCID(ModelSettings(inputs=INPUTS, dim=16, codebook=12, text_hidden=4, feedforward=16))
-    goal = Objective(ObjectiveSettings(**losses), model)
+    chosen = ObjectiveSettings(**losses)
+    sizes = {"dim": 16, "codebook": 12, "text_hidden": 4, "feedforward": 16}
+    model = HDCID(ModelSettings(inputs=INPUTS, **sizes, **asked_of_model(chosen.align)))
+    goal = Objective(chosen, model)
     return Trainer(model, goal, TrainSettings(warmup=0, batch_size=6, epochs=4, precision=precision), 100, "cpu")
 
 

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hdcid_cli.models.assembled import build_model
 from hdcid_cli.models.settings import ModelSettings
-from hdcid_cli.training.alignments import ALIGNMENTS
+from hdcid_cli.training.alignments import ALIGNMENTS, asked_of_model
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
 from hdcid_cli.training.trainer import Trainer
@@ -43,8 +43,7 @@ def count_step(precision: str = "float32", quantizer: str = "vq", align=("cpc", 
     """The operators of a step in which both layers take part and nothing starts."""
     torch.manual_seed(0)
     sizes = {"dim": 16, "codebook": 12, "text_hidden": 4, "feedforward": 16}
-    shared = "mst" in align
-    model = build_model(ModelSettings(inputs=INPUTS, quantizer=quantizer, shared_transformer=shared, **sizes))
+    model = build_model(ModelSettings(inputs=INPUTS, quantizer=quantizer, **sizes, **asked_of_model(align)))
     objective = Objective(ObjectiveSettings(align=tuple(align), **losses), model)
     settings = TrainSettings(warmup=0, batch_size=6, epochs=4, precision=precision)
     trainer = Trainer(model, objective, settings, 100, "cpu")
