@@ -28,7 +28,7 @@ COMMANDS = {
     "segment": "Find the pixels that a sound or a sentence names.",
     "retrieve": "Query one modality, rank another.",
     "codes": "What the codes mean, and where they occur in a clip.",
-    "encode": "Codes and quantized features of any feature file, to HDF5.",
+    "encode": "Codes and quantized features of any feature file, to HDF5 or numpy.",
     "report": "Records to tables and pictures.",
     "convert": "Published features and checkpoints, and folders of clips, to our files.",
     "info": "What a feature file, a checkpoint or a folder of annotations is, and whether it is sound.",

@@ -2,12 +2,15 @@
 
 The file is a feature file (core/features): `features` [N, T, C] are the quantized features
 of all layers side by side, on the channels that TOC selected, in float32; `backbone` names
-the checkpoint and `weights` its digest. One data set more:
+the checkpoint and `weights` its digest. Three data sets more:
 
     indices     [N, T, K, S] int32: the code of each segment in K layers (S > 1 for rvq)
+    columns     [C, 2] int32: layer (from 1) and channel (from 0) of each column of `features`
+    codebook    [S, L, C] float32: what each code says in each column; the features are the sum over S
 """
 
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +19,9 @@ import h5py
 import numpy as np
 
 from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
+from hdcid_cli.codes.columns import codebook, columns
 from hdcid_cli.codes.encode import SLAB, Codes, check_features, encode
+from hdcid_cli.codes.layout import holds_codes, write_npz
 from hdcid_cli.codes.toc import Selection, resolve_toc
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, feature_paths, open_features
@@ -33,20 +38,22 @@ def encode_files(
     checkpoint: Path | None = None,
     checkpoints: Path = Path("checkpoints"),
     device: str = "auto",
+    format: str = "h5",
 ) -> Iterator[dict]:
     """Write one file an input; yield what was written.
 
     Args:
         files: feature files; none: all of the model's modalities in `features`.
-        output: a folder, or the file to write for one input (a name that ends in .h5). What is there is replaced if
-            it holds codes, and refused if not.
+        output: a folder, or the file to write for one input (a name that ends in .h5 or .npz). What is there is
+            replaced if it holds codes, and refused if not.
+        format: of the files in a folder, "h5" or "npz".
     """
     opened = open_checkpoint(checkpoint, checkpoints, device)
     inputs = [FeatureFile([path]) for path in files] or list(_of_model(opened, features))
-    one = output.suffix == ".h5"
-    targets = [output if one else output / f"{file.modality}.h5" for file in inputs]
+    one = output.suffix in (".h5", ".npz")
+    targets = [output if one else output / f"{file.modality}.{format}" for file in inputs]
     if len(set(targets)) < len(targets):
-        raise InputError(f"Several files would become {targets[0]}: encode them one by one with -o FILE.h5.")
+        raise InputError(f"Several files would become {targets[0]}: encode them one by one with -o FILE.{format}.")
     for file, target in zip(inputs, targets, strict=True):
         if os.path.realpath(target) in map(os.path.realpath, file.paths):
             raise InputError(f"{target} is the input: choose another --output.")
@@ -62,7 +69,12 @@ def encode_files(
             "segment_seconds": file.segment_seconds,
             "toc": selection.label if selection else "none",
         }
-        shape = write_codes(target, codes, selection, attributes)
+        if target.suffix == ".npz":
+            with tempfile.TemporaryDirectory(prefix="hdcid-") as folder:
+                shape = write_codes(Path(folder, "codes.h5"), codes, selection, attributes)
+                write_npz(Path(folder, "codes.h5"), target)
+        else:
+            shape = write_codes(target, codes, selection, attributes)
         yield {
             "modality": file.modality,
             "clips": len(codes.ids),
@@ -77,7 +89,7 @@ def encode_files(
 
 
 def write_codes(path: Path, codes: Codes, selection: Selection | None, attributes: dict) -> tuple[int, ...]:
-    """Write a feature file with `indices`, atomically, and return the shape of a clip, (T, C).
+    """Write a feature file with `indices`, `columns` and `codebook`, atomically; return the shape of a clip, (T, C).
 
     Args:
         selection: the channels that count; None for all.
@@ -94,6 +106,8 @@ def write_codes(path: Path, codes: Codes, selection: Selection | None, attribute
             features[start : start + len(rows)] = values
         write_layout(file, codes.ids, codes.length, checksums, attributes)
         file.create_dataset("indices", data=codes.indices.astype(np.int32))
+        file.create_dataset("columns", data=columns(codes.checkpoint, selection))
+        file.create_dataset("codebook", data=codebook(codes.checkpoint, codes.modality, selection))
     return shape
 
 
@@ -102,6 +116,8 @@ def _refuse_other(target: Path) -> None:
     if not os.path.isfile(target):
         return
     open_regular(target).close()
+    if target.suffix == ".npz" and holds_codes(target):
+        return
     try:
         with h5py.File(target, "r", locking=False) as file:
             ours = isinstance(file.get("indices", getlink=True), h5py.HardLink)

@@ -1,4 +1,4 @@
-"""`hdcid encode`: codes and quantized features to HDF5."""
+"""`hdcid encode`: codes and quantized features to HDF5 or numpy."""
 
 from pathlib import Path
 
@@ -17,25 +17,35 @@ from hdcid_cli.commands import options
     show_default=True,
     help="Folder for MODALITY.h5, or the file itself for one input.",
 )
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["h5", "npz"]),
+    default="h5",
+    show_default=True,
+    help="Of the files in the folder: HDF5, or an archive that numpy.load reads.",
+)
 @options.toc_option
 @options.features_option
 @options.checkpoint_option
 @options.checkpoints_option
 @options.device_option
 @options.json_option
-def command(files, output, toc, features, checkpoint, checkpoints, device, as_json):
-    """Codes and quantized features of any feature file, to HDF5.
+def command(files, output, format_, toc, features, checkpoint, checkpoints, device, as_json):
+    """Codes and quantized features of any feature file, to HDF5 or numpy.
 
     FEATURES are feature files; without them all of the model's modalities in
     the folder of features. What is written is a feature file again (a vector a
-    segment: the selected channels of all layers), with `indices` [N, T, layers,
-    codes] beside it, so that every other tool and `hdcid info` can read it.
+    segment: the selected channels of all layers, side by side), so that every
+    other tool can read it, with three data sets more: `indices` [N, T, layers,
+    codes]; `columns`, layer and channel of each column; and the `codebook` in
+    the same columns. `hdcid info FILE` says what is where.
     """
     from hdcid_cli.codes.files import encode_files
     from hdcid_cli.core.records import emit
 
     emit(
-        encode_files(list(files), output, toc, features, checkpoint, checkpoints, device),
+        encode_files(list(files), output, toc, features, checkpoint, checkpoints, device, format_),
         as_json,
         ("modality", "clips", "file", "shape", "codes used", "checkpoint"),
     )

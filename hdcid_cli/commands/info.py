@@ -66,6 +66,7 @@ def _annotations(path: Path, features: Path, checkpoints: Path) -> Iterator[dict
 
 
 def _features(path: Path, modality: str | None) -> dict:
+    from hdcid_cli.codes.layout import describe_codes
     from hdcid_cli.core.features import FeatureFile, feature_paths
     from hdcid_cli.core.progress import progress, warn
     from hdcid_cli.core.survey import survey
@@ -82,6 +83,7 @@ def _features(path: Path, modality: str | None) -> dict:
             "finished": path.suffix != ".part",
             "sound": sound,
             **record,
+            **describe_codes(file.paths[0]),
         }
 
 

@@ -7,6 +7,7 @@ epoch is nothing but a few dozen small matrix products.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -171,7 +172,7 @@ def new_probe(
         torch.manual_seed(seed)
         if kind == CLASSIFICATION:
             return Classifier(width, hidden, classes), ClassificationLoss()
-        found: Probe = LOCALIZERS[localizer](width, hidden, classes)
+        found = cast(Probe, LOCALIZERS[localizer](width, hidden, classes))
         return found, LocalizationLoss(classes)
 
 
