@@ -43,12 +43,17 @@ def _rows(
         best = int(column.argmax())
         yield {
             "clip": clip,
-            "second": step * seconds[1],
+            "second": _plain(step * seconds[1]),
             "agreement": round(float(column.max()), 4),
-            f"{names[0]} second": best * seconds[0],
+            f"{names[0]} second": _plain(best * seconds[0]),
             f"codes of {names[1]}": codes[1][step].tolist(),
             f"codes of {names[0]}": codes[0][best].tolist(),
         }
+
+
+def _plain(seconds: float) -> float:
+    """Whole seconds without decimals."""
+    return int(seconds) if seconds == int(seconds) else seconds
 
 
 def agreement_map(first: np.ndarray, second: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray:

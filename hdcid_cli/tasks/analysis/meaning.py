@@ -91,7 +91,7 @@ def analyze(
         for name, (value, chance) in each.measures().items():
             chance = None if chance is None else 100 * chance
             yield result(**fields, metric=f"layer {each.layer} {name}", value=100 * value, chance=chance)
-        yield result(**fields, metric=f"layer {each.layer} used", value=float(each.used))
+        yield result(**fields, metric=f"layer {each.layer} used", value=each.used)
     for first, second in combinations(counts, 2):
         if first.layer == second.layer:
             shared = shared_codes(first.table, second.table)
@@ -100,7 +100,7 @@ def analyze(
                 **_place(first, second),
                 n=clips[second.modality],
                 metric=f"layer {first.layer} shared",
-                value=float(sum(map(len, shared))),
+                value=sum(map(len, shared)),
                 shared={label: codes for label, codes in zip(labels, shared) if codes},
             )
 
