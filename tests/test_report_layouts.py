@@ -263,6 +263,7 @@ def test_the_papers_table_is_the_same_with_synthetic_results_as_with_none():
 def test_editions_of_a_data_set_are_rows_of_their_own():
     pair = [record(task="avvp", metric="accuracy", data_digest=digest * 16, value=value)
             for digest, value in (("a", 50.0), ("b", 70.0))]  # fmt: skip
-    found = {key[-1]: row["AVVP V→A"] for key, row in table("table1", *pair).items() if key[-1].startswith("measured")}
-    assert found["measured, heldout, data_digest aaaaaaaa"] == "50.0"
-    assert found["measured, heldout, data_digest bbbbbbbb"] == "70.0"
+    found = {key: row["AVVP V→A"] for key, row in table("table1", *pair).items() if key[-1].startswith("measured")}
+    assert found["H-DCID", "2", "–", "measured, heldout, data_digest aaaaaaaa"] == "50.0"
+    assert found["H-DCID", "2", "–", "measured, heldout, data_digest bbbbbbbb"] == "70.0"
+    assert found["chance", "", "", "measured, heldout, data_digest bbbbbbbb"] == "10.0"

@@ -30,6 +30,7 @@ REQUIRED = ("task", "train", "test", "metric", "value", "n", "protocol", "method
 # Nothing that is measured here comes near these.
 GREATEST = 1e12
 LONGEST = 10_000  # characters
+SHORTEST = 1e-3  # seconds
 
 Interval = tuple[float, float]
 
@@ -204,7 +205,7 @@ class Timeline(Drawn):
     predicted: list | None = None
 
     def __post_init__(self):
-        if self.seconds <= 0:
+        if self.seconds < SHORTEST:
             raise InputError(f"is a timeline of {self.seconds} seconds.")
         for kind in ("true", "predicted"):
             object.__setattr__(self, kind, [self._event(kind, event) for event in getattr(self, kind) or ()])

@@ -65,7 +65,8 @@ class Axis:
     def share(self, value: float) -> float:
         """Where a value lies between the ends, 0 to 1."""
         if self.logarithmic:
-            return math.log(value / self.low) / math.log(self.high / self.low)
+            low = math.log(self.low)
+            return (math.log(value) - low) / (math.log(self.high) - low)
         return (value - self.low) / (self.high - self.low)
 
     @classmethod

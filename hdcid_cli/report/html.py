@@ -16,12 +16,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from hdcid_cli.core.progress import printable
 from hdcid_cli.report import svg
 from hdcid_cli.report.drawing import COLOURS, Figure
 from hdcid_cli.report.formats import heading_levels, starts_frame
 from hdcid_cli.report.tables import CHANCE, SUPERVISED, Row, Table
 
 THIN = "\u2009±\u2009"
+KEPT = "\u2009\n"  # of what cannot be seen, this alone is meant
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("hdcid_cli.report", "template"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value, keep=KEPT) if type(value) is str else value,
     )
 
 

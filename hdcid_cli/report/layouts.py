@@ -257,9 +257,10 @@ def _framing_rows(records: Sequence[Measured], columns: Sequence[dict], rows: Se
     ground = [VARIANTS["ground"].format(record.ground) for record in records[:1] if record.ground]
     used = [any(row.cells[i] for row in rows if row.kind == MEASURED) for i in range(len(columns))]
     framed = []
-    for kind, name, protocol, cells in framing(records, [tuple(column["of"]) for column in columns]):
-        there = [cell if column_used else None for cell, column_used in zip(cells, used)]
+    for frame in framing(records, [tuple(column["of"]) for column in columns]):
+        there = [cell if column_used else None for cell, column_used in zip(frame.cells, used)]
         if any(there):
-            labels = (name, *[""] * (len(layout["labels"]) - 1), ", ".join(["measured", protocol, *ground]))
-            framed.append(Row(labels, (*there, None), kind))
+            source = ", ".join(["measured", frame.protocol, *ground, *frame.words()])
+            labels = (frame.name, *[""] * (len(layout["labels"]) - 1), source)
+            framed.append(Row(labels, (*there, None), frame.kind))
     return framed

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.records import GREATEST
 from hdcid_cli.report.charts import Series, curves
 from hdcid_cli.report.drawing import Figure
 from hdcid_cli.report.glossary import name_in
@@ -25,8 +26,8 @@ def numbers_in(records: Sequence[Measured]) -> list[str]:
     found: dict[str, set] = defaultdict(set)
     for record in records:
         for name in (*vars(record), *record.more):
-            value = record.get(name)
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = _number(record, name)
+            if value is not None:
                 found[name].add(value)
     results = {"value", "chance", "n", "seed", "pretrain_seed", "epoch"}
     return sorted(name for name, values in found.items() if len(values) > 1 and name not in results)
@@ -93,7 +94,8 @@ def _ceiling(chart: tuple) -> tuple:
 
 def _number(record: Measured, field: str) -> float | None:
     value = record.get(field)
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= GREATEST
+    return value if usable else None
 
 
 def _lines(measured: Sequence[Measured], field: str) -> Iterator[tuple[Series, Measured]]:

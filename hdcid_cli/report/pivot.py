@@ -5,9 +5,10 @@ on the raw features of the modality that a column tests on) and chance. Results 
 published data, on one's own and on synthetic clips are tables of their own.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -19,6 +20,9 @@ DIRECTIONS = [("v", "a"), ("a", "v"), ("a", "t"), ("t", "a"), ("v", "t"), ("t", 
 
 # Between the selections of one row, if each column has its own.
 SEVERAL = ", "
+
+# Metrics that count codes.
+COUNTS = re.compile(r"layer \d+ (used|shared)")
 
 # What ceiling and chance depend on, of what keeps results apart.
 FRAMED = (*DATA, "open_set", "known")
@@ -96,9 +100,10 @@ def _pivot(records: Sequence[Measured], ground: str | None, look: Look) -> Table
             {"data": _data(value, ground)} if ground else {}
         )
         rows.append(Row(tuple(texts[name] for name in labels), cells_of(found, quantities), MEASURED))
-    for kind, name, protocol, cells in framing(records, quantities):
-        texts = {"method": name, "protocol": protocol, "data": ground or ""}
-        rows.append(Row(tuple(texts.get(column, "") for column in labels), cells, kind))
+    for frame in framing(records, quantities):
+        texts = {"protocol": frame.protocol, "data": ground or "", **dict(frame.apart)}
+        texts["method"] = ", ".join([frame.name, *frame.words(but=labels)])
+        rows.append(Row(tuple(texts.get(column, "") for column in labels), frame.cells, frame.kind))
     table = Table(
         TITLES[ground],
         tuple(labels),
@@ -128,7 +133,8 @@ def _data(value: dict[str, Any], ground: str) -> str:
 
 def _column(quantity: tuple, cells: Sequence[Cell | None]) -> Column:
     task, train, test, metric = quantity
-    digits = digits_for([cell.mean for cell in cells if cell])
+    counts = COUNTS.fullmatch(metric) and not any(cell.deviation for cell in cells if cell)
+    digits = 0 if counts else digits_for([cell.mean for cell in cells if cell])
     lower = LOWER_IS_BETTER.fullmatch(metric) is not None
     return Column((f"{task} {name_in(task, metric)}", f"{train}→{test}"), digits, lower)
 
@@ -193,10 +199,28 @@ def cell_of(records: Sequence[Measured]) -> Cell:
     )
 
 
-def framing(
-    records: Sequence[Measured], quantities: Sequence[tuple]
-) -> Iterator[tuple[str, str, str, tuple[Cell | None, ...]]]:
-    """The ceiling and chance of each column: ("supervised" or "chance", name, protocol, cells).
+@dataclass(frozen=True)
+class Frame:
+    """A row of ceilings or of chance.
+
+    Attributes:
+        kind: SUPERVISED or CHANCE.
+        apart: (field, value) of what it is measured on, where there are several.
+    """
+
+    kind: str
+    name: str
+    protocol: str
+    apart: tuple[tuple[str, str], ...]
+    cells: tuple[Cell | None, ...]
+
+    def words(self, but: Collection[str] = ()) -> list[str]:
+        """What it is measured on, but for what stands in columns of the table."""
+        return [f"{name} {value}" for name, value in self.apart if value and name not in but]
+
+
+def framing(records: Sequence[Measured], quantities: Sequence[tuple]) -> Iterator[Frame]:
+    """The ceiling and chance of each column.
 
     A column's ceiling is the supervised probe of the same task, metric and
     *tested* modality: what a decoder reaches that need not cross modalities.
@@ -206,7 +230,6 @@ def framing(
     for record in records:
         groups[record.protocol, tuple(each for each in record.apart if each[0] in FRAMED)].append(record)
     for (protocol, apart), group in sorted(groups.items()):
-        words = [f"{name} {value}" for name, value in apart if value]
         supervised = [record for record in group if record.method == SUPERVISED]
         for name, found in _by_backbone(supervised).items():
             ceiling = defaultdict(list)
@@ -215,7 +238,7 @@ def framing(
             ceilings = [ceiling.get((task, test, metric)) for task, _, test, metric in quantities]
             cells = tuple(cell_of(each) if each else None for each in ceilings)
             if any(cells):
-                yield SUPERVISED, ", ".join([name, *words]), protocol, cells
+                yield Frame(SUPERVISED, name, protocol, apart, cells)
         chance = defaultdict(list)
         for record in group:
             if record.chance is not None:
@@ -223,12 +246,8 @@ def framing(
         # Chance varies with the labels that were drawn, not with what was learned: no deviation.
         values = [chance.get(quantity) for quantity in quantities]
         if any(values):
-            yield (
-                CHANCE,
-                ", ".join([CHANCE, *words]),
-                protocol,
-                tuple(Cell(fmean(each)) if each else None for each in values),
-            )
+            cells = tuple(Cell(fmean(each)) if each else None for each in values)
+            yield Frame(CHANCE, CHANCE, protocol, apart, cells)
 
 
 def _by_backbone(supervised: Sequence[Measured]) -> dict[str, list[Measured]]:
