@@ -16,7 +16,7 @@ from click.shell_completion import shell_complete
 from hdcid_cli import __version__
 from hdcid_cli.core import interruption
 from hdcid_cli.core.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, HdcidError
-from hdcid_cli.core.progress import printable, tell
+from hdcid_cli.core.progress import in_short, printable, tell
 
 COMMANDS = {
     "synth": "Make a small audio-visual world to try everything on.",
@@ -105,16 +105,16 @@ def _explain(error: Exception) -> int:
         case click.ClickException():
             shown = io.StringIO()
             error.show(shown)
-            tell(printable(shown.getvalue().rstrip(), keep="\n"))
+            tell(printable(in_short(shown.getvalue().rstrip()), keep="\n"))
             return BAD_INPUT
         case HdcidError():
-            tell(f"error: {printable(str(error))}")
+            tell(f"error: {printable(in_short(str(error)))}")
             return error.exit_status
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
-            tell(f"error: {printable(f'{where}{error.strerror or error}')}")
+            tell(f"error: {printable(in_short(f'{where}{error.strerror or error}'))}")
         case _:
-            words = printable(f"{type(error).__name__}: {error}")
+            words = printable(in_short(f"{type(error).__name__}: {error}"))
             tell(f"error: {words} (run again with --debug for the traceback)")
     try:
         sys.stdout.flush()

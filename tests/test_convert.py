@@ -1,5 +1,6 @@
 """`hdcid convert features`: published features become ours, and hostile pickles do not run."""
 
+import os
 import pickle
 import zipfile
 
@@ -116,6 +117,16 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
     zipped(tmp_path / "a.zip", b"0" * 10_000)
     with pytest.raises(InputError, match="unpacks to 10000 bytes, over the limit"):
         ZippedPickles(tmp_path).read("a")
+
+
+def test_a_name_that_is_not_utf8_costs_that_clip_alone(tmp_path, capsys):
+    for name, array in arrays({"a": (10, 4), "b": (10, 4)}).items():
+        zipped(tmp_path / f"{name}.zip", pickle.dumps(array))
+    os.rename(tmp_path / "b.zip", os.fsencode(tmp_path) + b"/\xff\xfe.zip")
+    assert run("--modality", "audio", "-o", tmp_path / "audio.h5", tmp_path) == 3
+    assert "is not UTF-8: rename the file." in capsys.readouterr().err
+    with FeatureFile([tmp_path / "audio.h5"]) as file:
+        assert file.ids == ["a"]
 
 
 def test_clips_of_another_shape_are_skipped(tmp_path, capsys):

@@ -19,9 +19,10 @@ from hdcid_cli.media.picture import read_picture, write_picture
 from hdcid_cli.synth.classes import KINDS
 from hdcid_cli.synth.world import SynthWorld
 from hdcid_cli.tasks.segmentation import training
-from hdcid_cli.tasks.segmentation.avsbench import Reader, read_masks, read_meta
+from hdcid_cli.tasks.segmentation.avsbench import Clip, Reader, read_masks, read_meta
 from hdcid_cli.tasks.segmentation.directory import load_segmenter
 from hdcid_cli.tasks.segmentation.experiment import Experiment, run
+from hdcid_cli.tasks.segmentation.overlay import Overlays
 from hdcid_cli.tasks.segmentation.predict import predict
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
 from hdcid_cli.tasks.segmentation.settings import SegmenterTrainSettings
@@ -300,6 +301,13 @@ def test_nothing_to_learn_from_is_an_error(squares, tiny_backbone, tmp_path):
         match=r"None of the 24 clips of the train split can be used; the first, train000: there is no .*_1\.png",
     ):
         list(run(experiment(folder), {}))
+
+
+def test_overlays_stay_in_their_folder_whatever_a_clip_is_called(tmp_path):
+    overlays, frames = Overlays(tmp_path / "pictures", {}), np.zeros((5, 8, 8, 3), np.uint8)
+    mask = np.ones((5, 8, 8), bool)
+    overlays(Clip("a/$\\frac{", "../../x\n", "test", (), ()), frames, mask, {"text": mask.astype(np.float32)})
+    assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*.png")] == ["pictures"]
 
 
 def test_overlay_shows_frames_truth_and_findings(squares, tiny_backbone, tmp_path):

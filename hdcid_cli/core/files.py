@@ -165,6 +165,9 @@ def read_text(path: Path | str, limit: int = TEXT_LIMIT) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path} is not UTF-8 text (line {line}).") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{path}, line {line}: a null character, so this is not text in UTF-8.")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

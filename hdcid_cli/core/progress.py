@@ -7,6 +7,8 @@ import sys
 
 import click
 
+LONGEST = 900  # characters of a message
+
 _silent = False
 
 # What matters stands first: on a narrow terminal the bar goes, then the end of what the work says of itself.
@@ -34,13 +36,13 @@ def progress(iterable=None, *, total=None, description="", unit="it", initial=0)
 def say(message: str) -> None:
     """One line of information on stderr."""
     if not _silent:
-        tell(printable(message))
+        tell(printable(in_short(message)))
 
 
 def warn(message: str) -> None:
     """One line on stderr about something that a person should know."""
     if not _silent:
-        tell(f"warning: {printable(message)}")
+        tell(f"warning: {printable(in_short(message))}")
 
 
 def tell(text: str) -> None:
@@ -68,6 +70,11 @@ def wrapped(text: str, width: int) -> str:
                 lines.append(indent)
             lines[-1] += f" {word}" if lines[-1].strip() else word
     return "\n".join(lines)
+
+
+def in_short(text: str) -> str:
+    """A message whose middle is left out where a file's name or value has made it too long to be read."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 4 :]}"
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -60,10 +60,18 @@ class ZippedPickles:
 
     Attributes:
         ids: clip names.
+        skipped: {file name: why it cannot be one of them}.
     """
 
     def __init__(self, folder: Path):
-        self._paths = {path.stem: path for path in sorted(folder.glob("*.zip")) if path.stem}
+        self._paths: dict[str, Path] = {}
+        self.skipped: dict[str, str] = {}
+        for path in sorted(folder.glob("*.zip")):
+            try:
+                path.stem.encode()
+                self._paths[path.stem] = path
+            except UnicodeEncodeError:
+                self.skipped[path.name] = f"the name of {path} is not UTF-8: rename the file."
         if not self._paths:
             raise InputError(f"{folder} holds no ID.zip.")
         self.ids = list(self._paths)
@@ -79,6 +87,7 @@ class AveFile:
 
     Attributes:
         ids: clip names in order; a video that the annotation lists twice (with two categories) counts once.
+        skipped: nothing.
 
     Args:
         path: `visual_feature.h5`, `audio_feature.h5` and their like.
@@ -87,6 +96,7 @@ class AveFile:
 
     def __init__(self, path: Path, names: Path):
         self.path, self._file = path, open_hdf5(path)
+        self.skipped: dict[str, str] = {}
         with judging(path, KIND):
             self._clips = self._find()
         lines = _read_names(names)
@@ -167,7 +177,9 @@ def convert_features(
         "segment_seconds": 1.0,
     }
     dtype = "float16" if modality == "video" else "float32"
-    skipped: dict[str, str] = {}
+    skipped = dict(source.skipped)
+    for name, why in skipped.items():
+        warn(f"skipped {name!r}: {why}")
     with FeatureWriter(output, source.ids, shape, attributes, dtype, overwrite) as writer:
         converted = convert(source, writer, segments, zeros=modality == "text")
         for name, error in progress(converted, total=len(writer.pending), description=output.stem, unit="clip"):

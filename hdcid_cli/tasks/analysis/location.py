@@ -83,7 +83,7 @@ def draw_map(agreement: np.ndarray, clip: str, names: tuple[str, str], seconds: 
     image = axis.imshow(
         agreement, vmin=0, vmax=1, cmap="viridis", interpolation="nearest", extent=(0, width, height, 0), aspect="auto"
     )
-    axis.set_title(f"{clip}: where {names[1]} uses the codes of {names[0]}", fontsize=10)
+    axis.set_title(f"{clip}: where {names[1]} uses the codes of {names[0]}", fontsize=10, parse_math=False)
     axis.set_xlabel(f"{names[1]} (s)")
     axis.set_ylabel(f"{names[0]} (s)")
     figure.colorbar(image, ax=axis, label="agreement of codes")

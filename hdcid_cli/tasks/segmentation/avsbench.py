@@ -14,6 +14,7 @@ import numpy as np
 
 from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.files import safe_name
 from hdcid_cli.core.splits import split_name
 from hdcid_cli.media.picture import read_picture
 from hdcid_cli.tasks.annotations import places
@@ -53,14 +54,15 @@ def read_meta(data: Path) -> list[Clip]:
         name, category, split = row["name"], row["category"], split_name(row["split"], path, row.line)
         if name in clips:
             raise InputError(f"{path}, line {row.line}: clip {name} is listed twice.")
-        place = Path(split, category, name)
+        stem = safe_name(name)
+        place = Path(split, safe_name(category), stem)
         masks = 1 if split == "train" else FRAMES
         clips[name] = Clip(
             name,
             category,
             split,
-            tuple(root / "visual_frames" / place / f"{name}_{number}.png" for number in range(1, FRAMES + 1)),
-            tuple(root / "gt_masks" / place / f"{name}_{number}.png" for number in range(1, masks + 1)),
+            tuple(root / "visual_frames" / place / f"{stem}_{number}.png" for number in range(1, FRAMES + 1)),
+            tuple(root / "gt_masks" / place / f"{stem}_{number}.png" for number in range(1, masks + 1)),
         )
     return list(clips.values())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.files import atomic_path
+from hdcid_cli.core.files import atomic_path, safe_name
 from hdcid_cli.tasks.segmentation.avsbench import Clip
 
 TRUTH, FOUND = (60, 200, 90), (240, 70, 60)
@@ -52,15 +52,15 @@ class Overlays:
         rows += [(self._label(name, clip, mask, truth), _tinted(pictures, mask, FOUND)) for name, mask in masks.items()]
         frames = len(pictures)
         figure = Figure(figsize=(1.5 * frames + 0.1, 1.75 * len(rows) + 0.3), dpi=100, layout="constrained")
-        figure.suptitle(f"{clip.name}: {clip.category}", fontsize=10)
+        figure.suptitle(f"{clip.name}: {clip.category}", fontsize=10, parse_math=False)
         for strip, (label, images) in zip(figure.subfigures(len(rows), 1).ravel(), rows):
-            strip.suptitle(label, fontsize=8, x=0.01, ha="left")
+            strip.suptitle(label, fontsize=8, x=0.01, ha="left", parse_math=False)
             for axes, image in zip(strip.subplots(1, frames), images):
                 axes.imshow(image)
                 axes.axis("off")
         # Clips of the two protocols' epochs would overwrite each other but for the modality in the name.
-        name = f"{clip.category}-{clip.name}-{'+'.join(found)}.png"
-        with atomic_path(self.folder / name) as temporary:
+        name = safe_name(f"{clip.category}-{clip.name}-{'+'.join(found)}")
+        with atomic_path(self.folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png")
 
     def _label(self, modality: str, clip: Clip, mask: np.ndarray, truth: np.ndarray) -> str:
