@@ -85,7 +85,7 @@ def test_encoded_files_hold_codes_and_their_vectors(hdcid, tmp_path):
             cli.main(["encode", *arguments], standalone_mode=False, obj={})
 
 
-@pytest.mark.parametrize("quantizer", ["vq", "rvq:3", "pq:4", "fsq:4,3"])
+@pytest.mark.parametrize("quantizer", ["vq", "rvq:3", "pq:4", "aligned", "fsq:4,3"])
 def test_features_are_the_sum_of_what_codes_say_in_every_column(quantizer):
     torch.manual_seed(0)
     settings = ModelSettings(inputs={"audio": (12,), "text": (5,)}, layers=2, dim=16, codebook=12, quantizer=quantizer)

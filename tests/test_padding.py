@@ -133,7 +133,13 @@ def train(fill, align, quantizer="vq", steps=3):
 
 @pytest.mark.parametrize(
     "align,quantizer",
-    [(("cpc", "cmcm"), "vq"), (("cpc", "cmcm"), "rvq:2"), (("smit", "codis", "turn"), "vq"), (("mst",), "fsq")],
+    [
+        (("cpc", "cmcm"), "vq"),
+        (("cpc", "cmcm"), "rvq:2"),
+        (("smit", "codis", "turn"), "vq"),
+        (("mst",), "fsq"),
+        (("cpc", "cmcm", "cujp"), "aligned"),
+    ],
 )
 def test_whatever_the_padding_holds_the_same_is_learned(align, quantizer):
     one, features, lengths, metrics = train(0.0, align, quantizer)

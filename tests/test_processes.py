@@ -122,13 +122,16 @@ CLUB = [
 
 
 @pytest.mark.parametrize("club", CLUB)
-@pytest.mark.parametrize("quantizer", ["vq", "rvq:2", "fsq:3,3"])
+@pytest.mark.parametrize(
+    "quantizer",
+    ["vq", "fsq:3,3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rvq:2", "pq:2", "aligned"))],
+)
 @pytest.mark.parametrize("align", ALIGNMENTS)
 def test_processes_learn_what_one_does(quantizer, align, club):
     assert_processes_agree(VECTORS, quantizer, align, club, model={"layers": 1, "text_hidden": 0})
 
 
-@pytest.mark.parametrize("quantizer", ["vq", "rvq:2", "fsq:3,3"])
+@pytest.mark.parametrize("quantizer", ["vq", "rvq:2", "fsq:3,3", "pq:2", "aligned"])
 def test_with_all_alignments_at_once_and_clips_of_any_length_they_do_too(quantizer):
     lengths = {name: torch.tensor([4, 1, 3, 2, 4, 2]).roll(number) for number, name in enumerate(INPUTS)}
     model = {"layers": 2, "text_hidden": 2, "padding": "mask"}

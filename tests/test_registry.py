@@ -52,7 +52,7 @@ class Closeness(Alignment):
 class Corners(nn.Module):
     """Codes that stay where they are."""
 
-    learns_by_ema, stages = False, 1
+    learns_by_ema, others_share, stages = False, None, 1
 
     def __init__(self, codes, dim):
         super().__init__()
@@ -63,7 +63,7 @@ class Corners(nn.Module):
         index = nearest(z, self.table)
         return self.table[index], index.unsqueeze(-1)
 
-    def quantize(self, general):
+    def quantize(self, general, valid=None):
         found = {name: self(z, name) for name, z in general.items()}
         codes, indices = ({name: pair[part] for name, pair in found.items()} for part in (0, 1))
         return Quantized(codes, {m: straight_through(z, codes[m]) for m, z in general.items()}, indices)

@@ -66,7 +66,7 @@ def test_no_alignment_makes_the_host_wait(align):
     assert not count_step(align=[align]).waits
 
 
-@pytest.mark.parametrize("quantizer", ["vq", "rvq:2", "fsq:4,3"])
+@pytest.mark.parametrize("quantizer", ["vq", "rvq:2", "pq:2", "aligned", "fsq:4,3"])
 @pytest.mark.parametrize("club", ["sampled", "exact"])
 def test_no_quantizer_and_no_club_bound_makes_the_host_wait(quantizer, club):
     assert not count_step(quantizer=quantizer, club=club).waits

@@ -85,8 +85,16 @@ class MapPooling(nn.Module):
             self.mean = nn.Linear(channels, width)
             self.score = nn.Linear(width, 1)
 
+    def gain(self, maps: Tensor) -> Tensor:
+        """What the gate makes of each channel, the same for all cells [B, T, C]."""
+        return 1 + self.gate(maps.mean(dim=(2, 3)))
+
+    def gated(self, maps: Tensor) -> Tensor:
+        """The maps behind the gate, [B, T, H, W, C]."""
+        return maps * self.gain(maps)[:, :, None, None, :]
+
     def forward(self, maps: Tensor) -> Tensor:
-        gain = 1 + self.gate(maps.mean(dim=(2, 3)))  # [B, T, C]
+        gain = self.gain(maps)
         if self.attention == "sum":  # the gain is the same for all cells, so it need not be given to each
             return maps.sum(dim=(2, 3)) * gain
         cells = (maps * gain[:, :, None, None, :]).flatten(2, 3)  # [B, T, cells, C]
@@ -143,9 +151,12 @@ class SpecificEncoder(nn.Module):
     """relu(Linear): [B, T, C] -> [B, T, S], which is its own summary.
 
     Attributes:
+        reads_gated: whether it reads a map behind the general encoder's channel gate.
         summary_width: width of the summary, a vector that CLUB and the next layer read.
         summary: the network that makes it of the specific feature.
     """
+
+    reads_gated = False
 
     def __init__(self, input_dim: int, output_dim: int):
         super().__init__()
@@ -180,6 +191,8 @@ class MapSpecificEncoder(nn.Module):
     [B, T, H, W, C] -> map [B, T, H-4, W-4, S] and summary [B, T, C]; attributes as of `SpecificEncoder`.
     """
 
+    reads_gated = False
+
     def __init__(self, channels: int, hidden: int = 1024, specific: int = 2048):
         super().__init__()
         self.conv1 = Conv3x3(channels, hidden)
@@ -193,3 +206,32 @@ class MapSpecificEncoder(nn.Module):
         x = self.conv2(self.conv1(maps.flatten(0, 1)).relu()).relu()
         x = self.residual(self.conv3(x)).relu().unflatten(0, maps.shape[:2])
         return x, self.summary(x.mean(dim=(2, 3)))
+
+
+class NormedMapSpecificEncoder(nn.Module):
+    """Convolutions and batch norms over the gated maps, as CoDAAR has them (https://arxiv.org/abs/2605.12145).
+
+    [B, T, H, W, C] -> map [B, T, H-4, W-4, S] and summary [B, T, C] (there is none in CoDAAR); attributes as of
+    `SpecificEncoder`. The norms' statistics are those of all B T maps.
+    """
+
+    reads_gated = True
+
+    def __init__(self, channels: int, hidden: int = 1024, specific: int = 2048):
+        super().__init__()
+        self.conv1, self.norm1 = Conv3x3(channels, hidden), nn.BatchNorm1d(hidden)
+        self.conv2, self.norm2 = Conv3x3(hidden, specific), nn.BatchNorm1d(specific)
+        self.summary = nn.Sequential(nn.Linear(specific, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.summary_width = channels
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        x = maps.flatten(0, 1)
+        for convolution, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            x = convolution(x)
+            x = norm(x.flatten(0, 2)).view_as(x).relu()
+        x = x.unflatten(0, maps.shape[:2])
+        return x, self.summary(x.mean(dim=(2, 3)))
+
+
+# A map's specific encoder, by the names of `--map-encoder`.
+MAP_ENCODERS = {"residual": MapSpecificEncoder, "bn": NormedMapSpecificEncoder}

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
 from hdcid_cli.models.encoders import (
+    MAP_ENCODERS,
     GeneralEncoder,
     MapPooling,
-    MapSpecificEncoder,
     Prototypes,
     SpecificEncoder,
     Standardize,
@@ -92,13 +92,16 @@ class Layer(nn.Module):
             if config.layers == 0 or name not in specific:
                 continue
             if len(shape) == 3:
-                self.specific[name] = MapSpecificEncoder(channels, *config.map_widths(channels))
+                self.specific[name] = MAP_ENCODERS[config.map_encoder](channels, *config.map_widths(channels))
                 self.decoder[name] = MapDecoder(config.dim, channels, *config.map_widths(channels))
             else:
                 self.specific[name] = SpecificEncoder(channels, specific[name])
                 self.decoder[name] = VectorDecoder(config.dim, specific[name], channels)
         self.prototypes = Prototypes(config.codebook, config.dim) if config.prototypes else nn.Identity()
         self.quantizer = make_quantizer(config)
+        self.narrow = nn.ModuleDict()  # decoders read D channels
+        if self.quantizer.width != config.dim:
+            self.narrow.update({name: nn.Linear(self.quantizer.width, config.dim) for name in self.decoder})
 
     def prepare(self, name: str, x: Tensor) -> Tensor:
         """What the encoders read and the decoder rebuilds: the input, in layers k >= 2 standardized."""
@@ -110,12 +113,17 @@ class Layer(nn.Module):
             x = self.pooling[name](x)
         return self.prototypes(self.general[name](x, padding))
 
+    def encode_specific(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Specific feature of one modality's prepared input, for the decoder, and its summary."""
+        encoder = self.specific[name]
+        return encoder(self.pooling[name].gated(x) if encoder.reads_gated else x)
+
     def forward(self, inputs: dict[str, Tensor], valid: Valid = None) -> LayerOutput:
         out = LayerOutput({name: self.prepare(name, x) for name, x in inputs.items()}, valid=valid)
         for name, x in out.inputs.items():
             out.general[name] = full_precision(self.encode_general(name, x, None if valid is None else ~valid[name]))
             if name in self.specific:
-                out.specific[name], summary = self.specific[name](x)
+                out.specific[name], summary = self.encode_specific(name, x)
                 out.summary[name] = full_precision(summary)
         self.quantize(out)
         return out
@@ -124,7 +132,7 @@ class Layer(nn.Module):
         """Replace general features by the codes that are nearest now."""
         device = next(iter(out.general.values())).device.type
         with torch.autocast(device, enabled=False):  # distances in bfloat16 tell few codes apart
-            out.codes, out.quantized, out.indices = self.quantizer.quantize(out.general)
+            out.codes, out.quantized, out.indices = self.quantizer.quantize(out.general, out.valid)
 
     def aligned_by(self, names: Sequence[str]) -> Sequence[str]:
         """Those of the alignments asked for that concern this layer: all."""
@@ -141,7 +149,8 @@ class Layer(nn.Module):
 
     def decode(self, out: LayerOutput) -> dict[str, Tensor]:
         """Rebuild the layer's inputs from quantized and specific features."""
-        return {name: self.decoder[name](out.quantized[name], out.specific[name]) for name in self.decoder}
+        read = {name: self.narrow[name](x) if name in self.narrow else x for name, x in out.quantized.items()}
+        return {name: decoder(read[name], out.specific[name]) for name, decoder in self.decoder.items()}
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -230,7 +239,7 @@ class HDCID(nn.Module):
             quantized.append(code)
             indices.append(index)
             if number + 1 < len(self.layers):
-                x = layer.specific[name](x)[1]
+                x = layer.encode_specific(name, x)[1]
         quantized, indices = torch.stack(quantized, dim=2), torch.stack(indices, dim=2)
         if lengths is None:
             return quantized, indices

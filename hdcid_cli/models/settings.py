@@ -42,6 +42,14 @@ class ModelSettings(Settings):
     dim: int = setting(256, "Width of codes and general features.", least=1, most=1 << 14)
     codebook: int = setting(400, "Codes in each layer's codebook.", least=2, most=1 << 20)
     quantizer: str = setting("vq", f"{listed(QUANTIZERS)}.")
+    own_weight: float | None = setting(
+        None,
+        "Of a modality's own features in the aligned quantizer's moving averages; 0.75 with two modalities, 0.6 with "
+        "three, if not given.",
+        least=0,
+        most=1,
+    )
+    cascade: bool = setting(True, "Draw the aligned quantizer's blocks to their mean after each update.")
     transformer_layers: int = setting(
         None, "Layers of the general encoders; 2, and 1 in FCID.", optional=True, least=1, most=64, line=False
     )
@@ -52,6 +60,11 @@ class ModelSettings(Settings):
         "sum",
         "How cells of a map are weighed: all alike (what the published code computes), or softmax (what it intends).",
         choices=("sum", "softmax"),
+    )
+    map_encoder: str = setting(
+        "residual",
+        "Specific encoder of maps: DCID's, with a residual unit, or CoDAAR's, with batch norms.",
+        choices=("residual", "bn"),
     )
     map_hidden: int | None = setting(None, "Hidden channels for maps.", least=1, most=1 << 14, line=False)
     map_specific: int | None = setting(None, "Specific channels for maps.", least=1, most=1 << 14, line=False)
@@ -77,6 +90,10 @@ class ModelSettings(Settings):
         widths = self.specific.values() if isinstance(self.specific, dict) else (self.specific,)
         if not all(_is_width(width) for width in widths):
             raise InputError(f"specific should be a whole number, 1 or more, not {SHOWN.repr(self.specific)}.")
+        if self.own_weight is not None and self.quantizer != "aligned":
+            raise InputError("--own-weight goes with --quantizer aligned.")
+        if self.map_encoder == "bn" and self.padding == "mask":
+            raise InputError("--map-encoder bn normalizes over all segments: it does not go with --padding mask.")
         if self.dim % self.heads:
             raise InputError(f"--dim {self.dim} should be divisible by the {self.heads} attention heads.")
 
@@ -86,6 +103,8 @@ class ModelSettings(Settings):
             raise InputError("--model fcid has one layer of codes: leave --layers out.")
         if self.quantizer != "vq":
             raise InputError("--model fcid quantizes by vq alone: leave --quantizer out.")
+        if self.prototypes:
+            raise InputError("--align turn goes with --model hdcid alone.")
         object.__setattr__(self, "layers", 1)
         object.__setattr__(self, "text_hidden", 0)
 

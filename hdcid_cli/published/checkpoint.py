@@ -1,4 +1,5 @@
-"""A published checkpoint (DCID for AV, AT or AVT; H-DCID and FCID for AVT) as one of ours, ready for every task.
+"""A published checkpoint (DCID and CoDAAR for AV, AT or AVT; H-DCID and FCID for AVT) as one of ours, ready for every
+task.
 
 Published files are `torch.save` of a dictionary with the state dicts `Encoder_parameters`,
 `Decoder_parameters`, `Text_ar_lstm_parameters` and others that training alone needs. All
@@ -19,6 +20,7 @@ from hdcid_cli.core.progress import warn
 from hdcid_cli.core.saved import read_saved
 from hdcid_cli.models.assembled import Model, build_model
 from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.published.codaar import CONVOLUTIONS, codaar_decoder_state, codaar_encoder_state, is_codaar
 from hdcid_cli.published.fcid import CODEBOOK as FCID_CODEBOOK
 from hdcid_cli.published.fcid import MAP_CELLS, fcid_config, fcid_state
 from hdcid_cli.published.names import LETTER, decoder_state, encoder_state, text_state
@@ -38,11 +40,13 @@ def convert_checkpoint(file: Path, output: Path) -> Model:
     if FCID_CODEBOOK in encoder:
         return _convert_fcid(file, parts, output)
     config = model_settings(encoder, text, file)
-    state = load(file, "Encoder_parameters", encoder_state, encoder)
+    aligned = is_codaar(encoder)
+    state = load(file, "Encoder_parameters", codaar_encoder_state if aligned else encoder_state, encoder)
     if config.text_hidden:
         state |= text_state(text or {})
     if "Decoder_parameters" in parts:
-        state |= load(file, "Decoder_parameters", decoder_state, parts["Decoder_parameters"])
+        decoders = codaar_decoder_state if aligned else decoder_state
+        state |= load(file, "Decoder_parameters", decoders, parts["Decoder_parameters"])
     else:
         warn(f"{file} has no Decoder_parameters: tasks work, but nothing can be rebuilt from the codes.")
     model = make(config, state, file).to(encoder["Cross_quantizer.embedding"].dtype)
@@ -70,7 +74,8 @@ def _tensors(part, name: str, file: Path) -> dict[str, Tensor]:
     if not isinstance(part, dict):
         raise InputError(f"{file}: {name} is a {type(part).__name__}, not tensors by name.")
     for key, value in part.items():
-        if not (isinstance(key, str) and isinstance(value, Tensor) and value.dtype in FLOATS):
+        dtypes = (torch.int64,) if str(key).endswith(".num_batches_tracked") else FLOATS  # a batch norm counts
+        if not (isinstance(key, str) and isinstance(value, Tensor) and value.dtype in dtypes):
             raise InputError(f"{file}: {name} holds {str(key)[:80]!r}, which is no tensor of floating-point numbers.")
         if not torch.isfinite(value).all():
             raise InputError(f"{file}: {name} holds NaN or infinity in {key}.")
@@ -97,6 +102,8 @@ def load(file: Path, part: str, rename, state: dict[str, Tensor]) -> dict[str, T
         return rename(state)
     except KeyError as error:
         raise InputError(f"{file}: {part} holds {error.args[0]!r}, which no published model has.") from None
+    except RuntimeError as error:
+        raise InputError(f"{file}: {part} does not fit together ({reason(error)}).") from error
 
 
 class _Sizes:
@@ -135,14 +142,18 @@ def model_settings(encoder: dict[str, Tensor], text: dict[str, Tensor] | None, f
         first = next((name for name in text if name.endswith("weight_ih_l0")), "weight_ih_l0")
         gates, width = _Sizes(text, "Text_ar_lstm_parameters", file)[first][:2]
         text_hidden, inputs["text"] = gates // 4, (width,)
-    conv1, conv2 = (f"Video_encoder.conv_stack.{at}.weight" for at in (0, 2))
+    aligned = is_codaar(encoder)
+    stack, second = (CONVOLUTIONS, 3) if aligned else ("Video_encoder.conv_stack.", 2)
+    conv1, conv2 = (f"{stack}{at}.weight" for at in (0, second))
     layer = f"{next(iter(inputs))}_self_att.encoder.layers."
     codebook = sizes["Cross_quantizer.embedding"]
     try:
         return ModelSettings(
             inputs=inputs,
             layers=2 if len(codebook) == 3 else 1,
-            dim=codebook[-1],
+            dim=codebook[-1] // (len(inputs) if aligned else 1),
+            quantizer="aligned" if aligned else "vq",
+            map_encoder="bn" if aligned else "residual",
             codebook=codebook[-2],
             transformer_layers=len(
                 {name.removeprefix(layer).split(".")[0] for name in encoder if name.startswith(layer)}
@@ -181,7 +192,8 @@ def fill(model: Model, state: dict[str, Tensor], file: Path) -> None:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise InputError(f"{file} does not fit together ({str(error).splitlines()[1].strip()}).") from error
-    missing = [name for name in missing if ".decoder." not in name]
+    needless = (".decoder.", ".narrow.", *((".specific.video.summary.",) if model.config.map_encoder == "bn" else ()))
+    missing = [name for name in missing if not any(part in name for part in needless)]
     if missing or unexpected:
         raise InputError(f"{file} is not a complete published checkpoint: {', '.join([*missing, *unexpected][:3])}.")
 
@@ -189,7 +201,10 @@ def fill(model: Model, state: dict[str, Tensor], file: Path) -> None:
 def _description(config: ModelSettings, model: Model, parts: dict, file: Path) -> dict:
     """What `config.yaml` says of a converted model. The released two-layer code leaves CMCM out."""
     objective = ObjectiveSettings(
-        align=("cpc", "cmcm") if config.layers == 1 else ("cpc",), club_gradient="both", cpc_steps="random"
+        align=("cpc", "cmcm") if config.layers == 1 else ("cpc",),
+        club="none" if config.quantizer == "aligned" else "sampled",
+        club_gradient="both",
+        cpc_steps="random",
     )
     double = next(model.parameters()).dtype == torch.float64
     return {

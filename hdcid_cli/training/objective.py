@@ -58,9 +58,9 @@ class LayerObjective(nn.Module):
         """
         losses, metrics = {}, {}
         if layer.quantizer.learns_by_ema:
-            losses["commitment"] = sum(
-                commitment(out.general, out.codes, self.config.beta, out.valid, self.config.mm_ema).values()
-            )
+            config, share = self.config, layer.quantizer.others_share
+            committed = commitment(out.general, out.codes, config.beta, out.valid, config.mm_ema, share)
+            losses["commitment"] = sum(committed.values())
         if self.club:
             losses["club"] = self.config.club_weight * self._club_bound(self.samples(out, layer), generator)
         for name, alignment in self.alignments.items():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hdcid_cli.core.distributed import World
-from hdcid_cli.core.errors import HdcidError
+from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.precision import set_matmul_precision
 from hdcid_cli.core.progress import warn
 from hdcid_cli.models.assembled import Model
@@ -41,6 +41,8 @@ class Trainer:
         world: World | None = None,
     ):
         self.model, self.objective, self.config = model, objective, config
+        if model.config.map_encoder == "bn" and world is not None and world.size > 1:
+            raise InputError("--map-encoder bn normalizes over the whole batch: train it in one process.")
         self.device, self.world = torch.device(device), world or World()
         self.steps_per_epoch = max(1, steps_per_epoch)
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
@@ -245,7 +247,8 @@ def modules_to_clip(model: Model) -> dict[str, list[nn.Parameter]]:
     """
     groups: dict[str, list[nn.Parameter]] = {"encoder": [], "decoder": [], "text": []}
     for name, parameter in model.named_parameters():
-        kind = "text" if name.startswith("text_front") else "decoder" if ".decoder." in name else "encoder"
+        decodes = ".decoder." in name or ".narrow." in name
+        kind = "text" if name.startswith("text_front") else "decoder" if decodes else "encoder"
         groups[kind].append(parameter)
     return {name: parameters for name, parameters in groups.items() if parameters}
 

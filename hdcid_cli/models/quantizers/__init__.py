@@ -17,6 +17,7 @@ QUANTIZERS = {
     "vq": Entry("the nearest code", "hdcid_cli.models.quantizers.vq:vq"),
     "rvq": Entry("N codebooks, each on what is left over", "hdcid_cli.models.quantizers.vq:rvq", "rvq:N"),
     "pq": Entry("N blocks of channels, each with a codebook", "hdcid_cli.models.quantizers.pq:pq", "pq:N"),
+    "aligned": Entry("a vector for each modality in every code", "hdcid_cli.models.quantizers.aligned:aligned"),
     "fsq": Entry("a few channels, each rounded", "hdcid_cli.models.quantizers.fsq:fsq", "fsq[:levels]"),
 }
 

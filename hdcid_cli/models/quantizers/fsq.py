@@ -30,6 +30,7 @@ class FiniteScalarQuantizer(nn.Module):
     """
 
     learns_by_ema = False
+    others_share = None
     stages = 1
 
     def __init__(self, levels: list[int], dim: int):
@@ -69,7 +70,7 @@ class FiniteScalarQuantizer(nn.Module):
     def table(self) -> Tensor:
         return self.codebook[0]
 
-    def quantize(self, general: dict[str, Tensor]) -> Quantized:
+    def quantize(self, general: dict[str, Tensor], valid: Valid = None) -> Quantized:
         found = {name: self(z, name) for name, z in general.items()}
         quantized = {name: code for name, (code, _) in found.items()}
         return Quantized(quantized, quantized, {name: indices for name, (_, indices) in found.items()})

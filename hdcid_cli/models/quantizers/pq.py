@@ -28,6 +28,7 @@ class ProductQuantizer(nn.Module):
     """
 
     learns_by_ema = True
+    others_share = None
 
     def __init__(self, codes: int, dim: int, blocks: int):
         super().__init__()
@@ -53,7 +54,7 @@ class ProductQuantizer(nn.Module):
         """Row i is code i of every block, [L, D]: what a channel's codes are like depends on its own block alone."""
         return torch.cat([block.table for block in self.blocks], dim=-1)
 
-    def quantize(self, general: dict[str, Tensor]) -> Quantized:
+    def quantize(self, general: dict[str, Tensor], valid: Valid = None) -> Quantized:
         found = {name: self(z, name) for name, z in general.items()}
         codes = {name: code for name, (code, _) in found.items()}
         quantized = {name: straight_through(z, codes[name]) for name, z in general.items()}

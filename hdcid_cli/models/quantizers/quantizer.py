@@ -35,10 +35,13 @@ class Quantizer(Protocol):
         width: channels of what is read in the place of a feature.
         learns_by_ema: codes follow the features by moving averages, and commitment keeps the features near them;
             otherwise what there is to learn are parameters, and `start`, `update` and `revive` do nothing.
+        others_share: what the distance to each other modality's code weighs in commitment, as a share of beta; None is
+            1 / (M - 1), the others' mean.
         table: what is read for each code, [L, width]; of the first stage where there are several.
     """
 
     learns_by_ema: bool
+    others_share: float | None
 
     @property
     def codes(self) -> int: ...
@@ -55,8 +58,12 @@ class Quantizer(Protocol):
     def __call__(self, z: Tensor, modality: str) -> tuple[Tensor, Tensor]:
         """One modality's features [B, T, D] -> what is read in their place [B, T, width], and indices [B, T, S]."""
 
-    def quantize(self, general: dict[str, Tensor]) -> Quantized:
-        """The features of all modalities of a batch, for training."""
+    def quantize(self, general: dict[str, Tensor], valid: Valid = None) -> Quantized:
+        """The features of all modalities of a batch, for training.
+
+        Args:
+            valid: which segments count; others are quantized too, but give no gradient to what counts.
+        """
 
     def decode(self, indices: Tensor, modality: str) -> Tensor:
         """Indices [..., S] -> what is read in the place of the features, [..., width]."""

@@ -11,6 +11,7 @@ class Unquantized(nn.Module):
     """A quantizer without codes; there are no indices."""
 
     learns_by_ema = False
+    others_share = None
     codes = stages = 0
 
     def __init__(self, dim: int):
@@ -22,7 +23,7 @@ class Unquantized(nn.Module):
         """No rows."""
         return torch.zeros(0, self.width)
 
-    def quantize(self, general: dict[str, Tensor]) -> Quantized:
+    def quantize(self, general: dict[str, Tensor], valid: Valid = None) -> Quantized:
         """The features themselves."""
         return Quantized(dict(general), dict(general), {})
 

@@ -40,6 +40,7 @@ class VectorQuantizer(nn.Module):
     """
 
     learns_by_ema = True
+    others_share = None
 
     def __init__(self, codes: int, dim: int, stages: int = 1, epsilon: float = 1e-5, recent: int = 100):
         super().__init__()
@@ -68,7 +69,7 @@ class VectorQuantizer(nn.Module):
     def table(self) -> Tensor:
         return self.codebook[0]
 
-    def quantize(self, general: dict[str, Tensor]) -> Quantized:
+    def quantize(self, general: dict[str, Tensor], valid: Valid = None) -> Quantized:
         found = {name: self(z, name) for name, z in general.items()}
         codes = {name: code for name, (code, _) in found.items()}
         quantized = {name: straight_through(z, codes[name]) for name, z in general.items()}
@@ -163,7 +164,7 @@ class VectorQuantizer(nn.Module):
 
         Everything is computed for all codes and then selected, so nothing waits for the device.
         """
-        generator = _on_device(generator, self.codebook.device)
+        generator = on_device(generator, self.codebook.device)
         stages, codes, dim = self.codebook.shape
         for stage in range(stages):
             # Segments that are not valid use a code after the last one, which nobody looks at.
@@ -208,7 +209,7 @@ class VectorQuantizer(nn.Module):
             residual = residual - embedding(nearest(residual, self.codebook[stage]), self.codebook[stage])
 
 
-def _on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
+def on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
     """The CPU generator, or one on the device that it seeds: many numbers need not cross over."""
     if device.type == "cpu":
         return generator

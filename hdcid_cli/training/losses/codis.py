@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import Valid
 from hdcid_cli.training.losses.alignment import Alignment, clip_embeddings, measured
@@ -40,6 +41,8 @@ class CODIS(Alignment):
 
     @classmethod
     def of(cls, settings: ObjectiveSettings, layer: Layer) -> Self:
+        if layer.config.kind != "hdcid":
+            raise InputError("--align codis goes with --model hdcid alone.")
         return cls(layer.config.codebook, layer.config.dim, Teacher(layer))
 
     def observe(self, out: LayerOutput, layer: Layer) -> dict[str, Tensor]:
