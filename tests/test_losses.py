@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.quantizers import make_quantizer
-from hdcid_cli.models.quantizers.fsq import FiniteScalarQuantizer, default_levels
+from hdcid_cli.models.quantizers.fsq import FiniteScalarQuantizer
+from hdcid_cli.models.quantizers.levels import default_levels, former_levels
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest
 from hdcid_cli.models.segments import at_length
 from hdcid_cli.models.settings import ModelSettings
@@ -235,9 +236,21 @@ def test_fsq_decodes_its_own_indices_and_passes_gradient():
 
 
 def test_fsq_levels_multiply_to_the_codebook_size():
-    assert default_levels(400) == [8, 5, 5, 2]
-    for codes in (100, 200, 600, 800):
+    assert default_levels(400) == (5, 5, 4, 4) and former_levels(400) == (8, 5, 5, 2)
+    for codes in (12, 100, 200, 300, 600, 800, 4096):
         assert abs(np.prod(default_levels(codes)) - codes) <= 0.05 * codes
+        assert min(default_levels(codes)) > 2
+
+
+def test_a_channel_of_two_levels_starts_on_one_of_them_and_the_default_ones_on_all():
+    def reached(levels):
+        quantizer, z = FiniteScalarQuantizer(levels, 64), torch.randn(1, 5000, 64)
+        codes = torch.unique(quantizer(z)[1])
+        digits = codes.unsqueeze(-1) // quantizer.basis % quantizer.sizes
+        return [len(column.unique()) for column in digits.T]
+
+    assert reached([8, 5, 5, 2])[-1] == 1
+    assert reached(default_levels(400)) == [5, 5, 4, 4]
 
 
 @pytest.mark.parametrize("name", ["pq", "vq:3", "rvq:x", "rvq:0", "fsq:1,5", "fsq:a"])

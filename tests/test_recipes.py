@@ -10,6 +10,7 @@ from worlds import write_features
 from hdcid_cli.codes.checkpoint import CHECKPOINT, open_checkpoint
 from hdcid_cli.core.run_directory import read_config
 from hdcid_cli.main import run
+from hdcid_cli.models.quantizers import completed
 from hdcid_cli.training.recipes import find_recipe, recipe_names
 
 RECIPES = [find_recipe(name) for name in recipe_names()]
@@ -50,7 +51,7 @@ def test_it_trains_as_it_says(path, features, tmp_path):
     assert described["method"] == (align if model == "hdcid" else model) and described["codebook"] == recipe.get(
         "codebook", 400
     )
-    assert described["quantizer"] == recipe.get("quantizer", "vq")
+    assert described["quantizer"] == completed(recipe.pop("quantizer", "vq"), described["codebook"])
     config = read_config(checkpoint.path, CHECKPOINT)
     settings = {key: value for section in ("model", "objective", "train") for key, value in config[section].items()}
     own = recipe.keys() - {"modalities", "align", *(option.removeprefix("--") for option in SMALL[::2])}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from hdcid_cli.codes.checkpoint import open_checkpoint, write_checkpoint
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.registry import Entry, listed
 from hdcid_cli.models.hdcid import HDCID
@@ -17,7 +18,8 @@ from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.alignments import ALIGNMENTS
 from hdcid_cli.training.losses.alignment import Alignment, clip_embeddings
 from hdcid_cli.training.objective import Objective, current_names
-from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
+from hdcid_cli.training.plan import plan
+from hdcid_cli.training.settings import ObjectiveSettings, PretrainSettings, TrainSettings
 from hdcid_cli.training.trainer import Trainer
 
 INPUTS = {"audio": (12,), "video": (5, 5, 8)}
@@ -115,6 +117,22 @@ def test_a_quantizer_from_outside_serves_training_and_encoding(monkeypatch):
         train(0, "edges")
     with pytest.raises(InputError, match="'corners:many' cannot be understood"):
         train(0, "corners:many")
+
+
+def test_a_name_stands_for_its_number_or_levels_when_a_run_is_planned(tmp_path):
+    for name, full in (("fsq", "fsq:5,5,4,4"), ("rvq", "rvq:2"), ("pq:4", "pq:4"), ("vq", "vq")):
+        assert (
+            plan(tmp_path, PretrainSettings.of(quantizer=name), modalities=("audio",)).settings.model.quantizer == full
+        )
+
+
+def test_fsq_without_levels_in_an_older_checkpoint_has_those_of_its_time(tmp_path):
+    settings = ModelSettings(inputs=INPUTS, layers=1, dim=16, map_specific=4, quantizer="fsq:8,5,5,2")
+    config = {"model": {**settings.to_dict(), "quantizer": "fsq"}, "train": {"precision": "float64"}}
+    write_checkpoint(tmp_path / "old", config, HDCID(settings))
+    opened = open_checkpoint(tmp_path / "old", device="cpu")
+    assert opened.model.layers[0].quantizer.levels == [8, 5, 5, 2]
+    assert opened.describe()["quantizer"] == "fsq:8,5,5,2"
 
 
 @pytest.mark.parametrize("module", ["hdcid_cli.models.quantizers", "hdcid_cli.training.alignments"])

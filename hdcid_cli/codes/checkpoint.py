@@ -29,6 +29,7 @@ from hdcid_cli.core.files import file_digest, read_text
 from hdcid_cli.core.modalities import ORDER, letter
 from hdcid_cli.core.run_directory import CONFIG, RunDirectory, RunKind, read_config
 from hdcid_cli.models.assembled import Model, build_model
+from hdcid_cli.models.quantizers.levels import former_levels
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.models.stored import not_finite, read_model, stored_tensors, write_model
 
@@ -81,6 +82,8 @@ class Description:
         file = path / CONFIG
         config = Entries(read_config(path, CHECKPOINT), file)
         model = ModelSettings.from_dict(config.values.get("model"), f"{file}, model")
+        if model.quantizer == "fsq":  # version 0.1 did not say which levels it took
+            model = model.but(quantizer=f"fsq:{','.join(map(str, former_levels(model.codebook)))}")
         features = config.section("features")
         train = config.section("train")
         return cls(

@@ -8,6 +8,7 @@ from hdcid_cli.core.features import feature_paths, open_features
 from hdcid_cli.core.files import safe_name
 from hdcid_cli.core.modalities import ORDER, letter
 from hdcid_cli.core.splits import NOTHING, HeldOut, training_clips, validation_clips
+from hdcid_cli.models.quantizers import completed
 from hdcid_cli.training.alignments import asked_of_model
 from hdcid_cli.training.pretrain import Run
 from hdcid_cli.training.settings import PretrainSettings
@@ -37,7 +38,8 @@ def plan(
         watched: names of clips to look at while it learns, and not to learn from.
     """
     settings, names = usual(settings or PretrainSettings()), modalities or present_modalities(features)
-    settings = replace(settings, model=settings.model.but(**asked_of_model(settings.objective.align)))
+    model, asked = settings.model, asked_of_model(settings.objective.align)
+    settings = replace(settings, model=model.but(quantizer=completed(model.quantizer, model.codebook), **asked))
     return Run(names, features, output or checkpoints / run_name(names, settings, leave_out), settings, clips, watched)
 
 

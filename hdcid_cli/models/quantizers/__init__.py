@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.registry import Entry, listed
+from hdcid_cli.models.quantizers.levels import default_levels
 
 if TYPE_CHECKING:
     from hdcid_cli.models.quantizers.quantizer import Quantizer
@@ -20,6 +21,12 @@ QUANTIZERS = {
     "aligned": Entry("a vector for each modality in every code", "hdcid_cli.models.quantizers.aligned:aligned"),
     "fsq": Entry("a few channels, each rounded", "hdcid_cli.models.quantizers.fsq:fsq", "fsq[:levels]"),
 }
+
+
+def completed(name: str, codebook: int) -> str:
+    """A quantizer's name with the number or levels that it stands for: `rvq` is `rvq:2`, `fsq` is `fsq:5,5,4,4`."""
+    levels = ",".join(map(str, default_levels(codebook))) if name == "fsq" else ""
+    return {"rvq": "rvq:2", "fsq": f"fsq:{levels}"}.get(name, name)
 
 
 def make_quantizer(settings: "ModelSettings") -> "Quantizer":

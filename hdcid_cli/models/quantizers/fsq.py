@@ -5,11 +5,13 @@ of all combinations: fixed, so it is neither learned nor can it collapse.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import product
 
 import torch
 from torch import Tensor, nn
 
+from hdcid_cli.models.quantizers.levels import default_levels
 from hdcid_cli.models.quantizers.quantizer import Quantized
 from hdcid_cli.models.segments import Valid
 from hdcid_cli.models.settings import ModelSettings
@@ -33,7 +35,7 @@ class FiniteScalarQuantizer(nn.Module):
     others_share = None
     stages = 1
 
-    def __init__(self, levels: list[int], dim: int):
+    def __init__(self, levels: Sequence[int], dim: int):
         super().__init__()
         if not levels or min(levels) < 2:
             raise ValueError("fsq needs two levels or more in every channel")
@@ -119,17 +121,3 @@ class FiniteScalarQuantizer(nn.Module):
         valid: Valid = None,
     ) -> None:
         """The grid stays."""
-
-
-_LEVELS = {256: [8, 6, 5], 400: [8, 5, 5, 2], 1000: [8, 5, 5, 5]}
-
-
-def default_levels(codes: int) -> list[int]:
-    """Levels whose product is as near to `codes` as can be: the usual ones, else the most even four."""
-    if codes in _LEVELS:
-        return _LEVELS[codes]
-    best = min(
-        (levels for levels in product(range(2, 17), repeat=4) if list(levels) == sorted(levels, reverse=True)),
-        key=lambda levels: (abs(math.prod(levels) - codes), max(levels) - min(levels)),
-    )
-    return list(best)
