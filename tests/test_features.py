@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import h5py
 import numpy as np
@@ -315,3 +316,33 @@ def test_digests_stay_as_they_were(tmp_path):
             writer.finish()
         with FeatureFile([path]) as file:
             assert file.digest == f"sha256:{digest}"
+
+
+def test_a_foreign_file_is_read_for_its_digest_once(tmp_path, monkeypatch):
+    """Its digest is remembered by size, place and time; any change of these makes it be read again."""
+    monkeypatch.setenv("HDCID_HOME", str(tmp_path / "home"))
+    path = tmp_path / "audio.h5"
+    write(path, rows("ab"))
+    with h5py.File(path, "r+") as file:
+        del file["crc32"]
+    read = []
+    whole = FeatureFile._digest
+    monkeypatch.setattr(FeatureFile, "_digest", lambda file: read.append(1) or whole(file))
+
+    def digest(changed):
+        os.utime(path, ns=(changed, changed))
+        with FeatureFile([path]) as file:
+            return file.digest
+
+    first = digest(time.time_ns())
+    assert not (tmp_path / "home").exists()  # it may be written to right now: nobody could tell from its time
+    assert digest(10**18) == digest(10**18) == first and len(read) == 2
+    with h5py.File(path, "r+") as file:
+        file["features"][0, 0, 0] += 1
+    second = digest(10**18 + 1)
+    assert second != first and len(read) == 3
+    for text in ("sha256:0", "", "x" * 500):  # what is no digest is not believed
+        for each in (tmp_path / "home" / "digests").iterdir():
+            each.write_text(text)
+        assert digest(10**18 + 1) == second
+    assert len(read) == 6

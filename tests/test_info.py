@@ -1,6 +1,7 @@
 """`hdcid info`: what a feature file is, and whether it is sound."""
 
 import json
+import zlib
 
 import h5py
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureWriter, shard_path
 from hdcid_cli.main import cli
+
+ATTRIBUTES = {"modality": "audio", "backbone": "logmel", "weights": "none", "segment_seconds": 1.0}
 
 
 def run(capsys, *arguments) -> tuple[int, list[dict], str]:
@@ -23,8 +26,7 @@ def values():
 
 
 def write(path, values, names="abc", lengths=(5, 3, 5)):
-    attributes = {"modality": "audio", "backbone": "logmel", "weights": "none", "segment_seconds": 1.0}
-    with FeatureWriter(path, [*names, f"bad{names}"], values.shape[1:], attributes, "float32") as writer:
+    with FeatureWriter(path, [*names, f"bad{names}"], values.shape[1:], ATTRIBUTES, "float32") as writer:
         for name, features, length in zip(names, values, lengths, strict=False):
             writer.write(name, features, length)
         writer.finish()
@@ -77,6 +79,46 @@ def test_nan_is_named_in_a_file_without_checksums(tmp_path, capsys, values):
     status, [record], said = run(capsys, path)
     assert (status, record["sound"], record["not_finite"]) == (2, False, ["b"])
     assert "clip 'b' holds NaN" in said
+
+
+def test_quick_says_what_a_file_claims_and_reads_none_of_it(tmp_path, capsys, values):
+    path = tmp_path / "audio.h5"
+    write(path, values)
+    data = bytearray(path.read_bytes())
+    data[bytes(data).index(values[2].tobytes())] ^= 1
+    path.write_bytes(data)
+    _, [whole], _ = run(capsys, path)
+    status, [record], said = run(capsys, path, "--quick")
+    assert status == 0 and said == "" and record["sound"] and "mean" not in record
+    assert record == {name: whole[name] for name in record} | {"sound": True}
+    assert (record["clips"], record["failed"], record["shape"], record["length"]) == (3, 1, [5, 4], [3, 5])
+
+
+def test_damage_is_found_among_many_rows_read_at_once(tmp_path, capsys, values, monkeypatch):
+    """Slabs with and without damage, rows that cannot be read, and short clips: as a plain loop over rows finds."""
+    random = np.random.default_rng(3)
+    values = random.standard_normal((40, 5, 4)).astype(np.float32)
+    lengths = random.integers(1, 6, 40)
+    names = [f"{number:02d}" for number in range(40)]
+    path = tmp_path / "audio.h5"
+    with FeatureWriter(path, names, (5, 4), ATTRIBUTES, "float32") as writer:
+        for name, features, length in zip(names, values, lengths, strict=True):
+            writer.write(name, features, length)
+        writer.finish()
+    with h5py.File(path, "r+") as file:
+        file["features"][7, 0, 0] = 5  # of other bytes than were written
+        file["features"][21, 4, 3] = np.nan
+        checksums = file["crc32"][:]
+        checksums[21] = zlib.crc32(file["features"][21].tobytes())
+        file["crc32"][:] = checksums
+    monkeypatch.setattr("hdcid_cli.core.features.file.SLAB_BYTES", 7 * 80)
+    monkeypatch.setattr("hdcid_cli.core.survey.AT_ONCE", 33)
+    status, [record], _ = run(capsys, path)
+    assert (status, record["damaged"], record["not_finite"]) == (2, ["07"], ["21"])
+    good = [row for row in range(40) if row not in (7, 21)]
+    valid = np.concatenate([values[row, : lengths[row]].ravel() for row in good]).astype(np.float64)
+    expected = {"mean": valid.mean(), "std": valid.std(), "min": valid.min(), "max": valid.max(), "zeros": 0}
+    assert {name: record[name] for name in expected} == pytest.approx(expected, rel=1e-9)
 
 
 def test_what_is_neither_is_refused(tmp_path, capsys):

@@ -22,8 +22,11 @@ SCHEMA = "hdcid.info/1"
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @features_option
 @checkpoints_option
+@click.option(
+    "--quick", is_flag=True, help="Of features say what stands at the beginning of their files; do not read them all."
+)
 @json_option
-def command(paths, features, checkpoints, as_json):
+def command(paths, features, checkpoints, quick, as_json):
     """What a feature file, a checkpoint or a folder of annotations is, and whether it is sound.
 
     PATH is a feature file, a folder of them (features/ by default), a
@@ -34,15 +37,21 @@ def command(paths, features, checkpoints, as_json):
     """
     status = DONE
     for path in paths or [features]:
-        for record in describe(path, features, checkpoints):
+        for record in describe(path, features, checkpoints, quick):
             show({"schema": SCHEMA, **record}, as_json)
             if not record["sound"]:
                 status = BAD_INPUT
     return status
 
 
-def describe(path: Path, features: Path = Path(FEATURES), checkpoints: Path = Path(CHECKPOINTS)) -> Iterator[dict]:
-    """Records of what is at a path."""
+def describe(
+    path: Path, features: Path = Path(FEATURES), checkpoints: Path = Path(CHECKPOINTS), quick: bool = False
+) -> Iterator[dict]:
+    """Records of what is at a path.
+
+    Args:
+        quick: feature files are opened, and not read: nothing is said of their numbers.
+    """
     if (path / "latest").exists():
         path = path / "latest"
     if (path / "config.yaml").exists():
@@ -52,11 +61,11 @@ def describe(path: Path, features: Path = Path(FEATURES), checkpoints: Path = Pa
         if not found:
             yield from _annotations(path, features, checkpoints)
         for name in found:
-            yield _features(path, name)
+            yield _features(path, name, quick)
     elif path.suffix == ".csv":
         yield from _annotations(path, features, checkpoints)
     else:
-        yield _features(path, None)
+        yield _features(path, None, quick)
 
 
 def _annotations(path: Path, features: Path, checkpoints: Path) -> Iterator[dict]:
@@ -65,18 +74,18 @@ def _annotations(path: Path, features: Path, checkpoints: Path) -> Iterator[dict
     return survey_data(path, features, checkpoints)
 
 
-def _features(path: Path, modality: str | None) -> dict:
+def _features(path: Path, modality: str | None, quick: bool) -> dict:
     from hdcid_cli.codes.layout import describe_codes
     from hdcid_cli.core.features import FeatureFile, feature_paths
-    from hdcid_cli.core.progress import progress, warn
-    from hdcid_cli.core.survey import survey
+    from hdcid_cli.core.progress import warn
+    from hdcid_cli.core.survey import describe as said
 
     with FeatureFile(feature_paths(path, modality) if modality else [path]) as file:
-        record = survey(file, progress(file.inspect(), total=len(file), description=file.name, unit="clip"))
+        record = said(file) if quick else _read(file)
         for what, problem in (("damaged", "has changed since it was written"), ("not_finite", "holds NaN or infinity")):
-            for clip in record[what]:
+            for clip in record.get(what, ()):
                 warn(f"{file.name}: clip {clip!r} {problem}; extract it again.")
-        sound = not (record["damaged"] or record["not_finite"])
+        sound = not (record.get("damaged") or record.get("not_finite"))
         return {
             "kind": "features",
             "path": ", ".join(map(str, file.paths)),
@@ -85,6 +94,20 @@ def _features(path: Path, modality: str | None) -> dict:
             **record,
             **describe_codes(file.paths[0]),
         }
+
+
+def _read(file) -> dict:
+    from hdcid_cli.core.progress import progress
+    from hdcid_cli.core.survey import survey
+
+    with progress(total=len(file), description=file.name, unit="clip") as bar:
+
+        def shown():
+            for part in file.inspect():
+                yield part
+                bar.update(len(part.rows))
+
+        return survey(file, shown())
 
 
 def _checkpoint(path: Path) -> dict:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.features.digests import remembered
 from hdcid_cli.core.features.layout import Layout, open_layout
 from hdcid_cli.core.features.paths import feature_paths
 from hdcid_cli.core.features.rows import RowReader, Unreadable
@@ -129,7 +130,7 @@ class FeatureFile:
         return bad
 
     def inspect(self) -> Iterator["Inspected"]:
-        """Every row, with what is wrong with it."""
+        """All rows, a slab at a time, with what is wrong with them."""
         for rows in self._slabs(len(self)):
             yield from self._inspect(rows)
 
@@ -141,26 +142,43 @@ class FeatureFile:
     def _inspect(self, rows: np.ndarray) -> Iterator["Inspected"]:
         out = np.empty((len(rows), *self.shape), self.dtype)
         try:
-            bad = set(self._fetch(rows, out))
+            bad = self._fetch(rows, out)
         except InputError:
             if len(rows) > 1:  # one of them is to blame
                 for place in range(len(rows)):
                     yield from self._inspect(rows[place : place + 1])
             else:
-                yield Inspected(int(rows[0]), None, intact=False, finite=False)
+                yield Inspected(rows, np.zeros_like(out), intact=np.zeros(1, bool), finite=np.zeros(1, bool))
             return
-        for place, row in enumerate(rows.tolist()):
-            checksums = self._layouts[self._shard[row]].crc32
-            intact = checksums is None or zlib.crc32(out[place]) == checksums[self._row[row]]
-            yield Inspected(row, out[place], intact, place not in bad)
+        finite = np.ones(len(rows), bool)
+        finite[bad] = False
+        yield Inspected(rows, out, self._intact(rows, out), finite)
+
+    def _intact(self, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
+        intact = np.ones(len(rows), bool)
+        shards = self._shard[rows]
+        for shard in np.unique(shards).tolist():
+            stored, places = self._layouts[shard].crc32, np.flatnonzero(shards == shard)
+            if stored is not None:
+                found = np.fromiter((zlib.crc32(features[place].data) for place in places.tolist()), np.uint32)
+                intact[places] = found == stored[self._row[rows[places]]]
+        return intact
 
     def damaged(self) -> list[str]:
         """Names of the clips whose bytes do not fit their checksum (reads everything)."""
-        return [self.ids[row] for row, _, intact, _ in self.inspect() if not intact]
+        return [self.ids[row] for part in self.inspect() for row in part.rows[~part.intact].tolist()]
 
     @functools.cached_property
     def digest(self) -> str:
-        """Identifies the content: SHA-256 over attributes, names, lengths and row checksums."""
+        """Identifies the content: SHA-256 over attributes, names, lengths and row checksums.
+
+        A file that another program wrote has no checksums: it is read to its end, once.
+        """
+        if all(layout.crc32 is not None for layout in self._layouts):
+            return self._digest()
+        return remembered(self.paths, self._digest)
+
+    def _digest(self) -> str:
         attributes = self._layouts[0].attributes
         sha = hashlib.sha256(repr(sorted((name, str(value)) for name, value in attributes.items())).encode())
         for layout, reader in zip(self._layouts, self._readers, strict=True):
@@ -168,7 +186,7 @@ class FeatureFile:
             sha.update(layout.length.tobytes())
             if layout.crc32 is not None:
                 sha.update(layout.crc32.tobytes())
-            else:  # written by another program: its bytes are all there is to go by
+            else:
                 for rows in self._slabs(len(layout.features)):
                     out = np.empty((len(rows), *self.shape), self.dtype)
                     reader.read(rows, out, np.arange(len(rows)))
@@ -187,18 +205,19 @@ class FeatureFile:
 
 
 class Inspected(NamedTuple):
-    """A row of a file that was read from end to end.
+    """Some rows of a file that was read from end to end.
 
     Attributes:
-        features: [T, ...], None if they cannot be read.
-        intact: whether the bytes fit their checksum (True if the file has none).
-        finite: whether no number is NaN or infinite.
+        rows: [n].
+        features: [n, T, ...], zeros where they cannot be read.
+        intact: [n] whether the bytes fit their checksum (True if the file has none; False for what cannot be read).
+        finite: [n] whether no number is NaN or infinite.
     """
 
-    row: int
-    features: np.ndarray | None
-    intact: bool
-    finite: bool
+    rows: np.ndarray
+    features: np.ndarray
+    intact: np.ndarray
+    finite: np.ndarray
 
 
 def open_features(where: Path | str, modality: str) -> FeatureFile:
