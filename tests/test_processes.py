@@ -51,16 +51,15 @@ class Threads(World):
 
     table: Table | None = None
 
-    def gather(self, x):
-        parts = self.table.exchange(self.rank, x.detach().clone())
-        parts[self.rank] = x
-        return torch.cat(parts)
+    def _all_gather(self, sent):
+        return torch.stack(self.table.exchange(self.rank, sent.clone()))
 
-    def sum_(self, tensors):
-        tensors = list(tensors)
-        parts = self.table.exchange(self.rank, [x.clone() for x in tensors])
-        for x, *others in zip(tensors, *parts):
-            x.copy_(sum(others))
+    def _all_reduce(self, summed):
+        parts = self.table.exchange(self.rank, summed.clone())
+        return lambda: summed.copy_(sum(parts))
+
+    def collect(self, value):
+        return self.table.exchange(self.rank, value)
 
 
 def build(inputs, quantizer, align, club, **options):

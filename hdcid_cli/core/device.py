@@ -12,6 +12,7 @@ def resolve_device(name: str = "auto"):
     """
     import torch
 
+    asked = name
     if name == "auto":
         if torch.cuda.is_available():
             name = "cuda"
@@ -23,6 +24,8 @@ def resolve_device(name: str = "auto"):
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"There is no device {name!r}: use auto, cpu, cuda, cuda:N or mps.") from error
+    if asked == name and device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        raise InputError(f"All processes of torchrun would compute on {name}: use --device cuda, a GPU for each.")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise InputError(f"Device {name} was asked for, but torch sees no GPU: use --device cpu.")

@@ -5,7 +5,7 @@
 Each layer has its own networks (CLUB, CPC, ...), which are needed for training alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -188,7 +188,13 @@ def current_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def everyone(tensors: dict[str, Tensor], world: World) -> dict[str, Tensor]:
     """Tensors [B, ...] of this rank's clips -> those of the global batch."""
-    return {name: world.gather(x) for name, x in tensors.items()}
+    return dict(zip(tensors, world.gather(list(tensors.values())), strict=True))
+
+
+def all_of_everyone(groups: Sequence[dict[str, Tensor]], world: World) -> list[dict[str, Tensor]]:
+    """The same of several groups of tensors, in one message."""
+    gathered = iter(world.gather([x for group in groups for x in group.values()]))
+    return [{name: next(gathered) for name in group} for group in groups]
 
 
 def gather_output(out: LayerOutput, world: World) -> LayerOutput:
@@ -198,12 +204,11 @@ def gather_output(out: LayerOutput, world: World) -> LayerOutput:
     """
     if world.size == 1:
         return out
-    valid = out.valid and everyone(out.valid, world)
-    summary = everyone(out.summary, world)
-    gathered = LayerOutput(
-        out.inputs, everyone(out.general, world), specific=out.specific, summary=summary, valid=valid
+    general, summary, valid, codes, quantized, indices = all_of_everyone(
+        (out.general, out.summary, out.valid or {}, out.codes, out.quantized, out.indices), world
     )
-    gather_codes(out, gathered, world)
+    gathered = LayerOutput(out.inputs, general, specific=out.specific, summary=summary, valid=out.valid and valid)
+    gathered.codes, gathered.quantized, gathered.indices = codes, quantized, indices
     return gathered
 
 
@@ -213,6 +218,6 @@ def gather_codes(out: LayerOutput, gathered: LayerOutput, world: World) -> None:
     They are not looked for again: where the quantizer's own parameters learn, each rank has the gradient of its own
     clips alone, as with all that the model computes.
     """
-    gathered.codes, gathered.quantized, gathered.indices = (
-        everyone(tensors, world) for tensors in (out.codes, out.quantized, out.indices)
+    gathered.codes, gathered.quantized, gathered.indices = all_of_everyone(
+        (out.codes, out.quantized, out.indices), world
     )

@@ -183,7 +183,7 @@ def _loop(
         progress(total=total, initial=first, description="pretrain", unit="step") as bar,
     ):
         batches = _batches(len(reader.ids), trainer.config, first, per_epoch, world)
-        for positions, features in batches_on(trainer.device, reader, batches, trainer.dtype):
+        for positions, features in batches_on(trainer.device, reader, batches, trainer.dtype, speed.waits):
             epoch = trainer.step_number // per_epoch
             with speed.step(epoch):
                 measured = trainer.step(features, epoch, _lengths(trainer, reader, positions))
@@ -194,10 +194,11 @@ def _loop(
             step = trainer.step_number
             now = cadence.after(step, interruption.asked)
             if now.log:
+                rates = speed.take()  # first, as whatever else is asked of the device waits for it too
                 means = meter.take()
                 check_finite(means, step)
                 record = {"step": step, "epoch": step / per_epoch, "lr": trainer.learning_rate(step - 1), **means}
-                record |= speed.take()
+                record |= rates
                 if validation.due(step, total):
                     with speed.apart():
                         record |= validation.measure(trainer.model, trainer.started)
@@ -213,6 +214,8 @@ def _loop(
                 say(f"{run.output}: stopped after step {step} of {total}; run the same command to go on.")
                 raise KeyboardInterrupt
     in_use.warn()
+    if told := speed.told():
+        say(told)
 
 
 def _lengths(trainer: Trainer, reader: ClipReader, positions: np.ndarray) -> dict[str, Tensor] | None:

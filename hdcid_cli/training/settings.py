@@ -176,8 +176,8 @@ class RunSettings(Settings):
 
     cache: str = setting(
         "auto",
-        "Where to keep the features: in memory, on the device that computes, or in their files alone; auto keeps in "
-        "memory what fits.",
+        "Where to keep the features: in memory, on the device that computes, or in their files alone; auto takes a GPU "
+        "if they fill no more than half of what is free there, then memory.",
         choices=("auto", "ram", "device", "none"),
     )
     compile: bool = setting(False, "Compile the model with torch.compile.")

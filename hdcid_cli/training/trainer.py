@@ -19,6 +19,7 @@ from hdcid_cli.core.progress import warn
 from hdcid_cli.models.assembled import Model
 from hdcid_cli.models.hdcid import LayerOutput
 from hdcid_cli.models.segments import at_length, masked_mean, valid_in, valid_rows
+from hdcid_cli.training.gradients import GradientSum
 from hdcid_cli.training.objective import Objective, current_names, everyone, gather_codes, gather_output
 from hdcid_cli.training.settings import TrainSettings
 
@@ -55,6 +56,8 @@ class Trainer:
         self.optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=fused)
         clubs = objective.club_parameters()
         self.club_optimizer = torch.optim.Adam(clubs, lr=config.club_lr, fused=fused) if clubs else None
+        shared = [p for group in objective.alignment_parameters().values() for p in group]
+        self._gradients = GradientSum(model.parameters(), shared, self.world)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step_number = 0
         self.started = 0  # layers that have joined
@@ -168,19 +171,9 @@ class Trainer:
 
     def _share(self, terms: dict[str, Tensor]) -> None:
         """Sum over the ranks what each has for its own clips: the model's gradients, and the reconstruction to be
-        logged.
-
-        The losses' own networks saw the global batch on every rank. Their gradients are equal but for
-        the order in which a GPU may add; the mean keeps the ranks together.
+        logged. The losses' own networks saw the global batch on every rank.
         """
-        if self.world.size == 1:
-            return
-        learning = [p for group in self.objective.alignment_parameters().values() for p in group]
-        everywhere = [p.grad for p in learning if p.grad is not None]
-        for gradient in everywhere:
-            gradient /= self.world.size
-        own = [p.grad for p in self.model.parameters() if p.grad is not None]
-        self.world.sum_(own + everywhere + [value for name, value in terms.items() if name.endswith("/reconstruction")])
+        self._gradients.finish([value for name, value in terms.items() if name.endswith("/reconstruction")])
 
     @torch.no_grad()
     def _update_codebooks(self, outputs: list[LayerOutput]) -> None:
@@ -200,8 +193,14 @@ class Trainer:
 
     def state_dict(self) -> dict:
         """Everything that a resumed run needs to go on bit for bit (plain tensors, numbers and lists); all ranks call
-        it together.
+        it together. From here on they have equal numbers, should a GPU have added in another order.
         """
+        kept = [*self.model.state_dict().values(), *self.objective.state_dict().values()]
+        for optimizer in filter(None, (self.optimizer, self.club_optimizer)):
+            kept += [
+                value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)
+            ]
+        self.world.agree_(kept)
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
