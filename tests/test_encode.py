@@ -142,7 +142,7 @@ def test_codes_are_computed_as_exactly_as_the_model_learned(model, precision, mo
     assert matmul_flags() == before
 
 
-@pytest.mark.parametrize("quantizer", ["vq", "rvq:3", "fsq"])
+@pytest.mark.parametrize("quantizer", ["vq", "rvq:3", "fsq:4,3"])
 def test_some_clips_are_decoded_as_all_of_them_are(model, quantizer, monkeypatch):
     checkpoint, features = model(quantizer=quantizer)
     with features:
