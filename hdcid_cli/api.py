@@ -208,21 +208,25 @@ def cmg(
     """Records of a task in one direction, as `hdcid cmg` writes them.
 
     Args:
-        checkpoint: None probes the raw features (`--supervised`).
+        checkpoint: None probes the raw features (`--supervised`); `open_checkpoint(path, reading="own")` says what else
+            than all of a code is read.
         train, test: modalities learned and tested on.
         features, data: folders of feature files and of annotations.
         settings: fields of `ProbeSettings`, such as `protocol="published"`; and `seeds=(0, 1, 2)`.
     """
     learned_on, tested_on = full_name(train), full_name(test)
     seeds = tuple(settings.pop("seeds", (0,)))
+    asked = ProbeSettings(**settings)
     tasks = read_task(task, Path(data), learned_on, tested_on)
     learned, tested = open_features(features, learned_on), open_features(features, tested_on)
     if checkpoint is None:
         reading = read_features(learned, tested)
     else:
         opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
+        if asked.published and opened.reading == "row":
+            opened = opened.as_published()
         reading = read_codes(opened, learned, tested, task, toc)
-    return list(run_task(tasks, reading, ProbeSettings(**settings), seeds))
+    return list(run_task(tasks, reading, asked, seeds))
 
 
 def read_records(*paths: Place) -> list[dict]:

@@ -81,6 +81,30 @@ def test_a_published_fcid_reads_seconds_and_is_known_by_its_name(folder, tmp_pat
     assert [codebook.shape for codebook in opened.codebooks] == [(50, 32)]
 
 
+def test_micus_files_have_dcids_encoders_and_read_code_0_as_zero_where_published(folder, tmp_path):
+    drop = ("Decoder_parameters", "CPC_parameters", "optimizer")
+    file = publish(folder, "dcid_avt", tmp_path / "micu.pt", drop=drop)
+    assert torch.load(file, weights_only=True).keys() == {
+        "Encoder_parameters", "Text_ar_lstm_parameters", "epoch", "total_step",
+    }  # fmt: skip
+    convert_checkpoint(file, tmp_path / "ours")
+    opened, arrays = open_checkpoint(tmp_path / "ours", device="cpu"), np.load(folder / "dcid_avt.npz")
+    assert (opened.method, opened.settings.layers, opened.reading) == ("fcmi,cujp", 1, "row")
+    published = opened.as_published()
+    assert published.reading == published.describe()["read"] == "emptied" and published.digest == opened.digest
+    x = torch.from_numpy(arrays["in/audio"])
+    quantized, _ = opened.model.encode("audio", x)
+    torch.testing.assert_close(quantized[:, :, 0], torch.from_numpy(arrays["out/audio_vq"]), rtol=1e-8, atol=1e-8)
+    emptied, others = published.model.encode("audio", x)
+    table = np.vstack([np.zeros(32), opened.codebooks[0][1:]])
+    np.testing.assert_array_equal(published.codebooks[0], table)
+    np.testing.assert_array_equal(emptied[:, :, 0], table[others[:, :, 0, 0]])
+    assert (opened.codebooks[0][0] != 0).any()  # as it is stored
+    convert_checkpoint(publish(folder, "dcid_avt", tmp_path / "dcid.pt"), tmp_path / "dcid")
+    dcid = open_checkpoint(tmp_path / "dcid", device="cpu")
+    assert dcid.as_published() is dcid and dcid.method == "cpc,cmcm"
+
+
 def test_the_texts_lstm_comes_along(folder, tmp_path):
     model = convert_checkpoint(publish(folder, "hdcid_avt", tmp_path / "published.pt"), tmp_path / "ours")
     arrays = np.load(folder / "text_lstm.npz")

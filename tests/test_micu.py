@@ -9,6 +9,7 @@ from test_fcid import Reference, close
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.hdcid import HDCID, LayerOutput
+from hdcid_cli.models.quantizers.vq import VectorQuantizer
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.losses.cujp import CUJP
 from hdcid_cli.training.losses.fcmi import FCMI, fcmi
@@ -72,6 +73,19 @@ def test_infonce_one_sided_is_fcids(shared):
     coarse = {name: reference[f"out/{name}_coarse_gen"] for name in "avt"}
     close(info_nce(coarse["v"], coarse["t"]), reference["out/infonce_vt"])
     close(info_nce(coarse["a"], coarse["t"]), reference["out/infonce_at"])
+
+
+def test_its_tasks_read_code_0_as_zero(reference):
+    codebook = reference["in/codebook"]
+    quantizer = VectorQuantizer(*codebook.shape).double()
+    quantizer.codebook[0] = codebook
+    read = quantizer.readings["emptied"](quantizer)
+    for name in NAMES:
+        codes, indices = read(reference[f"in/{name}_general"], name)
+        close(codes, reference[f"out/infer_{name}_code"])
+        assert torch.equal(indices[..., 0], reference[f"out/infer_{name}_index"])
+        close(read.decode(indices, name), reference[f"out/infer_{name}_code"])
+    assert torch.equal(quantizer.codebook[0], codebook)
 
 
 # --- the same on data of our own ---

@@ -54,7 +54,7 @@ class Closeness(Alignment):
 class Corners(nn.Module):
     """Codes that stay where they are."""
 
-    learns_by_ema, others_share, stages = False, None, 1
+    learns_by_ema, others_share, readings, stages, parts = False, None, {}, 1, 1
 
     def __init__(self, codes, dim):
         super().__init__()

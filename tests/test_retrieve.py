@@ -12,7 +12,14 @@ from hdcid_cli.core.features import open_features
 from hdcid_cli.tasks import retrieval
 from hdcid_cli.tasks.annotations.captions import read_captions
 from hdcid_cli.tasks.ranks import Owned, Vectors, count_ranks, retrieval_scores
-from hdcid_cli.tasks.retrieval import code_vectors, retrieve, soft_codes, summary_vectors, weights
+from hdcid_cli.tasks.retrieval import (
+    RetrievalSettings,
+    code_vectors,
+    retrieve,
+    soft_codes,
+    summary_vectors,
+    weights,
+)
 from hdcid_cli.training.losses.cmcm import code_distribution, code_similarity
 
 
@@ -132,11 +139,12 @@ def test_command_ranks_the_clips_not_pretrained_on_and_their_captions(hdcid, tmp
     (tmp_path / "captions.csv").write_text(
         "id,clip,caption\n" + "".join(f"{text},{clip},hm\n" for text, clip in [*rows, ("x", ids[0])])
     )
+    several = RetrievalSettings(captions=tmp_path / "captions.csv")
     model = open_checkpoint(None, tmp_path / "checkpoints", "cpu")
     clips = open_features(tmp_path / "features", "video")
     texts = open_features(tmp_path / "captions", "text")
     for sides, queries, gallery in (((clips, texts), 12, 18), ((texts, clips), 18, 12)):
-        found = list(retrieve(model, *sides, captions=tmp_path / "captions.csv"))
+        found = list(retrieve(model, *sides, several))
         assert [record["metric"].split()[1] for record in found[:7]] == [
             "r@1", "r@5", "r@10", "r@50", "median_rank", "mean_rank", "map@10",
         ]  # fmt: skip
@@ -146,7 +154,7 @@ def test_command_ranks_the_clips_not_pretrained_on_and_their_captions(hdcid, tmp
         assert len(found) == 21 and found[3]["value"] == found[3]["chance"] == 100
     assert "1 of 55 captions are left out" in capsys.readouterr().err
     with pytest.raises(InputError, match="either --query or --gallery is t"):
-        next(retrieve(model, clips, clips, captions=tmp_path / "captions.csv"))
+        next(retrieve(model, clips, clips, several))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from hdcid_cli.core.files import file_digest, read_text
 from hdcid_cli.core.modalities import ORDER, letter
 from hdcid_cli.core.run_directory import CONFIG, RunDirectory, RunKind, read_config
 from hdcid_cli.models.assembled import Model, build_model
+from hdcid_cli.models.quantizers import READINGS
 from hdcid_cli.models.quantizers.levels import former_levels
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.models.stored import not_finite, read_model, stored_tensors, write_model
@@ -55,6 +57,16 @@ class LearnedFeatures:
     weights: str | None
 
 
+class Book(NamedTuple):
+    """A table of codes that features are told apart by: its layer, counted from 1; its block, too, or 0 where the layer
+    has none; and the rows [L, C].
+    """
+
+    layer: int
+    block: int
+    rows: np.ndarray
+
+
 @dataclass(frozen=True)
 class Description:
     """What a checkpoint's `config.yaml` says, checked.
@@ -66,6 +78,7 @@ class Description:
         clips: how many were learned from.
         precision, seed: of its training.
         epoch: of a published model, the last one that it was trained for.
+        published_reading: what its makers' tasks read of its codes, one of READINGS.
     """
 
     model: ModelSettings
@@ -75,6 +88,7 @@ class Description:
     precision: str
     seed: int | None
     epoch: int | None
+    published_reading: str = "row"
 
     @classmethod
     def read(cls, path: Path) -> "Description":
@@ -85,7 +99,10 @@ class Description:
         if model.quantizer == "fsq":  # version 0.1 did not say which levels it took
             model = model.but(quantizer=f"fsq:{','.join(map(str, former_levels(model.codebook)))}")
         features = config.section("features")
-        train = config.section("train")
+        train, converted = config.section("train"), config.section("converted")
+        reading = converted.text("read", "row")
+        if reading not in READINGS:
+            raise converted.wrong("read", f"one of {', '.join(READINGS)}")
         return cls(
             model,
             config.section("objective").texts("align", ()),
@@ -93,7 +110,8 @@ class Description:
             config.whole("clips", None),
             train.text("precision", "float32"),
             train.whole("seed", None),
-            config.section("converted").whole("epoch", None, least=-1),
+            converted.whole("epoch", None, least=-1),
+            reading,
         )
 
 
@@ -107,10 +125,16 @@ class Checkpoint:
     Attributes:
         path: its directory.
         description: what its `config.yaml` says.
+        reading: what tasks read of its codes, one of READINGS.
     """
 
-    def __init__(self, path: Path, description: Description, device="cpu"):
-        self.path, self.description, self._device = path, description, device
+    def __init__(self, path: Path, description: Description, device="cpu", reading: str = "row"):
+        self.path, self.description, self._device, self.reading = path, description, device, reading
+
+    def as_published(self) -> "Checkpoint":
+        """The same, read as the tasks of those who published it read it."""
+        reading = self.description.published_reading
+        return self if reading == self.reading else Checkpoint(self.path, self.description, self._device, reading)
 
     @property
     def name(self) -> str:
@@ -144,6 +168,9 @@ class Checkpoint:
         model = read_model(
             file, lambda: build_model(settings).double() if double else build_model(settings), self.path / CONFIG
         )
+        self._stored_width = model.code_layers[0].quantizer.width
+        if self.reading != "row":
+            _read_as(self.reading, model, f"{self.path} ({settings.quantizer})")
         return model.to(resolve_device(self._device)).eval().requires_grad_(False)
 
     @cached_property
@@ -166,13 +193,28 @@ class Checkpoint:
         """What tasks read for each code, [L, width] a layer (of the first stage for rvq, the implied one for fsq)."""
         return [layer.quantizer.table.detach().double().cpu().numpy() for layer in self.model.code_layers]
 
+    @cached_property
+    def books(self) -> list[Book]:
+        """What codes are compared by: every layer's codebook, and with `pq:N` every block's."""
+        found = []
+        for layer, (table, of) in enumerate(zip(self.codebooks, self.model.code_layers), 1):
+            parts = np.split(table, of.quantizer.parts, axis=1)
+            found += [Book(layer, block if len(parts) > 1 else 0, rows) for block, rows in enumerate(parts, 1)]
+        return found
+
     @property
     def toc(self) -> Selection | None:
         """What `hdcid toc` stored."""
         file = self.path / TOC
         if not file.exists():
             return None
-        return Selection.load(file, self.settings.levels, self.stored_model.code_layers[0].quantizer.width)
+        width = self.stored_model.code_layers[0].quantizer.width
+        if width != self._stored_width:
+            raise InputError(
+                f"{file} selects channels of all that a code stands for: with --read {self.reading} say --toc none, or "
+                "a number of channels."
+            )
+        return Selection.load(file, self.settings.levels, width)
 
     @property
     def clips(self) -> set[str]:
@@ -199,7 +241,16 @@ class Checkpoint:
             "checkpoint": self.digest,
             "checkpoint_name": self.name,
             "pretrain_seed": self.description.seed,
+            **({} if self.reading == "row" else {"read": self.reading}),
         }
+
+
+def _read_as(reading: str, model: Model, source: str) -> None:
+    """Put in the place of the model's quantizers what reads their codes otherwise; without one it is an InputError."""
+    for layer in model.code_layers:
+        if reading not in layer.quantizer.readings:
+            raise InputError(f"{source} has nothing to --read {reading}: {READINGS[reading]}.")
+        layer.quantizer = layer.quantizer.readings[reading](layer.quantizer)
 
 
 def _check_depths(settings: ModelSettings, names: Iterable[str], file: Path) -> None:
@@ -251,9 +302,13 @@ def find_checkpoint(where: Path | str | None, folder: Path | str) -> Path:
 
 
 def open_checkpoint(
-    where: Path | str | None = None, checkpoints: Path | str = "checkpoints", device="auto"
+    where: Path | str | None = None, checkpoints: Path | str = "checkpoints", device="auto", reading: str | None = None
 ) -> Checkpoint:
-    """Open a checkpoint by path, by name, or the latest; anything else is an InputError."""
+    """Open a checkpoint by path, by name, or the latest; anything else is an InputError.
+
+    Args:
+        reading: what tasks read of its codes, one of READINGS; None is all of them, `row`.
+    """
     path = find_checkpoint(where, checkpoints)
     description = Description.read(path)
     if not (path / MODEL).exists():
@@ -261,7 +316,7 @@ def open_checkpoint(
             f"{path} holds no model yet: its training was stopped before the first save; run the same `hdcid "
             "pretrain` again."
         )
-    return Checkpoint(path, description, device)
+    return Checkpoint(path, description, device, reading or "row")
 
 
 def write_checkpoint(path: Path, config: dict, model: Model) -> None:

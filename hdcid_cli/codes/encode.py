@@ -19,6 +19,7 @@ from hdcid_cli.core.files import atomic_path, open_regular
 from hdcid_cli.core.loading import ClipReader, batches_on
 from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.core.progress import progress
+from hdcid_cli.models.assembled import ENCODINGS
 
 # Clips that are encoded, and decoded, together.
 BATCH = 256
@@ -62,24 +63,52 @@ class Codes:
         return found
 
     @property
+    def by_book(self) -> np.ndarray:
+        """Of each segment the codes of `checkpoint.books`, [N, T, books]."""
+        books = self.checkpoint.books
+        return self.indices[:, :, [book.layer - 1 for book in books], [max(0, book.block - 1) for book in books]]
+
+    @property
     def quantized(self) -> np.ndarray:
         """Quantized features of all clips, float32 [N, T, K, D]: large, where there are many clips."""
         return decode(self.checkpoint, self.indices, self.modality)
 
 
-def encode(checkpoint: Checkpoint, features: FeatureFile, batch_size: int = BATCH, cache: bool = True) -> Codes:
+def encode(
+    checkpoint: Checkpoint,
+    features: FeatureFile,
+    batch_size: int = BATCH,
+    cache: bool = True,
+    each: str = "seconds",
+) -> Codes:
     """Codes of every clip in the file; the indices are kept in the checkpoint's `cache/`, keyed by both contents.
 
     A model without the modality, or features of another shape than it learned from, are InputErrors.
+
+    Args:
+        each: what has a code of its own, one of ENCODINGS: of `clips` T is 1.
     """
     check_features(checkpoint, features)
-    place = checkpoint.path / "cache" / f"{_key(checkpoint, features)}.npy"
-    indices = _load(place, checkpoint, len(features), features.shape[0]) if cache else None
+    check_encoding(checkpoint, each)
+    place = checkpoint.path / "cache" / f"{_key(checkpoint, features, each)}.npy"
+    clips, steps = len(features), features.shape[0] if each == "seconds" else 1
+    indices = _load(place, checkpoint, clips, steps) if cache else None
     if indices is None:
-        indices = _indices(checkpoint, features, batch_size)
+        indices = _indices(checkpoint, features, batch_size, each)
         if cache:
             _store(place, indices)
-    return Codes(checkpoint, features.modality, list(features.ids), features.length, indices)
+    length = np.minimum(features.length, steps)
+    return Codes(checkpoint, features.modality, list(features.ids), length, indices)
+
+
+def check_encoding(checkpoint: Checkpoint, each: str) -> None:
+    """Raise InputError unless the model has codes for each of these."""
+    known = checkpoint.model.encodings
+    if each not in known:
+        raise InputError(
+            f"{checkpoint.path} ({checkpoint.settings.kind}) has {' and '.join(ENCODINGS[name] for name in known)}: "
+            f"--codes {each} goes with --model fcid."
+        )
 
 
 def check_features(checkpoint: Checkpoint, features: FeatureFile) -> None:
@@ -114,8 +143,9 @@ def decode(checkpoint: Checkpoint, indices: np.ndarray, modality: str) -> np.nda
     return np.stack(parts, axis=2)
 
 
-def _indices(checkpoint: Checkpoint, features: FeatureFile, batch_size: int) -> np.ndarray:
+def _indices(checkpoint: Checkpoint, features: FeatureFile, batch_size: int, each: str) -> np.ndarray:
     model, name = checkpoint.model, features.modality
+    encoding = model.encodings[each]
     parameter, lengths = next(model.parameters()), torch.from_numpy(features.length)
     reader = ClipReader({name: features}, features.ids, "none")
     batches = np.split(np.arange(len(features)), range(batch_size, len(features), batch_size))
@@ -125,7 +155,7 @@ def _indices(checkpoint: Checkpoint, features: FeatureFile, batch_size: int) -> 
         progress(total=len(features), description=f"encoding {name}", unit="clip") as bar,
     ):
         for rows, batch in batches_on(parameter.device, reader, batches, parameter.dtype):
-            part = model.encode(name, batch[name], lengths[rows])[1]
+            part = encoding(name, batch[name], lengths[rows])[1]
             if found is None:  # on the device, so that no batch waits for the one before
                 found = torch.empty((len(features), *part.shape[1:]), dtype=torch.int32, device=part.device)
             found[rows[0] : rows[-1] + 1] = part
@@ -133,8 +163,9 @@ def _indices(checkpoint: Checkpoint, features: FeatureFile, batch_size: int) -> 
     return found.cpu().numpy()
 
 
-def _key(checkpoint: Checkpoint, features: FeatureFile) -> str:
-    return hashlib.sha256(f"{checkpoint.digest} {features.digest}".encode()).hexdigest()[:32]
+def _key(checkpoint: Checkpoint, features: FeatureFile, each: str) -> str:
+    ways = [way for way in (each, checkpoint.reading) if way not in ("seconds", "row")]
+    return hashlib.sha256(" ".join([checkpoint.digest, features.digest, *ways]).encode()).hexdigest()[:32]
 
 
 def _load(place: Path, checkpoint: Checkpoint, clips: int, steps: int) -> np.ndarray | None:
@@ -147,7 +178,7 @@ def _load(place: Path, checkpoint: Checkpoint, clips: int, steps: int) -> np.nda
         indices = np.lib.format.read_array(io.BytesIO(content[:-4]), allow_pickle=False)
     except (InputError, OSError, ValueError, EOFError):
         return None
-    quantizer = checkpoint.model.layers[0].quantizer
+    quantizer = checkpoint.model.code_layers[0].quantizer
     shape = (clips, steps, checkpoint.settings.levels, quantizer.stages)
     if indices.shape != shape or indices.dtype != np.int32:
         return None

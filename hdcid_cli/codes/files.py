@@ -81,8 +81,7 @@ def encode_files(
             "file": str(target),
             "shape": list(shape),
             "codes used": [
-                int(np.count_nonzero(np.bincount(codes.indices[:, :, layer, 0].ravel())))
-                for layer in range(codes.indices.shape[2])
+                int(np.count_nonzero(np.bincount(each.ravel()))) for each in np.moveaxis(codes.by_book, 2, 0)
             ],
             "checkpoint": opened.name,
         }

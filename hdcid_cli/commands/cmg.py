@@ -30,6 +30,7 @@ in DATA.
     help="Probe the raw features instead of codes: the ceiling of one modality (--train a --test a).",
 )
 @options.toc_option
+@options.read_option
 @click.option(
     "--layers-used",
     type=options.whole(),
@@ -94,7 +95,9 @@ def command(task, train, test, data, features, test_features, supervised, seed, 
     if supervised:
         reading = read_features(learned, tested)
     else:
-        checkpoint = open_checkpoint(given["checkpoint"], given["checkpoints"], given["device"])
+        checkpoint = open_checkpoint(given["checkpoint"], given["checkpoints"], given["device"], given["read"])
+        if given["read"] is None and settings.published:
+            checkpoint = checkpoint.as_published()
         reading = read_codes(checkpoint, learned, tested, task, given["toc"], given["layers_used"])
     more = {name: given[name] for name in ("per_class", "strict", "device")}
     drawings = Drawings(given["timelines"], given["curves"])

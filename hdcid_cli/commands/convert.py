@@ -134,8 +134,8 @@ def features(path, modality, annotations, backbone, seconds, features, output, o
 def checkpoint(file, checkpoints, output, overwrite):
     """A published checkpoint to a checkpoint directory.
 
-    FILE is what the authors of DCID (AV, AT, AVT) and H-DCID (AVT) published.
-    The result serves toc, cmg, retrieve and encode; nothing in the file is executed.
+    FILE is what the authors of DCID, MICU and CoDAAR (AV, AT, AVT), H-DCID and
+    FCID (AVT) published. The result serves toc, cmg, retrieve and encode; nothing in the file is executed.
     """
     from hdcid_cli.core.errors import InputError
     from hdcid_cli.core.modalities import letter

@@ -9,6 +9,7 @@ import click
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import modalities, modality
 from hdcid_cli.core.settings import MOST_SEED, SHOWN, Setting, Settings, option_name, settings_of
+from hdcid_cli.models.quantizers import READINGS
 
 Bundle = TypeVar("Bundle", bound=Settings)
 
@@ -244,6 +245,13 @@ toc_option = click.option(
     default="stored",
     show_default=True,
     help="Channels to read: none, stored (by `hdcid toc`), 128, 224/196 (V->A/A->V) or paper.",
+)
+read_option = click.option(
+    "--read",
+    type=click.Choice(list(READINGS)),
+    default=None,
+    help=f"What is read of a code: {'; '.join(f'{name}, {what}' for name, what in READINGS.items())}. By default row, "
+    "and with `cmg --protocol published` what a converted checkpoint's makers read.",
 )
 recipe_option = click.option(
     "--recipe",

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from hdcid_cli.commands import options
+from hdcid_cli.models.assembled import ENCODINGS
 
 
 @click.command(cls=options.Command)
@@ -36,7 +37,15 @@ from hdcid_cli.commands import options
     default=None,
     help="Rank so many clips at most, evenly spaced: ranking takes time by the square of their number.",
 )
+@click.option(
+    "--codes",
+    type=click.Choice(list(ENCODINGS)),
+    default=None,
+    help=f"What has a code of its own: {'; '.join(f'{name}, {what}' for name, what in ENCODINGS.items())}. FCID has "
+    "both, and takes clips if not told; other models have seconds.",
+)
 @options.toc_option
+@options.read_option
 @options.features_option
 @click.option(
     "--gallery-features",
@@ -48,7 +57,7 @@ from hdcid_cli.commands import options
 @options.checkpoints_option
 @options.device_option
 @options.json_option
-def command(query, gallery, features, gallery_features, checkpoint, checkpoints, device, as_json, **settings):
+def command(query, gallery, features, gallery_features, checkpoint, checkpoints, device, read, as_json, **settings):
     """Query one modality, rank another.
 
     Every clip of the one feature file asks for itself in the other. Reported
@@ -58,8 +67,8 @@ def command(query, gallery, features, gallery_features, checkpoint, checkpoints,
     from hdcid_cli.codes.checkpoint import open_checkpoint
     from hdcid_cli.core.features import open_features
     from hdcid_cli.core.records import emit
-    from hdcid_cli.tasks.retrieval import retrieve
+    from hdcid_cli.tasks.retrieval import RetrievalSettings, retrieve
 
-    opened = open_checkpoint(checkpoint, checkpoints, device)
+    opened = open_checkpoint(checkpoint, checkpoints, device, read)
     files = open_features(features, query), open_features(gallery_features or features, gallery)
-    emit(retrieve(opened, *files, **settings), as_json)
+    emit(retrieve(opened, *files, RetrievalSettings(**settings)), as_json)

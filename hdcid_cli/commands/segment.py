@@ -40,6 +40,7 @@ class Queries(click.ParamType):
     show_default=True,
     help="Channels of a query: none, stored (in the checkpoint), or how many, such as 128.",
 )
+@options.read_option
 @click.option(
     "-o",
     "--output",
@@ -122,6 +123,7 @@ def _experiment(
     checkpoints,
     checkpoint,
     toc,
+    read,
     output,
     save_every,
     as_json,
@@ -135,7 +137,7 @@ def _experiment(
 
     if len(train) > 1:
         raise InputError("--train takes one kind of query, a or t; --test takes both.")
-    opened = open_checkpoint(checkpoint, checkpoints, values["device"])
+    opened = open_checkpoint(checkpoint, checkpoints, values["device"], read)
     experiment = Experiment(
         train=train[0],
         test=test,

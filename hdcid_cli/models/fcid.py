@@ -9,7 +9,7 @@ Nothing is detached between the levels: what the coarse level learns trains the 
 training (`hdcid.py` says what a layer does); to tasks there is one layer of codes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.decoders import VectorDecoder
 from hdcid_cli.models.encoders import SpecificEncoder, Standardize
-from hdcid_cli.models.hdcid import Layer, LayerOutput, full_precision, valid_segments
+from hdcid_cli.models.hdcid import Encoding, Layer, LayerOutput, full_precision, valid_segments
 from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.models.quantizers.unquantized import Unquantized
 from hdcid_cli.models.segments import Valid, time_mean
@@ -135,6 +135,11 @@ class FCID(nn.Module):
     def code_layers(self) -> nn.ModuleList:
         """The layers that have codes, as tasks count them."""
         return self.layers[1:]
+
+    @property
+    def encodings(self) -> Mapping[str, Encoding]:
+        """The ways to encode; retrieval takes clips, which is what the codes were trained on."""
+        return {"clips": self.encode_clips, "seconds": self.encode}
 
     def front(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the fine level reads: the features, standardized."""

@@ -9,8 +9,9 @@ modalities share, and rebuilds its input from code and specific feature.
 `layers: 0` keeps the general encoders and the codebook alone; 1 is DCID, 2 is H-DCID.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ from hdcid_cli.models.encoders import (
 from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.models.segments import Valid
 from hdcid_cli.models.settings import ModelSettings
+
+# (modality, features [B, T, ...], lengths [B]) -> quantized [B, T', K, C] and indices [B, T', K, S]
+Encoding: TypeAlias = Callable[[str, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -190,6 +194,11 @@ class HDCID(nn.Module):
     def code_layers(self) -> nn.ModuleList:
         """The layers that have codes, as tasks count them: all."""
         return self.layers
+
+    @property
+    def encodings(self) -> Mapping[str, Encoding]:
+        """The ways to encode, some of ENCODINGS; retrieval takes the first unless told otherwise."""
+        return {"seconds": self.encode}
 
     def front(self, features: dict[str, Tensor], lengths: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """What layer 1 reads: the features, standardized, text contextualised."""

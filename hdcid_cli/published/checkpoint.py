@@ -1,9 +1,10 @@
-"""A published checkpoint (DCID and CoDAAR for AV, AT or AVT; H-DCID and FCID for AVT) as one of ours, ready for every
-task.
+"""A published checkpoint (DCID, MICU and CoDAAR for AV, AT or AVT; H-DCID and FCID for AVT) as one of ours, ready for
+every task.
 
 Published files are `torch.save` of a dictionary with the state dicts `Encoder_parameters`,
 `Decoder_parameters`, `Text_ar_lstm_parameters` and others that training alone needs. All
-sizes are read off the tensors.
+sizes are read off the tensors. MICU's have DCID's encoders, by the same names, and nothing
+that training alone needs.
 """
 
 from pathlib import Path
@@ -16,7 +17,7 @@ from hdcid_cli.backbones import papers_backbone
 from hdcid_cli.codes.checkpoint import write_checkpoint
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest, reason
-from hdcid_cli.core.progress import warn
+from hdcid_cli.core.progress import say, warn
 from hdcid_cli.core.saved import read_saved
 from hdcid_cli.models.assembled import Model, build_model
 from hdcid_cli.models.settings import ModelSettings
@@ -27,6 +28,8 @@ from hdcid_cli.published.names import LETTER, decoder_state, encoder_state, text
 from hdcid_cli.training.settings import ObjectiveSettings
 
 PARTS = {"Encoder_parameters", "Decoder_parameters", "Text_ar_lstm_parameters"}
+# What DCID's files hold of training, and MICU's do not.
+OF_TRAINING = {"Decoder_parameters", "CPC_parameters"}
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -49,6 +52,8 @@ def convert_checkpoint(file: Path, output: Path) -> Model:
         state |= load(file, "Decoder_parameters", decoders, parts["Decoder_parameters"])
     else:
         warn(f"{file} has no Decoder_parameters: tasks work, but nothing can be rebuilt from the codes.")
+    if _is_micu(config, parts):
+        say(f"{file} has neither decoders nor CPC, as MICU's files: it is taken for one of them.")
     model = make(config, state, file).to(encoder["Cross_quantizer.embedding"].dtype)
     fill(model, state, file)
     write_checkpoint(output, _description(config, model, parts, file), model)
@@ -198,11 +203,20 @@ def fill(model: Model, state: dict[str, Tensor], file: Path) -> None:
         raise InputError(f"{file} is not a complete published checkpoint: {', '.join([*missing, *unexpected][:3])}.")
 
 
+def _is_micu(config: ModelSettings, parts: dict) -> bool:
+    return (config.kind, config.layers, config.quantizer) == ("hdcid", 1, "vq") and not OF_TRAINING & parts.keys()
+
+
 def _description(config: ModelSettings, model: Model, parts: dict, file: Path) -> dict:
-    """What `config.yaml` says of a converted model. The released two-layer code leaves CMCM out."""
+    """What `config.yaml` says of a converted model. The released two-layer code leaves CMCM out; MICU's computes CPC,
+    CMCM and CLUB for nothing, and its tasks read code 0 as zero.
+    """
+    micu = _is_micu(config, parts)
+    align = ("cpc", "cmcm") if config.layers == 1 else ("cpc",)
+    align = ("fcmi", "cujp") if micu else ("cpc:av", "cmcm", "infonce:t") if config.kind == "fcid" else align
     objective = ObjectiveSettings(
-        align=("cpc", "cmcm") if config.layers == 1 else ("cpc",),
-        club="none" if config.quantizer == "aligned" else "sampled",
+        align=align,
+        club="none" if micu or config.quantizer == "aligned" else "sampled",
         club_gradient="both",
         cpc_steps="random",
     )
@@ -216,6 +230,7 @@ def _description(config: ModelSettings, model: Model, parts: dict, file: Path) -
             "from": file.name,
             "digest": file_digest(file),
             **{key: parts[key] for key in ("epoch", "total_step") if type(parts.get(key)) is int and parts[key] >= 0},
+            **({"read": "emptied"} if micu else {}),
         },
         "version_of_hdcid": __version__,
     }

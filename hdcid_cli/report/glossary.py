@@ -69,7 +69,8 @@ METRICS = (
     "`layer 1 nmi`: mutual information of code and label over the mean of their entropies.",
     "`layer 1 ami`: the same adjusted for chance (Vinh et al. 2010): 0 for codes that say nothing, 1 for names of "
     "the labels. Chance of all three is the mean over 100 permutations of the labels, whole clips changing places.",
-    "`layer 1 used`: codes that occur. `layer 1 shared`: codes that stand for the same label in two modalities.",
+    "`layer 1 used`: codes that occur. `layer 1 shared`: codes that stand for the same label in two modalities. With "
+    "`pq:N` they are of one block of channels each, the first, the second and so on.",
 )
 
 WORDS = (
@@ -111,7 +112,7 @@ def explanation(metric: str) -> str | None:
         for name in re.findall("`([a-z@_0-9 ]+)`", entry):
             known.setdefault(name, entry)
     # Of retrieval and codes the glossary names one of each family.
-    family = re.sub(r"^layer \d+ ", "layer 1 ", metric)
+    family = re.sub(r"^layer \d+ (block \d+ )?", "layer 1 ", metric)
     family = re.sub(r"^(summary|codes|both) r@\d+$", "summary r@1", family)
     family = re.sub(r"^(summary|codes|both) (?=median_rank|mean_rank|map@)", "summary ", family)
     return known.get(metric) or known.get(family)

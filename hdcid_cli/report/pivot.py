@@ -22,7 +22,7 @@ DIRECTIONS = [("v", "a"), ("a", "v"), ("a", "t"), ("t", "a"), ("v", "t"), ("t", 
 SEVERAL = ", "
 
 # Metrics that count codes.
-COUNTS = re.compile(r"layer \d+ (used|shared)")
+COUNTS = re.compile(r"layer \d+ (block \d+ )?(used|shared)")
 
 # What ceiling and chance depend on, of what keeps results apart.
 FRAMED = (*DATA, "open_set", "known")

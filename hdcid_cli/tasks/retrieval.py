@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hdcid_cli.codes.checkpoint import Checkpoint
-from hdcid_cli.codes.encode import Codes, encode
+from hdcid_cli.codes.encode import Codes, check_encoding, encode
 from hdcid_cli.codes.toc import Selection, resolve_toc
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
@@ -54,32 +54,46 @@ class Ranking:
     protocol: str
 
 
-def retrieve(
-    checkpoint: Checkpoint,
-    query: FeatureFile,
-    gallery: FeatureFile,
-    by: str = "all",
-    clips: str = "heldout",
-    toc: str = "stored",
-    limit: int | None = None,
-    captions: Path | None = None,
-) -> Iterator[dict]:
-    """Yield the records of one pair of modalities.
+@dataclass(frozen=True)
+class RetrievalSettings:
+    """What is ranked, and by what.
 
-    Args:
+    Attributes:
         by: "summary", "codes", "both" or "all".
         clips: "heldout" ranks the clips that the model was not pretrained on, "all" ranks all.
-        limit: rank so many of them at most, evenly spaced.
         toc: see `resolve_toc`.
+        limit: rank so many of them at most, evenly spaced.
         captions: a table of several texts a clip; None: a clip's text has its name.
+        codes: what has a code of its own, one of ENCODINGS; None: the model's first.
     """
-    selection = resolve_toc(toc, checkpoint, "retrieve", query.modality)
+
+    by: str = "all"
+    clips: str = "heldout"
+    toc: str = "stored"
+    limit: int | None = None
+    captions: Path | None = None
+    codes: str | None = None
+
+
+DEFAULTS = RetrievalSettings()
+
+
+def retrieve(
+    checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, settings: RetrievalSettings = DEFAULTS
+) -> Iterator[dict]:
+    """Yield the records of one pair of modalities."""
+    by, captions, codes = settings.by, settings.captions, settings.codes or next(iter(checkpoint.model.encodings))
+    check_encoding(checkpoint, codes)
+    selection = resolve_toc(settings.toc, checkpoint, "retrieve", query.modality)
     if captions is None:
-        ranking = _of_one_name(checkpoint, query, gallery, clips, limit)
+        ranking = _of_one_name(checkpoint, query, gallery, settings)
     else:
-        ranking = _of_captions(checkpoint, query, gallery, clips, limit, read_captions(captions))
+        ranking = _of_captions(checkpoint, query, gallery, settings, read_captions(captions))
     fields = _fields(checkpoint, query, gallery, ranking, selection)
-    parts = _parts(checkpoint, (query, gallery), ranking, by, selection)
+    if len(checkpoint.model.encodings) > 1:
+        fields["codes"] = codes
+    sides = _sides((query, gallery), ranking, lambda file: encode(checkpoint, file, each=codes), selection)
+    parts = _parts(sides, by, [book.rows for book in checkpoint.books])
     kinds = KINDS if by == "all" else (by,)
     device = next(checkpoint.model.parameters()).device
     bootstrap = Bootstrap([recording(name) for name in ranking.clips])
@@ -118,35 +132,49 @@ def _fields(
     return found
 
 
-def _parts(
-    checkpoint: Checkpoint,
+@dataclass(frozen=True)
+class _Side:
+    """Of the clips that ask, or that are ranked: what gives some of their features, their codes [N, T, books], and how
+    many of the T count [N].
+    """
+
+    read: Read
+    indices: np.ndarray
+    length: np.ndarray
+
+
+def _sides(
     files: tuple[FeatureFile, FeatureFile],
     ranking: Ranking,
-    by: str,
+    encoded: Callable[[FeatureFile], Codes],
     selection: Selection | None,
-) -> dict[str, Vectors]:
-    """The similarities that are needed: `summary`, `codes` or both."""
-    sides = []
+) -> list[_Side]:
+    found = []
     for file, names in zip(files, (ranking.queries, ranking.gallery)):
-        rows, codes = np.array(file.rows(names)), encode(checkpoint, file)
-        length, indices = codes.length[rows], codes.indices[rows, :, :, 0]
-        sides.append(((_reader(codes, rows, selection), length), (indices, length)))
+        rows, codes = np.array(file.rows(names)), encoded(file)
+        found.append(_Side(_reader(codes, rows, selection), codes.by_book[rows], codes.length[rows]))
+    return found
+
+
+def _parts(sides: Sequence[_Side], by: str, books: list[np.ndarray]) -> dict[str, Vectors]:
+    """The similarities that are needed: `summary`, `codes` or both."""
+    query, gallery = sides
     parts = {}
     if by != "codes":
-        parts["summary"] = summary_vectors(sides[0][0], sides[1][0])
+        parts["summary"] = summary_vectors((query.read, query.length), (gallery.read, gallery.length))
     if by != "summary":
-        parts["codes"] = code_vectors(sides[0][1], sides[1][1], checkpoint.codebooks)
+        parts["codes"] = code_vectors((query.indices, query.length), (gallery.indices, gallery.length), books)
     return parts
 
 
 def _of_one_name(
-    checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, clips: str, limit: int | None
+    checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, settings: RetrievalSettings
 ) -> Ranking:
     """Every clip of the one file asks for itself in the other."""
     ids = [name for name in query.ids if name in gallery.index]
     if not ids:
         raise InputError(f"{query.name} and {gallery.name} have no clip in common.")
-    ids, protocol = _ranked(checkpoint, ids, clips, limit)
+    ids, protocol = _ranked(checkpoint, ids, settings)
     return Ranking(ids, ids, Owned.one_each(np.arange(len(ids)), len(ids)), ids, protocol)
 
 
@@ -154,8 +182,7 @@ def _of_captions(
     checkpoint: Checkpoint,
     query: FeatureFile,
     gallery: FeatureFile,
-    clips: str,
-    limit: int | None,
+    settings: RetrievalSettings,
     captions: Mapping[str, str],
 ) -> Ranking:
     """Clips ask for their texts, or texts for their clips."""
@@ -171,7 +198,7 @@ def _of_captions(
         raise InputError(f"No text of the captions is in {texts.name} with its clip in {others.name}.")
     if left:
         warn(f"{left} of {len(captions)} captions are left out: {texts.name} or {others.name} lacks them.")
-    ids, protocol = _ranked(checkpoint, list(of_clip), clips, limit)
+    ids, protocol = _ranked(checkpoint, list(of_clip), settings)
     names = [text for clip in ids for text in of_clip[clip]]
     sizes = [len(of_clip[clip]) for clip in ids]
     if texts is gallery:
@@ -181,10 +208,10 @@ def _of_captions(
     return Ranking(names, ids, owned, [clip for clip in ids for _ in of_clip[clip]], protocol)
 
 
-def _ranked(checkpoint: Checkpoint, ids: list[str], clips: str, limit: int | None) -> tuple[list[str], str]:
+def _ranked(checkpoint: Checkpoint, ids: list[str], settings: RetrievalSettings) -> tuple[list[str], str]:
     """The clips that are ranked, and the protocol that this is."""
-    seen, protocol = {recording(name) for name in checkpoint.clips}, clips
-    if clips == "heldout":
+    seen, protocol, limit = {recording(name) for name in checkpoint.clips}, settings.clips, settings.limit
+    if protocol == "heldout":
         unseen = [name for name in ids if recording(name) not in seen]
         if not unseen:
             say(f"{checkpoint.path} was pretrained on all {len(ids)} clips, so none is held out and all are ranked.")
@@ -220,20 +247,20 @@ def summary_vectors(query: tuple[Read, np.ndarray], gallery: tuple[Read, np.ndar
 
 
 def code_vectors(
-    query: tuple[np.ndarray, np.ndarray], gallery: tuple[np.ndarray, np.ndarray], codebooks: list[np.ndarray]
+    query: tuple[np.ndarray, np.ndarray], gallery: tuple[np.ndarray, np.ndarray], books: list[np.ndarray]
 ) -> Vectors:
-    """Cross-modal code matching, p . log q + q . log p, summed over layers.
+    """Cross-modal code matching, p . log q + q . log p, summed over layers and blocks.
 
     Args:
-        query, gallery: (codes [N, T, K], length [N]).
-        codebooks: one [L, D] a layer.
+        query, gallery: (codes [N, T, books], length [N]).
+        books: one [L, C] a layer, or a block of one.
     """
     ps: list[np.ndarray] = []
     qs: list[np.ndarray] = []
-    for layer, codebook in enumerate(codebooks):
-        soft = soft_codes(codebook)
+    for number, rows in enumerate(books):
+        soft = soft_codes(rows)
         for (codes, length), means in ((query, ps), (gallery, qs)):
-            means.append(_time_mean(_looked_up(soft, codes[:, :, layer]), length))
+            means.append(_time_mean(_looked_up(soft, codes[:, :, number]), length))
     log = [[np.log(np.maximum(part, _TINY)) for part in parts] for parts in (ps, qs)]
     return Vectors(np.concatenate([*ps, *log[0]], 1), np.concatenate([*log[1], *qs], 1))
 

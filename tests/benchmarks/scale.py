@@ -39,7 +39,7 @@ import numpy as np
 import hdcid_cli as hdcid
 from hdcid_cli.commands.info import describe
 from hdcid_cli.core.features import FeatureFile, FeatureWriter
-from hdcid_cli.tasks.retrieval import retrieve
+from hdcid_cli.tasks.retrieval import RetrievalSettings, retrieve
 from hdcid_cli.training import pretrain as pretraining
 from hdcid_cli.training.speed import duration
 
@@ -140,8 +140,9 @@ def cmg(clips: int, seconds: dict[str, float]) -> None:
 
 def retrieving(clips: int, seconds: dict[str, float]) -> None:
     model = hdcid.open_checkpoint("checkpoints/scale", device="cpu")
+    asked = RetrievalSettings("codes", "all", limit=2000)
     with clock(seconds, "retrieve"):
-        found = list(retrieve(model, audio(), FeatureFile(["features/text.h5"]), "codes", "all", limit=2000))
+        found = list(retrieve(model, audio(), FeatureFile(["features/text.h5"]), asked))
     assert found[0]["n"] == min(clips, 2000)
 
 

@@ -29,6 +29,14 @@ def completed(name: str, codebook: int) -> str:
     return {"rvq": "rvq:2", "fsq": f"fsq:{levels}"}.get(name, name)
 
 
+# What tasks can read in the place of a feature.
+READINGS = {
+    "row": "all that a code stands for",
+    "own": "of an aligned quantizer's code, the vector of the own modality alone",
+    "emptied": "code 0 of vq or rvq is the zero vector, before a feature looks for its code",
+}
+
+
 def make_quantizer(settings: "ModelSettings") -> "Quantizer":
     """The quantizer of one layer: `vq`, `rvq:4`, `fsq:8,5,5,2`; anything else is an InputError."""
     kind, _, argument = settings.quantizer.partition(":")

@@ -5,11 +5,13 @@ modalities side by side: an equal index is an equal input for whoever reads it, 
 vectors follows its modality by moving averages (DTA), then the blocks are drawn to their mean, one by one (CSA).
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from hdcid_cli.models.quantizers.quantizer import Quantized
+from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
 from hdcid_cli.models.quantizers.vq import nearest, on_device, squared_distances, straight_through
 from hdcid_cli.models.segments import Valid, at_length, common_length, valid_in, valid_rows
 from hdcid_cli.models.settings import ModelSettings
@@ -24,6 +26,41 @@ def aligned(argument: str, settings: ModelSettings) -> "AlignedQuantizer":
         raise ValueError("aligned takes no number")
     own, cascade = settings.own_weight, settings.cascade
     return AlignedQuantizer(settings.codebook, settings.dim, settings.modalities, own, cascade)
+
+
+class OwnVectors(nn.Module):
+    """An aligned quantizer read as the vector of one's own modality alone (`--read own`), D channels wide.
+
+    With an equal index the vectors of two modalities are about equal, not equal.
+    """
+
+    stages = parts = 1
+
+    def __init__(self, quantizer: "AlignedQuantizer"):
+        super().__init__()
+        self.quantizer = quantizer
+
+    @property
+    def codes(self) -> int:
+        return self.quantizer.codes
+
+    @property
+    def width(self) -> int:
+        return self.quantizer.codebook.shape[2]
+
+    @property
+    def table(self) -> Tensor:
+        """The mean of the modalities' vectors, which stands for a code where no modality is asked for: [L, D]."""
+        return self.quantizer.codebook.mean(dim=0)
+
+    def forward(self, z: Tensor, modality: str) -> tuple[Tensor, Tensor]:
+        """z [B, T, D] -> vectors [B, T, D] without gradient, and indices [B, T, 1]."""
+        _, indices = self.quantizer(z, modality)
+        return self.decode(indices, modality), indices
+
+    def decode(self, indices: Tensor, modality: str) -> Tensor:
+        """Indices [..., 1] -> vectors [..., D]."""
+        return embedding(indices[..., 0], self.quantizer.block(modality))
 
 
 class AlignedQuantizer(nn.Module):
@@ -43,8 +80,9 @@ class AlignedQuantizer(nn.Module):
     """
 
     learns_by_ema = True
-    stages = 1
+    stages = parts = 1
     others_share = 0.5  # of beta, for each other modality in commitment, with two modalities too
+    readings: ClassVar[Readings] = {"own": OwnVectors}
 
     codebook: Tensor
     weight: Tensor

@@ -7,12 +7,13 @@ of all combinations: fixed, so it is neither learned nor can it collapse.
 import math
 from collections.abc import Sequence
 from itertools import product
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from hdcid_cli.models.quantizers.levels import default_levels
-from hdcid_cli.models.quantizers.quantizer import Quantized
+from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
 from hdcid_cli.models.segments import Valid
 from hdcid_cli.models.settings import ModelSettings
 
@@ -33,6 +34,8 @@ class FiniteScalarQuantizer(nn.Module):
 
     learns_by_ema = False
     others_share = None
+    readings: ClassVar[Readings] = {}
+    parts = 1
     stages = 1
 
     def __init__(self, levels: Sequence[int], dim: int):

@@ -4,10 +4,12 @@ https://doi.org/10.1109/TPAMI.2010.57. N blocks of D / N channels and L codes ea
 of one codebook. Each block learns by MM-EMA as VQ does; one block is VQ.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.models.quantizers.quantizer import Quantized
+from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, straight_through
 from hdcid_cli.models.segments import Valid
 from hdcid_cli.models.settings import ModelSettings
@@ -29,6 +31,7 @@ class ProductQuantizer(nn.Module):
 
     learns_by_ema = True
     others_share = None
+    readings: ClassVar[Readings] = {}
 
     def __init__(self, codes: int, dim: int, blocks: int):
         super().__init__()
@@ -43,6 +46,11 @@ class ProductQuantizer(nn.Module):
     @property
     def stages(self) -> int:
         """Codes a segment, one a block."""
+        return len(self.blocks)
+
+    @property
+    def parts(self) -> int:
+        """Each of them stands for channels of its own."""
         return len(self.blocks)
 
     @property

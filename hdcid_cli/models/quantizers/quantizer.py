@@ -5,7 +5,8 @@ T may differ between modalities; indices are [B, T, S], S codes a segment. What 
 parameters and buffers.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -26,28 +27,26 @@ class Quantized(NamedTuple):
     indices: dict[str, Tensor]
 
 
-class Quantizer(Protocol):
-    """A quantizer of one layer, for all modalities.
+class Readable(Protocol):
+    """What tasks ask of a quantizer.
 
     Attributes:
         codes: L, how many values an index has.
         stages: S, codes a segment.
+        parts: into how many equal parts of channels a feature falls, each with a code of its own; with one part the
+            first of the S codes says most.
         width: channels of what is read in the place of a feature.
-        learns_by_ema: codes follow the features by moving averages, and commitment keeps the features near them;
-            otherwise what there is to learn are parameters, and `start`, `update` and `revive` do nothing.
-        others_share: what the distance to each other modality's code weighs in commitment, as a share of beta; None is
-            1 / (M - 1), the others' mean.
         table: what is read for each code, [L, width]; of the first stage where there are several.
     """
-
-    learns_by_ema: bool
-    others_share: float | None
 
     @property
     def codes(self) -> int: ...
 
     @property
     def stages(self) -> int: ...
+
+    @property
+    def parts(self) -> int: ...
 
     @property
     def width(self) -> int: ...
@@ -58,15 +57,35 @@ class Quantizer(Protocol):
     def __call__(self, z: Tensor, modality: str) -> tuple[Tensor, Tensor]:
         """One modality's features [B, T, D] -> what is read in their place [B, T, width], and indices [B, T, S]."""
 
+    def decode(self, indices: Tensor, modality: str) -> Tensor:
+        """Indices [..., S] -> what is read in the place of the features, [..., width]."""
+
+
+Readings: TypeAlias = Mapping[str, Callable[[Any], Readable]]
+
+
+class Quantizer(Readable, Protocol):
+    """A quantizer of one layer, for all modalities.
+
+    Attributes:
+        learns_by_ema: codes follow the features by moving averages, and commitment keeps the features near them;
+            otherwise what there is to learn are parameters, and `start`, `update` and `revive` do nothing.
+        others_share: what the distance to each other modality's code weighs in commitment, as a share of beta; None is
+            1 / (M - 1), the others' mean.
+        readings: what tasks can read of a code besides all of it (`--read`): {name: what makes a Readable of the
+            quantizer}.
+    """
+
+    learns_by_ema: bool
+    others_share: float | None
+    readings: ClassVar[Readings]
+
     def quantize(self, general: dict[str, Tensor], valid: Valid = None) -> Quantized:
         """The features of all modalities of a batch, for training.
 
         Args:
             valid: which segments count; others are quantized too, but give no gradient to what counts.
         """
-
-    def decode(self, indices: Tensor, modality: str) -> Tensor:
-        """Indices [..., S] -> what is read in the place of the features, [..., width]."""
 
     def distances(self, z: Tensor, modality: str) -> Tensor:
         """Distance of features [B, T, D] to every code of the first stage, with gradient to z: [B, T, L].

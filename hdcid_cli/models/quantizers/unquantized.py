@@ -1,9 +1,11 @@
 """No quantization: general features stand where codes would, as on FCID's fine level."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.models.quantizers.quantizer import Quantized
+from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
 from hdcid_cli.models.segments import Valid
 
 
@@ -12,7 +14,8 @@ class Unquantized(nn.Module):
 
     learns_by_ema = False
     others_share = None
-    codes = stages = 0
+    readings: ClassVar[Readings] = {}
+    codes = stages = parts = 0
 
     def __init__(self, dim: int):
         super().__init__()

@@ -5,11 +5,14 @@ stages before it left over. MM-EMA: Xia et al. 2023, a code moves towards the fe
 that chose it *and* towards what the other modalities had at the same clip and step.
 """
 
+from copy import deepcopy
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from hdcid_cli.models.quantizers.quantizer import Quantized
+from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
 from hdcid_cli.models.segments import Valid, at_length, valid_in, valid_rows
 from hdcid_cli.models.settings import ModelSettings
 
@@ -24,6 +27,13 @@ def vq(argument: str, settings: ModelSettings) -> "VectorQuantizer":
 def rvq(argument: str, settings: ModelSettings) -> "VectorQuantizer":
     """`rvq:N`: N codebooks, two if not said."""
     return VectorQuantizer(settings.codebook, settings.dim, stages=int(argument or 2))
+
+
+def emptied(quantizer: "VectorQuantizer") -> "VectorQuantizer":
+    """The quantizer with code 0 at zero (`--read emptied`): MICU's released tasks set it so, then look for codes."""
+    copy = deepcopy(quantizer)
+    copy.codebook[0, 0] = 0
+    return copy
 
 
 class VectorQuantizer(nn.Module):
@@ -41,6 +51,8 @@ class VectorQuantizer(nn.Module):
 
     learns_by_ema = True
     others_share = None
+    readings: ClassVar[Readings] = {"emptied": emptied}
+    parts = 1
 
     def __init__(self, codes: int, dim: int, stages: int = 1, epsilon: float = 1e-5, recent: int = 100):
         super().__init__()

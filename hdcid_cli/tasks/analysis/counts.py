@@ -19,12 +19,19 @@ class CodeCounts:
     Attributes:
         table: [L, labels].
         permuted: the same of codes that met the labels of another clip, several times over: [R, L, labels].
+        block: of a layer's codes, with `pq:N`, counted from 1; 0 where a layer has no blocks.
     """
 
     layer: int
     modality: str
     table: np.ndarray
     permuted: np.ndarray
+    block: int = 0
+
+    @property
+    def place(self) -> str:
+        """`layer 1`, or `layer 1 block 2`."""
+        return f"layer {self.layer}" + (f" block {self.block}" if self.block else "")
 
     @property
     def used(self) -> int:
@@ -142,12 +149,13 @@ def shared_codes(first: np.ndarray, second: np.ndarray, least: float = 2.0) -> l
 
 
 def rows_of(counts: Sequence[CodeCounts], labels: Sequence[str]) -> Iterator[dict]:
-    """P(label | code) as one row a layer, modality, code and label that met."""
+    """P(label | code) as one row a layer (and block), modality, code and label that met."""
     for each in counts:
         probability = each.given_code
         for code, label in np.argwhere(each.table > 0):
             yield {
                 "layer": each.layer,
+                **({"block": each.block} if each.block else {}),
                 "modality": each.modality,
                 "code": int(code),
                 "segments": round(float(each.table[code].sum()), 3),

@@ -18,7 +18,7 @@ def locate(
 ) -> list[dict]:
     """Where in a clip `target` uses the codes that `query` uses, one row a segment of `target`; drawn to `plot`."""
     sides = [_codes(checkpoint, clip, file) for file in (query, target)]
-    agreement = agreement_map(sides[0], sides[1], checkpoint.codebooks)
+    agreement = agreement_map(sides[0], sides[1], [book.rows for book in checkpoint.books])
     names, seconds = (query.modality, target.modality), (query.segment_seconds, target.segment_seconds)
     if plot:
         draw_map(agreement, clip, names, seconds, plot)
@@ -26,10 +26,10 @@ def locate(
 
 
 def _codes(checkpoint: Checkpoint, clip: str, file: FeatureFile) -> np.ndarray:
-    """Codes of a clip's valid segments, [T, K]."""
+    """Codes of a clip's valid segments, [T, books]."""
     [row] = file.rows([clip])
     codes = encode(checkpoint, file)
-    return codes.indices[row, : codes.length[row], :, 0]
+    return codes.by_book[row, : codes.length[row]]
 
 
 def _rows(
@@ -56,15 +56,16 @@ def _plain(seconds: float) -> float:
     return int(seconds) if seconds == int(seconds) else seconds
 
 
-def agreement_map(first: np.ndarray, second: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray:
-    """How alike the codes of every two segments of one clip are: [T, K], [T', K] -> [T, T'] in 0..1.
+def agreement_map(first: np.ndarray, second: np.ndarray, books: Sequence[np.ndarray]) -> np.ndarray:
+    """How alike the codes of every two segments of one clip are: [T, books], [T', books] -> [T, T'] in 0..1.
 
-    Mean over layers of the overlap sum_l sqrt(p_l q_l) of what the two codes say of all codes; 1 for the same code.
+    Mean over layers and blocks of the overlap sum_l sqrt(p_l q_l) of what the two codes say of all codes; 1 for the
+    same code.
     """
     maps = []
-    for layer, codebook in enumerate(codebooks):
-        root = np.sqrt(soft_codes(codebook))
-        maps.append(root[first[:, layer]] @ root[second[:, layer]].T)
+    for number, rows in enumerate(books):
+        root = np.sqrt(soft_codes(rows))
+        maps.append(root[first[:, number]] @ root[second[:, number]].T)
     return np.mean(maps, axis=0)
 
 

@@ -52,7 +52,8 @@ def analyze(
     output: Path | None = None,
     task: str = "",
 ) -> Iterator[dict]:
-    """Yield, for each layer, purity, mutual information and used codes of each modality, and the codes that two share.
+    """Yield, for each layer (with `pq:N`: each block), purity, mutual information and used codes of each modality, and
+    the codes that two share.
 
     Args:
         features: one file a modality.
@@ -90,16 +91,16 @@ def analyze(
         fields = common[each.modality] | _place(each, each) | {"n": clips[each.modality]}
         for name, (value, chance) in each.measures().items():
             chance = None if chance is None else 100 * chance
-            yield result(**fields, metric=f"layer {each.layer} {name}", value=100 * value, chance=chance)
-        yield result(**fields, metric=f"layer {each.layer} used", value=each.used)
+            yield result(**fields, metric=f"{each.place} {name}", value=100 * value, chance=chance)
+        yield result(**fields, metric=f"{each.place} used", value=each.used)
     for first, second in combinations(counts, 2):
-        if first.layer == second.layer:
+        if first.place == second.place:
             shared = shared_codes(first.table, second.table)
             yield result(
                 **common[second.modality],
                 **_place(first, second),
                 n=clips[second.modality],
-                metric=f"layer {first.layer} shared",
+                metric=f"{first.place} shared",
                 value=sum(map(len, shared)),
                 shared={label: codes for label, codes in zip(labels, shared) if codes},
             )
@@ -130,9 +131,9 @@ def _count(
     truth = segment_labels(found, len(annotations.classes), steps, file.segment_seconds)
     valid = np.arange(steps) < codes.length[rows][:, None]
     counts = []
-    for layer, codebook in enumerate(checkpoint.codebooks):
-        met = codes.indices[rows, :, layer, 0], truth, valid, len(codebook)
-        counts.append(CodeCounts(layer + 1, file.modality, count(*met), count_permuted(*met)))
+    for number, book in enumerate(checkpoint.books):
+        met = codes.by_book[rows, :, number], truth, valid, len(book.rows)
+        counts.append(CodeCounts(book.layer, file.modality, count(*met), count_permuted(*met), book.block))
     return found, counts
 
 

@@ -13,6 +13,7 @@ from hdcid_cli.core.entries import Entries
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import ORDER
 from hdcid_cli.core.run_directory import CONFIG, RunKind, read_config
+from hdcid_cli.models.quantizers import READINGS
 from hdcid_cli.models.stored import read_model
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
 
@@ -37,6 +38,7 @@ class SegmenterDescription:
         judges: the modalities by whose validation queries epochs were chosen.
         digest: of the model whose codes are its queries.
         segments: of a query's features, before they become codes.
+        read_as: what queries read of the model's codes, one of READINGS.
         query: what else is said of the queries: the channels that they have.
     """
 
@@ -44,6 +46,7 @@ class SegmenterDescription:
     judges: tuple[str, ...]
     digest: str
     segments: int
+    read_as: str
     query: Entries
 
     @classmethod
@@ -65,7 +68,10 @@ class SegmenterDescription:
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
         segments = query.section("made_by").whole("segments", least=1, most=MOST_SIZE)
-        return cls(settings, judges, query.text("digest"), segments, query)
+        read_as = query.text("read", "row")
+        if read_as not in READINGS:
+            raise query.wrong("read", f"one of {', '.join(READINGS)}")
+        return cls(settings, judges, query.text("digest"), segments, read_as, query)
 
 
 def find_segmenter(where: Path | None, folder: Path) -> Path:

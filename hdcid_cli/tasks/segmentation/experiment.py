@@ -144,6 +144,7 @@ def _configuration(
             "toc": selection.label if selection else "none",
             "channels": [channels.tolist() for channels in selection.channels] if selection else None,
             "made_by": made_by[experiment.train],
+            **({} if experiment.checkpoint.reading == "row" else {"read": experiment.checkpoint.reading}),
         },
         "clips": clips,
         "chosen_by": experiment.judges,

@@ -48,7 +48,7 @@ def predict(
     """
     trained, device = SegmenterDescription.read(segmenter), resolve_device(device)
     model = load_segmenter(segmenter, trained.judges[0], device)
-    asked = _find_model(trained.digest, checkpoint, checkpoints, device)
+    asked = _find_model(trained, checkpoint, checkpoints, device)
     vector = torch.from_numpy(_query(query, trained, asked, weights, device)).to(device)
     if vector.shape[1] != trained.settings.query:
         raise InputError(
@@ -87,19 +87,19 @@ def _windows(video: Path, size: int) -> Iterator[np.ndarray]:
         yield np.stack(window)
 
 
-def _find_model(digest: str, where: Path | None, folder: Path, device) -> Checkpoint:
-    """The checkpoint with that digest: the one named, or the one in the folder that has it."""
+def _find_model(trained: SegmenterDescription, where: Path | None, folder: Path, device) -> Checkpoint:
+    """The checkpoint that a segmenter was trained with: the one named, or the one in the folder that has its digest."""
     if where is not None:
-        checkpoint = open_checkpoint(where, folder, device)
-        if checkpoint.digest != digest:
+        checkpoint = open_checkpoint(where, folder, device, trained.read_as)
+        if checkpoint.digest != trained.digest:
             raise InputError(
                 f"{checkpoint.path} is not the model that the segmenter was trained with (its digest is not "
-                f"{digest[:19]}...)."
+                f"{trained.digest[:19]}...)."
             )
         return checkpoint
     for path in sorted(folder.glob("*/model.safetensors")):
-        if path.is_file() and file_digest(path) == digest:
-            return open_checkpoint(path.parent, folder, device)
+        if path.is_file() and file_digest(path) == trained.digest:
+            return open_checkpoint(path.parent, folder, device, trained.read_as)
     raise InputError(
         f"The model that the segmenter was trained with is not in {folder}/: name its directory with --checkpoint."
     )
