@@ -212,7 +212,7 @@ def _description(config: ModelSettings, model: Model, parts: dict, file: Path) -
     CMCM and CLUB for nothing, and its tasks read code 0 as zero.
     """
     micu = _is_micu(config, parts)
-    align = ("cpc", "cmcm") if config.layers == 1 else ("cpc",)
+    align: tuple[str, ...] = ("cpc", "cmcm") if config.layers == 1 else ("cpc",)
     align = ("fcmi", "cujp") if micu else ("cpc:av", "cmcm", "infonce:t") if config.kind == "fcid" else align
     objective = ObjectiveSettings(
         align=align,
