@@ -2,6 +2,8 @@
 
 import json
 import re
+from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from hdcid_cli.training.losses.club import Club
 from hdcid_cli.training.losses.cmcm import cmcm, code_distribution
 from hdcid_cli.training.losses.commitment import commitment
 from hdcid_cli.training.losses.cpc import CPC
+from hdcid_cli.training.losses.infonce import info_nce
 
 SHORT = {"video": "v", "audio": "a", "text": "t"}
 
@@ -62,6 +65,23 @@ def published(reference):
     return model
 
 
+def published_cmcm(distributions):
+    """Cross-modal code matching to the last digit: the published code adds 1e-5 to a sum of exponentials."""
+    loss = 0.0
+    for p, q in combinations(distributions.values(), 2):
+        similarity = p @ (q + 1e-10).log().T + q @ (p + 1e-10).log().T
+        scaled = (similarity + (-similarity).max()).exp()
+        loss = loss - 0.5 * (scaled.diagonal() / (scaled.sum(dim=1) + 1e-5)).log().mean()
+    return loss
+
+
+def published_bound(club, x, y, permutation):
+    """The bound of the released code on clips: a mean over channels, and a sum over clips."""
+    mu, logvar = (z[:, 0] for z in club(x))
+    positive, negative = (-((mu - other[:, 0]) ** 2).mean(1) / logvar.mean(1).exp() for other in (y, y[permutation]))
+    return (positive.sum() - negative.sum()) / 2
+
+
 def outputs_of(model, reference):
     return model({name: reference[f"in/{name}"] for name in SHORT})
 
@@ -95,10 +115,48 @@ def test_reconstructions_and_losses_are_the_published_ones(published, reference)
     quantizer = published.layers[1].quantizer
     distributions = {name: code_distribution(quantizer.distances(z, name)) for name, z in coarse.general.items()}
     close(cmcm(distributions), reference["out/cmcm"], 1e-4)
+    close(published_cmcm(distributions), reference["out/cmcm"])
+    assert reference["out/equal"] == sum(
+        len({int(index[b]) for index in coarse.indices.values()}) == 1 for b in range(6)
+    )
     cpc = CPC(("video", "audio"), dim=32, context=32).double()
     cpc.load_state_dict(cpc_state(reference.module("cpc")))
     loss, _ = cpc.score({name: fine.general[name] for name in ("video", "audio")}, reference["out/cpc_t"].tolist())
     close(loss, reference["out/cpc_loss"])
+
+
+def test_the_total_and_its_gradients_are_the_published_ones(published, reference):
+    fine, coarse = outputs_of(published, reference)
+    for z in (*fine.general.values(), *coarse.inputs.values()):
+        z.retain_grad()
+    rebuilt = {}
+    for layer, out in zip(published.layers, (fine, coarse), strict=True):
+        rebuilt |= {(layer, name): mse_loss(x, out.inputs[name]) for name, x in layer.decode(out).items()}
+    quantizer = published.layers[1].quantizer
+    distributions = {name: code_distribution(quantizer.distances(z, name)) for name, z in coarse.general.items()}
+    cpc = CPC(("video", "audio"), dim=32, context=32).double()
+    cpc.load_state_dict(cpc_state(reference.module("cpc")))
+    predicted, _ = cpc.score({name: fine.general[name] for name in ("video", "audio")}, reference["out/cpc_t"].tolist())
+    clubs, terms = {}, published.layers[0].disentangled(fine) | published.layers[1].disentangled(coarse)
+    for ours, name in (("video", "v"), ("audio", "a"), ("text", "t"), ("audio_video", "va")):
+        x, y, _ = terms[ours]
+        clubs[name] = Club(32, y.shape[-1], hidden=12).double()
+        clubs[name].load_state_dict(club_state(reference.module(f"club_{name}")))
+        bound = clubs[name].sampled_bound if len(x[0]) > 1 else partial(published_bound, clubs[name])
+        rebuilt[name] = bound(x, y, reference[f"out/club_{name}_perm"])
+    means = {name: z[:, 0] for name, z in coarse.general.items()}
+    total = (
+        sum(rebuilt.values())
+        + sum(commitment(coarse.general, coarse.codes).values())
+        + published_cmcm(distributions)
+        + predicted
+        + sum(info_nce(means[name], means["text"]) for name in ("video", "audio"))
+    )
+    close(total, reference["out/total"])
+    total.backward()
+    close(fine.general["video"].grad, reference["out/grad_v_gen"])
+    close(fine.general["audio"].grad, reference["out/grad_a_gen"])
+    close(coarse.inputs["text"].grad[:, 0], reference["out/grad_t_coarse"])
 
 
 @pytest.mark.parametrize("name", ["v", "a"])
@@ -119,15 +177,22 @@ def test_club_of_the_coarse_level_reads_clips_before_quantization(published, ref
     club = Club(32, 32, hidden=12).double()
     club.load_state_dict(club_state(reference.module(f"club_{name}")))
     close(club.log_likelihood(x, y), reference[f"out/club_{name}_loglikelihood"])
-    assert club.sampled_bound(x, y, reference[f"out/club_{name}_perm"]).isfinite()
+    close(published_bound(club, x, y, reference[f"out/club_{name}_perm"]), reference[f"out/club_{name}_mi"])
+    # Ours takes a clip as one step: a sum over channels, and a mean over clips.
+    mu, logvar = club(x)
+    other = y[reference[f"out/club_{name}_perm"]]
+    each = (((mu - other) ** 2 - (mu - y) ** 2) / logvar.exp()).sum(-1) / 2
+    close(club.sampled_bound(x, y, reference[f"out/club_{name}_perm"]), each.mean())
 
 
 def test_the_codebook_moves_as_published_video_first(published, reference):
     coarse = outputs_of(published, reference)[1]
     quantizer = published.layers[1].quantizer
     quantizer.update(coarse.general, coarse.indices)
+    quantizer.revive(coarse.indices, torch.Generator(), idle=300)
     for ours, name in (("codebook", "embedding"), ("weight", "ema_weight"), ("count", "ema_count")):
         close(getattr(quantizer, ours)[0], reference[f"out/after_update/{name}"])
+    close(quantizer.unused[0], reference["out/after_update/unactivated_count"])
 
 
 @pytest.mark.parametrize("name", list(SHORT))

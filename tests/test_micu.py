@@ -1,5 +1,6 @@
 """MICU's losses and InfoNCE: equal to the published ones and to formulas written out, on all pairs and on some."""
 
+import itertools
 import math
 
 import numpy as np
@@ -73,6 +74,35 @@ def test_infonce_one_sided_is_fcids(shared):
     coarse = {name: reference[f"out/{name}_coarse_gen"] for name in "avt"}
     close(info_nce(coarse["v"], coarse["t"]), reference["out/infonce_vt"])
     close(info_nce(coarse["a"], coarse["t"]), reference["out/infonce_at"])
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_orders_go_by_their_numbers_in_the_published_list(reference, parts):
+    listed = torch.tensor(list(itertools.permutations(range(parts))))
+    numbers = reference[f"out/cujp{parts}_permutation_numbers"]
+    assert torch.equal(listed[numbers], reference[f"out/cujp{parts}_permutations"])
+    torch.manual_seed(3)
+    ours = CUJP(8, parts, 2)
+    torch.manual_seed(3)
+    torch.nn.Linear(8, 512), torch.nn.Linear(512, 2)  # which draw before the orders do
+    assert torch.equal(ours.permutations, listed[torch.randperm(len(listed))[:2]])
+
+
+def test_codes_of_text_alone_count_as_unused_in_the_published_code_and_not_in_ours(reference):
+    """Its counter looks at audio and video; ours, given those two, counts the same."""
+    codebook = reference["in/codebook"]
+    published, ours = (VectorQuantizer(*codebook.shape).double() for _ in range(2))
+    for quantizer in (published, ours):
+        quantizer.codebook[0] = codebook
+    indices = {name: ours(reference[f"in/{name}_general"])[1] for name in NAMES}
+    for _ in range(2):
+        published.revive({name: indices[name] for name in ("audio", "video")}, torch.Generator(), idle=300)
+        ours.revive(indices, torch.Generator(), idle=300)
+    assert torch.equal(published.unused[0], reference["out/unused_after_2"])
+    of_text = set(indices["text"].flatten().tolist()) - set(
+        torch.cat([indices["audio"], indices["video"]]).flatten().tolist()
+    )
+    assert set(torch.nonzero(ours.unused[0] != published.unused[0]).flatten().tolist()) == of_text != set()
 
 
 def test_its_tasks_read_code_0_as_zero(reference):
