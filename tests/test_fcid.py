@@ -23,6 +23,9 @@ from hdcid_cli.training.losses.cmcm import cmcm, code_distribution
 from hdcid_cli.training.losses.commitment import commitment
 from hdcid_cli.training.losses.cpc import CPC
 from hdcid_cli.training.losses.infonce import info_nce
+from hdcid_cli.training.objective import Objective
+from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
+from hdcid_cli.training.trainer import Trainer
 
 SHORT = {"video": "v", "audio": "a", "text": "t"}
 
@@ -246,3 +249,24 @@ def test_every_published_tensor_has_a_place_or_is_known_to_serve_nothing(referen
     with pytest.raises(KeyError, match="mystery"):
         fcid_state({"mystery.weight": torch.zeros(1)}, {})
     assert not [name for name in state if re.search("encoder_layer|affine_video", name)]
+
+
+@pytest.mark.parametrize("padding", ["repeat", "mask"])
+def test_texts_and_clips_may_be_of_other_lengths(double, padding):
+    """CPC takes audio and video at their common length; everything else is of clips."""
+    inputs = {"audio": (12,), "video": (5, 5, 8), "text": (10,)}
+    sizes = {"dim": 16, "codebook": 7, "feedforward": 16, "heads": 2, "map_hidden": 4, "map_specific": 4}
+    model = build_model(ModelSettings(kind="fcid", inputs=inputs, padding=padding, **sizes))
+    objective = Objective(ObjectiveSettings(align=("cpc:av", "cmcm", "infonce:t")), model)
+    trainer = Trainer(model, objective, TrainSettings(epochs=9, batch_size=6, warmup=0, precision="float64"), 1, "cpu")
+    steps = {"audio": 6, "video": 3, "text": 8}
+    features = {name: torch.rand(6, steps[name], *shape) for name, shape in inputs.items()}
+    lengths = {name: torch.tensor([steps[name], 2, 1, 3, 3, 2]) for name in inputs}
+    measured = trainer.step(features, 0, lengths if padding == "mask" else None)
+    for name in ("loss/1/cpc:av", "loss/2/cmcm", "loss/2/infonce:t", "loss/2/club"):
+        assert measured[name].isfinite()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
+    quantized, indices = model.eval().encode("text", features["text"], lengths["text"])
+    assert quantized.shape == (6, 8, 1, 16)
+    if padding == "mask":
+        assert (indices[1, 2:] == indices[1, 1]).all()

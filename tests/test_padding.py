@@ -9,7 +9,7 @@ from worlds import SHAPES
 
 from hdcid_cli.codes.encode import encode
 from hdcid_cli.core.features import FeatureWriter, open_features
-from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.assembled import build_model
 from hdcid_cli.models.quantizers.vq import VectorQuantizer
 from hdcid_cli.models.segments import masked_mean, time_mean
 from hdcid_cli.models.settings import ModelSettings
@@ -98,7 +98,7 @@ def test_codes_of_padding_alone_die():
     assert vq.codebook[0, 2].max() < 2
 
 
-def train(fill, align, quantizer="vq", steps=3):
+def train(fill, align, quantizer="vq", steps=3, kind="hdcid"):
     """A few steps on clips whose padding holds `fill`; returns model and metrics."""
     torch.manual_seed(1)
     config = ModelSettings(
@@ -111,8 +111,9 @@ def train(fill, align, quantizer="vq", steps=3):
         padding="mask",
         quantizer=quantizer,
         prototypes="turn" in align,
+        kind=kind,
     )
-    model = HDCID(config)
+    model = build_model(config)
     objective = Objective(ObjectiveSettings(align=align), model)
     trainer = Trainer(
         model, objective, TrainSettings(epochs=9, batch_size=6, warmup=0, idle=1, precision="float64"), 1, "cpu"
@@ -132,18 +133,20 @@ def train(fill, align, quantizer="vq", steps=3):
 
 
 @pytest.mark.parametrize(
-    "align,quantizer",
+    "align,quantizer,kind",
     [
-        (("cpc", "cmcm"), "vq"),
-        (("cpc", "cmcm"), "rvq:2"),
-        (("smit", "codis", "turn"), "vq"),
-        (("mst",), "fsq"),
-        (("cpc", "cmcm", "cujp"), "aligned"),
+        (("cpc", "cmcm"), "vq", "hdcid"),
+        (("cpc", "cmcm"), "rvq:2", "hdcid"),
+        (("smit", "codis", "turn"), "vq", "hdcid"),
+        (("mst",), "fsq", "hdcid"),
+        (("cpc", "cmcm", "cujp"), "aligned", "hdcid"),
+        (("infonce", "fcmi", "cmcm"), "pq:4", "hdcid"),
+        (("cpc:av", "cmcm", "infonce:t"), "vq", "fcid"),
     ],
 )
-def test_whatever_the_padding_holds_the_same_is_learned(align, quantizer):
-    one, features, lengths, metrics = train(0.0, align, quantizer)
-    other, different, _, others = train(7.0, align, quantizer)
+def test_whatever_the_padding_holds_the_same_is_learned(align, quantizer, kind):
+    one, features, lengths, metrics = train(0.0, align, quantizer, kind=kind)
+    other, different, _, others = train(7.0, align, quantizer, kind=kind)
     for name, value in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-9, atol=1e-9)
     assert others["loss"].item() == pytest.approx(metrics["loss"].item())

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hdcid_cli.core.distributed import World
-from hdcid_cli.models.hdcid import HDCID
+from hdcid_cli.models.assembled import build_model
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.alignments import ALIGNMENTS, asked_of_model
 from hdcid_cli.training.objective import Objective
@@ -78,7 +78,7 @@ def build(inputs, quantizer, align, club, **options):
     bound, _, gradient = club.partition("/")
     losses = {"align": align.split(","), "club": bound, "club_gradient": gradient or "both", "club_weight": 1.0}
     objective = ObjectiveSettings(**losses, club_hidden=4, club_steps=2, cpc_steps="random", cpc_layers=1)
-    model = HDCID(config)
+    model = build_model(config)
     return model, Objective(objective, model)
 
 
@@ -136,4 +136,18 @@ def test_with_all_alignments_at_once_and_clips_of_any_length_they_do_too(quantiz
     model = {"layers": 2, "text_hidden": 2, "padding": "mask"}
     assert_processes_agree(
         INPUTS, quantizer, ",".join(ALIGNMENTS), "sampled/both", lengths=lengths, model=model, revival="published"
+    )
+
+
+@pytest.mark.parametrize("padding", ["repeat", "mask"])
+def test_fcids_two_levels_do_too(padding):
+    lengths = {name: torch.tensor([4, 1, 3, 2, 4, 2]).roll(number) for number, name in enumerate(INPUTS)}
+    model = {"kind": "fcid", "padding": padding}
+    assert_processes_agree(
+        INPUTS,
+        "vq",
+        "cpc:av,cmcm,infonce:t",
+        "sampled/both",
+        lengths=lengths if padding == "mask" else None,
+        model=model,
     )

@@ -12,6 +12,8 @@ import time
 import pytest
 from worlds import write_features
 
+import hdcid_cli
+
 # Real processes that can be killed, forked from a server that has imported torch once.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["torch", "hdcid_cli.training.pretrain", "hdcid_cli.commands.pretrain"])
@@ -152,6 +154,32 @@ def test_other_settings_are_refused_where_a_checkpoint_is(undisturbed, tmp_path)
     assert finish(start(folder, folder / "whole", "--lr", "0.0123")) == 2
     assert "lr was" in (folder / "stderr.txt").read_text()
     assert (folder / "whole" / "model.safetensors").read_bytes() == expected
+
+
+NEWER = {
+    "infonce, FCMI's steps and a jigsaw": {"align": ("infonce", "fcmi", "cujp"), "club": "none", "layers": 1},
+    "FCMI's channels, some pairs, two layers": {"align": ("cpc:av", "fcmi"), "mask": "channels", "warmup": 1},
+    "pq": {"quantizer": "pq:4", "layers": 1},
+    "aligned": {"quantizer": "aligned", "map_encoder": "bn", "club": "none", "layers": 1},
+    "aligned, two layers": {"quantizer": "aligned", "cascade": False, "warmup": 1},
+    "fcid": {"kind": "fcid"},
+}
+
+
+@pytest.mark.parametrize("name", list(NEWER))
+def test_every_method_goes_on_bit_for_bit(tmp_path_factory, name):
+    """Four epochs at once, and two, then two more; `schedule` constant, as a trapezoid of two epochs is another one."""
+    folder = tmp_path_factory.getbasetemp() / "three"
+    if not folder.exists():
+        write_features(folder, clips=8, steps=4, modalities=("audio", "video", "text"))
+    output = tmp_path_factory.mktemp("runs")
+    settings = {"dim": 16, "codebook": 12, "batch_size": 4, "idle": 2, "cpc_steps": "random", "schedule": "constant"}
+    settings |= {"heads": 2, "feedforward": 16, "text_hidden": 4, "map_hidden": 4, "map_specific": 4, **NEWER[name]}
+    ends = [
+        hdcid_cli.pretrain(folder, output / run, epochs=epochs, **settings).digest
+        for run, epochs in (("whole", 4), ("parts", 2), ("parts", 4))
+    ]
+    assert ends[0] == ends[2] != ends[1]
 
 
 def test_a_finished_run_has_nothing_left_to_do_and_more_epochs_go_on(undisturbed):

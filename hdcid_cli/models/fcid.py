@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.decoders import VectorDecoder
 from hdcid_cli.models.encoders import SpecificEncoder, Standardize
-from hdcid_cli.models.hdcid import Encoding, Layer, LayerOutput, full_precision, valid_segments
+from hdcid_cli.models.hdcid import Encoding, Layer, LayerOutput, full_precision, until_end, valid_segments
 from hdcid_cli.models.quantizers import make_quantizer
 from hdcid_cli.models.quantizers.unquantized import Unquantized
 from hdcid_cli.models.segments import Valid, time_mean
@@ -117,7 +117,7 @@ class CoarseLevel(nn.Module):
 
 
 class FCID(nn.Module):
-    """The whole model. It needs audio and video with as many segments each, and text."""
+    """The whole model, of audio, video and text; CPC takes audio and video at their common length."""
 
     def __init__(self, config: ModelSettings):
         super().__init__()
@@ -167,7 +167,8 @@ class FCID(nn.Module):
         """Codes of every segment: each goes alone through the coarse level, after the fine one has seen the whole clip.
 
         Args:
-            lengths: [B] valid segments, on the CPU; they matter with `padding: mask` alone.
+            lengths: [B] valid segments, on the CPU. They matter with `padding: mask` alone, where segments that are not
+                valid get the code of the last one that is.
 
         Returns:
             quantized [B, T, 1, D] and indices [B, T, 1, 1].
@@ -175,7 +176,8 @@ class FCID(nn.Module):
         fine, _ = self._fine(name, x, lengths)
         coarse = self.layers[1]
         code, index = coarse.quantizer(coarse.general[name](coarse.compression[name](fine)), name)
-        return code.unsqueeze(2), index.unsqueeze(2)
+        lengths = None if self.config.padding == "repeat" else lengths
+        return until_end(lengths, code.unsqueeze(2)), until_end(lengths, index.unsqueeze(2))
 
     @torch.no_grad()
     def encode_clips(self, name: str, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:

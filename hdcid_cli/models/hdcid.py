@@ -249,12 +249,15 @@ class HDCID(nn.Module):
             indices.append(index)
             if number + 1 < len(self.layers):
                 x = layer.encode_specific(name, x)[1]
-        quantized, indices = torch.stack(quantized, dim=2), torch.stack(indices, dim=2)
-        if lengths is None:
-            return quantized, indices
-        steps = torch.minimum(torch.arange(x.shape[1]), lengths.unsqueeze(1) - 1).to(x.device)  # [B, T]
-        clips = torch.arange(len(x), device=x.device).unsqueeze(1)
-        return quantized[clips, steps], indices[clips, steps]
+        return until_end(lengths, torch.stack(quantized, dim=2)), until_end(lengths, torch.stack(indices, dim=2))
+
+
+def until_end(lengths: Tensor | None, x: Tensor) -> Tensor:
+    """x [B, T, ...] with the last valid segment of each clip in the place of those after it; None: all are valid."""
+    if lengths is None:
+        return x
+    steps = torch.minimum(torch.arange(x.shape[1]), lengths.unsqueeze(1) - 1).to(x.device)  # [B, T]
+    return x[torch.arange(len(x), device=x.device).unsqueeze(1), steps]
 
 
 def valid_segments(lengths: Tensor, x: Tensor) -> Tensor:
