@@ -16,7 +16,7 @@ from click.shell_completion import shell_complete
 from hdcid_cli import __version__
 from hdcid_cli.core import interruption
 from hdcid_cli.core.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, HdcidError
-from hdcid_cli.core.progress import in_short, printable, tell
+from hdcid_cli.core.progress import did_you_mean, in_short, printable, tell
 
 COMMANDS = {
     "synth": "Make a small audio-visual world to try everything on.",
@@ -45,6 +45,12 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         return importlib.import_module(f"hdcid_cli.commands.{name}").command
+
+    def resolve_command(self, context, arguments):
+        try:
+            return super().resolve_command(context, arguments)
+        except click.UsageError as error:
+            raise click.UsageError(error.message + did_you_mean(arguments[0], COMMANDS), context) from error
 
     def format_commands(self, context, formatter):
         with formatter.section("Commands"):

@@ -284,6 +284,14 @@ def test_own_table_that_cannot_be_used_is_one_sentence(tmp_path, text, message):
         own.read_classify(path)
 
 
+def test_a_table_of_classes_is_not_taken_for_one_of_times(tmp_path):
+    (tmp_path / "classify.csv").write_text("id,split,label\na,train,x\n")
+    with pytest.raises(InputError, match=r"no table of labels .*localise\.csv: make it with .*label,onset,offset, or"):
+        own.read_localise(tmp_path)
+    (tmp_path / "times.csv").write_text("id,split,label,onset,offset\na,train,x,0,1\n")
+    assert own.read_localise(tmp_path).source.name == "times.csv"
+
+
 # --- division and segments ---
 
 

@@ -57,6 +57,16 @@ def test_every_option_of_every_command_has_help_or_speaking_choices():
     assert not silent
 
 
+@pytest.mark.parametrize(
+    ("line", "near"),
+    [(["retreive"], "retrieve"), (["cmg", "clasify", "--train", "v", "--test", "a"], "classify"), (["xyzzy"], "")],
+)
+def test_of_a_wrong_name_it_is_said_which_one_is_near(line, near, capsys):
+    assert run(line, {}) == 2
+    said = capsys.readouterr().err
+    assert said.rstrip().endswith(f"Did you mean {near}?" if near else "'xyzzy'.")
+
+
 def test_the_readme_names_every_command():
     readme = (REPOSITORY / "README.md").read_text()
     assert not [name for name in COMMANDS if f"`{name}" not in readme]

@@ -391,7 +391,7 @@ def test_clips_without_features_are_named_and_left_out():
     annotations.clips.insert(0, AnnotatedClip("nowhere", "train", 0, [AnnotatedEvent(0, 0, 1)]))
     told = []
     trial, *_ = run("ave", annotations, video, audio, warn=told.append, epochs=1)
-    assert told == ["video.h5 has no features of 1 annotated clips, which are left out: nowhere."]
+    assert told == ["video.h5 has no features of 1 annotated clip, left out: nowhere."]
     assert len(trial.fit) == 30
     video.ids = [f"other{row}" for row in range(60)]
     with pytest.raises(
@@ -606,7 +606,11 @@ def test_records_say_which_groups_were_left_out_and_what_pretraining_saw(workpla
     seen = sorted(anna)[:3]
     found = probe("speaker=anna", seen)
     assert (found["protocol"], found["n_pretrained"]) == ("heldout, speaker=anna left out, seen in pretraining", 3)
-    assert "3 of the 16 tested clips were among those" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "3 of the 16 tested clips were among those" in said
+        and "`hdcid pretrain --leave-out 'speaker=anna'` leaves" in said
+    )
     assert probe(None, [])["protocol"] == "heldout"
     assert probe(None, [line.split(",")[0] for line in lines[1:]])["protocol"] == "heldout, seen in pretraining"
     assert probe(None, [lines[1].split(",")[0]], protocol="published")["protocol"] == "published"
@@ -628,7 +632,8 @@ def test_strict_makes_an_oddity_an_error(workplace, capsys):
     assert probe()["n_fit"] == 24
     told = capsys.readouterr().err
     assert (
-        "line 49: the interval of class0 is empty (at 5 s)" in told and "has no features of 1 annotated clips" in told
+        "line 49: the interval of class0 is empty (at 5 s)" in told
+        and "has no features of 1 annotated clip, left" in told
     )
     with pytest.raises(InputError, match="line 49"):
         probe(strict=True)

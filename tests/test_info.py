@@ -7,6 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
+from hdcid_cli.codes.layout import DATASETS
+from hdcid_cli.commands.info import describe, show
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureWriter, shard_path
 from hdcid_cli.main import cli
@@ -148,7 +150,42 @@ def test_a_checkpoint_is_described_and_loaded(tmp_path, capsys):
         assert (record["kind"], record["layers"], record["codebook"], record["method"]) == ("checkpoint", 2, 20, "cpc")
         assert record["parameters"] == sum(parameter.numel() for parameter in model.parameters())
         assert (record["modalities"], record["toc"], record["pretrain_seed"]) == ("at", "none", 3)
+        assert "finished" not in record  # it was not trained here
 
     (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(InputError, match=r"model\.safetensors is not a sound file of weights"):
         run(capsys, path)
+
+
+@pytest.mark.parametrize(("lines", "epoch", "finished"), [(3, 6, False), (5, 10, True)])
+def test_of_a_run_it_is_said_how_far_it_has_come(tmp_path, capsys, lines, epoch, finished):
+    from hdcid_cli.codes.checkpoint import METRICS, write_checkpoint
+    from hdcid_cli.models.hdcid import HDCID
+    from hdcid_cli.models.settings import ModelSettings
+
+    config = ModelSettings(inputs={"audio": (12,)}, layers=1, dim=8, codebook=4, heads=2)
+    write_checkpoint(tmp_path / "c", {"model": config.to_dict(), "train": {"epochs": 10}}, HDCID(config))
+    log = "".join(json.dumps({"step": 4 * n, "epoch": 2 * n}) + "\n" for n in range(1, lines + 1))
+    (tmp_path / "c" / METRICS).write_text(log)
+    _, [record], _ = run(capsys, tmp_path / "c")
+    assert (record["epoch"], record["epochs"], record["finished"]) == (epoch, 10, finished)
+
+
+def test_what_is_not_there_and_codes_for_numpy_are_sentences(tmp_path, capsys):
+    with pytest.raises(InputError, match=r"There is no file or folder .*latest\.$"):
+        run(capsys, tmp_path / "latest")
+    with pytest.raises(InputError, match=r"There is no file or folder .*: make feature files with `hdcid extract`"):
+        run(capsys, "--features", tmp_path / "features")
+    np.savez(tmp_path / "codes.npz", **dict.fromkeys(DATASETS, np.zeros(1)))
+    with pytest.raises(InputError, match=r"holds codes as arrays for `numpy\.load`"):
+        run(capsys, tmp_path / "codes.npz")
+
+
+def test_on_a_terminal_shapes_ranges_and_answers_read_as_such(tmp_path, capsys, values, monkeypatch):
+    write(tmp_path / "audio.h5", values)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    show(next(describe(tmp_path / "audio.h5")), as_json=False)
+    lines = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines() if line)
+    assert (lines["shape"], lines["length"], lines["sound"], lines["damaged"]) == ("5 x 4", "3 to 5", "yes", "-")
+    show({"kind": "checkpoint", "inputs": {"audio": [128], "video": [7, 7, 68]}, "epoch": 13.0}, as_json=False)
+    assert "audio 128, video 7 x 7 x 68" in (out := capsys.readouterr().out) and out.split()[-1] == "13"

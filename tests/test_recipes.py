@@ -1,6 +1,7 @@
 """Every recipe is understood and trains."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hdcid_cli.codes.checkpoint import CHECKPOINT, open_checkpoint
 from hdcid_cli.core.run_directory import read_config
 from hdcid_cli.main import run
 from hdcid_cli.models.quantizers import completed
-from hdcid_cli.training.recipes import find_recipe, recipe_names
+from hdcid_cli.training.recipes import find_recipe, recipe_names, summary
 
 RECIPES = [find_recipe(name) for name in recipe_names()]
 # What makes a recipe's run small; everything else is the recipe's own.
@@ -65,3 +66,10 @@ def test_it_trains_as_it_says(path, features, tmp_path):
         assert all(set(align.split(",")) <= terms for terms in found)
     assert set(align.split(",")) <= set.union(*found)
     assert ("reconstruction" in found[0]) is (layers > 0)
+
+
+def test_a_summary_is_a_whole_sentence():
+    for name in recipe_names():
+        said = summary(name)
+        assert said.endswith(".") and said.count("(") == said.count(")") and not re.search(r"\b(al|eq)\.$", said), name
+    assert summary("fcid").startswith("FCID (Huang et al. 2024) as its authors' code trains it")

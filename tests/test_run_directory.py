@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,15 @@ def test_a_run_is_taken_up_by_one_with_the_same_settings(tmp_path):
     assert files(tmp_path / "run") == whole("old")
     with pytest.raises(InputError, match=r"other settings \(lr was 0\.1, now 0\.2\)"):
         open_run(tmp_path / "run", lr=0.2)
+
+
+def test_a_run_from_before_a_setting_did_what_the_setting_does_by_default(tmp_path, monkeypatch):
+    train(tmp_path / "run", "old")
+    monkeypatch.setattr(f"{__name__}.KIND", replace(KIND, absent={"train": {"clip": 0.5, "lr": 9.0}}))
+    with open_run(tmp_path / "run", clip=0.5) as directory:
+        assert directory.resumed
+    with pytest.raises(InputError, match=r"other settings \(clip was 0\.5, now 0\.7\)"):
+        open_run(tmp_path / "run", clip=0.7)
 
 
 def test_an_older_run_stays_until_the_first_save_of_the_new_one_is_whole(tmp_path):

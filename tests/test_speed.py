@@ -73,6 +73,7 @@ def test_the_end_of_a_run_tells_how_long_the_papers_runs_would_take(clock):
     with meter.apart():
         clock.time += 1000  # looking at validation clips is no training
     meter.take()
+    assert meter.told() is None  # three steps say nothing of thousands
     run(meter, clock, 3)
     meter.take()
     assert meter.told() == (

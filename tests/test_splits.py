@@ -81,7 +81,7 @@ def test_training_clips_are_the_split_files_or_those_that_no_table_holds_out(tmp
     write(tmp_path, split="id,split\nc5,train\nc2,train\nc4,test\n")
     assert training_clips(None, folder, names) == {"c5"}  # c2 is tested by another table
     said = capsys.readouterr().err
-    assert "Learning from 1 train clips of" in said and "without 1 test clips of" in said and "classify.csv" in said
+    assert "Learning from 1 train clip of" in said and "without 1 test clip of" in said and "classify.csv" in said
     assert training_clips(folder / "split.csv", folder, names) == {"c5", "c2"}  # who names a table means it
     write(tmp_path, split="id,split\nc2,train\nc3,train\n")
     with pytest.raises(InputError, match=r"2 test clips of .*classify.csv are all train clips of .*split.csv"):

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from tqdm import tqdm
 
-from hdcid_cli.core.progress import BAR, wrapped
+from hdcid_cli.core.bar import ProgressBar
+from hdcid_cli.core.progress import BAR, counted, wrapped
 from hdcid_cli.core.terminal import grid, paragraph, records_table, width_of, wrap
 
 METRICS = ["precision", "map", "macro_f1"]
@@ -91,6 +91,14 @@ def test_columns_are_aligned_and_groups_centred():
     ]
 
 
+def test_a_block_has_the_rows_that_have_a_number_in_it_and_the_rule_stays_above_the_frame():
+    rows = [["one", "1", ""], ["two", "", "2"], ["chance", "", "3"]]
+    text = grid(["method"], [[("x" * 20, 1), ("y" * 20, 1)], [("a", 1), ("b", 1)]], rows, width=32, rules=[2])
+    first, second = text.split("\n\n")
+    assert [line.split()[0] for line in first.splitlines()[2:]] == ["------", "one"]
+    assert [line.split()[0] for line in second.splitlines()[2:]] == ["------", "two", "------", "chance"]
+
+
 def test_wide_characters_take_two_columns():
     assert width_of("音声") == 4 and width_of("é") == 1
     assert len({width_of(line) for line in grid(["名"], [[("n", 1)]], [["音声", "1"], ["ab", "2"]]).splitlines()}) == 1
@@ -107,13 +115,21 @@ def test_messages_wrap_at_words_and_keep_commands_whole():
     lines = wrapped(text, 40).splitlines()
     assert all(len(line) <= 40 for line in lines) and " ".join(lines) == text
     assert any("`hdcid pretrain --layers 2`," in line for line in lines)
+    assert wrapped("read `a.npy`; then `hdcid info` it", 26) == "read `a.npy`; then\n`hdcid info` it"
 
 
 @pytest.mark.parametrize("width", [48, 80, 160])
 def test_of_a_progress_bar_what_matters_is_never_cut(width):
-    line = tqdm.format_meter(
-        370, 1000, 83, ncols=width, prefix="pretrain", unit="step", bar_format=BAR,
-        postfix="loss 12.34, 391/377 codes, 22 % agree, 120 GFLOP/s (76 % of peak)",
-    )  # fmt: skip
+    said = ["loss 12.34", "391/377 codes", "22 % agree", "120 GFLOP/s (76 % of peak)"]
+    line = ProgressBar.format_meter(
+        370, 1000, 83, ncols=width, prefix="pretrain", unit="step", bar_format=BAR, postfix=", ".join(said)
+    )
     assert len(line) <= width and "37%" in line and "370/1000" in line and "01:23<02:21" in line
-    assert ("of peak)" in line) == (width == 160)
+    shown = [phrase for phrase in said if phrase in line]
+    assert shown == said[: {48: 0, 80: 2, 160: 4}[width]]
+    if width > 48:  # nothing but the bar behind the last phrase
+        assert set(line.partition(shown[-1])[2]) <= set(" ▏▎▍▌▋▊▉█")
+
+
+def test_counts_are_said_in_the_singular_and_in_the_plural():
+    assert [counted(number, "clip") for number in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]

@@ -26,7 +26,8 @@ from hdcid_cli.codes.toc import Selection
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.entries import Entries
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.files import file_digest, read_text
+from hdcid_cli.core.files import file_digest, open_regular, read_text
+from hdcid_cli.core.json_lines import objects
 from hdcid_cli.core.modalities import ORDER, letter
 from hdcid_cli.core.run_directory import CONFIG, RunDirectory, RunKind, read_config
 from hdcid_cli.models.assembled import Model, build_model
@@ -35,7 +36,7 @@ from hdcid_cli.models.quantizers.levels import former_levels
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.models.stored import not_finite, read_model, stored_tensors, write_model
 
-MODEL, CLIPS, TOC = "model.safetensors", "clips.txt", "toc.json"
+MODEL, CLIPS, TOC, METRICS = "model.safetensors", "clips.txt", "toc.json", "metrics.jsonl"
 QUOTE = '"'
 
 CHECKPOINT = RunKind(
@@ -43,9 +44,10 @@ CHECKPOINT = RunKind(
     "hdcid-checkpoint",
     version=2,  # 2: weights of 3 x 3 lie channels last
     saved=(MODEL, "steps/*.safetensors", STATE),
-    noted=(CLIPS, "metrics.jsonl", "tensorboard/events.out.tfevents.*"),
+    noted=(CLIPS, METRICS, "tensorboard/events.out.tfevents.*"),
     derived=(TOC, "cache/*.npy"),
     latest=True,
+    absent={"model": ModelSettings().to_dict()},  # as `ModelSettings.from_dict` reads it
 )
 
 
@@ -79,6 +81,7 @@ class Description:
         precision, seed: of its training.
         epoch: of a published model, the last one that it was trained for.
         published_reading: what its makers' tasks read of its codes, one of READINGS.
+        epochs: that it is, or was, to be trained for.
     """
 
     model: ModelSettings
@@ -89,6 +92,7 @@ class Description:
     seed: int | None
     epoch: int | None
     published_reading: str = "row"
+    epochs: int | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Description":
@@ -112,6 +116,7 @@ class Description:
             train.whole("seed", None),
             converted.whole("epoch", None, least=-1),
             reading,
+            train.whole("epochs", None),
         )
 
 
@@ -221,6 +226,16 @@ class Checkpoint:
         """Names of the clips that the model learned from; empty for an imported checkpoint."""
         file = self.path / CLIPS
         return set(parse_clip_list(read_text(file), file)) if file.exists() else set()
+
+    @property
+    def epochs_done(self) -> float | None:
+        """Epochs that its run has logged; None where there is no log."""
+        file = self.path / METRICS
+        if not file.exists():
+            return None
+        with open_regular(file) as stream:
+            found = [record.get("epoch") for _, record in objects(stream, str(file), lambda message: None)]
+        return next((float(each) for each in reversed(found) if isinstance(each, (int, float))), None)
 
     @property
     def method(self) -> str:

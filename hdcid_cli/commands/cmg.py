@@ -21,7 +21,7 @@ in DATA.
 
 
 @click.command(cls=options.Command, name="cmg", help=HELP)
-@click.argument("task", type=click.Choice(list(TASKS)))
+@click.argument("task", type=options.NameType(list(TASKS)), metavar="TASK")
 @click.option("--train", type=options.MODALITY, required=True, help="Modality that the decoder learns on.")
 @click.option("--test", type=options.MODALITY, required=True, help="Modality that it is tested on.")
 @click.option(

@@ -8,9 +8,12 @@ from hdcid_cli.commands import options
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.tasks.cmg.tasks import TASKS
 
+# Of a terminal's table; what all records share stands above it.
+COLUMNS = ("direction", "metric", "value", "chance", "n")
+
 
 @click.command(cls=options.Command)
-@click.argument("task", required=False, type=click.Choice(list(TASKS)))
+@click.argument("task", required=False, type=options.NameType(list(TASKS)), metavar="[TASK]")
 @click.option(
     "--modalities",
     type=options.MODALITIES,
@@ -67,7 +70,7 @@ def command(
     hdcid codes avvp -o codes.csv
     hdcid codes --clip dQw4w9WgXcQ --train a --test v --plot map.png
 
-    With TASK the codes of annotated seconds are counted against their labels:
+    With TASK, one of those of `hdcid cmg`, the codes of annotated seconds are counted against their labels:
     purity, normalised and adjusted mutual information, codes used, and the
     codes that two modalities use for the same label (which ones, --json says).
     Where TASK has classes of clips alone, every second is of its clip's class;
@@ -99,4 +102,4 @@ def command(
     annotations = {name: read_labels(task, data, name) for name in wanted}
     files = [open_features(features, name) for name in wanted]
     records = analyze(opened, files, annotations, split, output, task)
-    emit(records, as_json, ("direction", "metric", "value", "chance", "n"))
+    emit(records, as_json, ("data", "annotations", "protocol", "checkpoint_name", "codebook", *COLUMNS))

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from hdcid_cli.commands.options import Command, checkpoints_option, features_option, json_option
-from hdcid_cli.core.errors import BAD_INPUT, DONE
+from hdcid_cli.core.errors import BAD_INPUT, DONE, InputError
 from hdcid_cli.core.modalities import ORDER
 from hdcid_cli.core.paths import CHECKPOINTS, FEATURES
 from hdcid_cli.core.progress import printable
@@ -52,6 +52,9 @@ def describe(
     Args:
         quick: feature files are opened, and not read: nothing is said of their numbers.
     """
+    if not path.exists() and path.suffix not in (".h5", ".part"):
+        remedy = ": make feature files with `hdcid extract`, or say what to describe" if path == features else ""
+        raise InputError(f"There is no file or folder {path}{remedy}.")
     if (path / "latest").exists():
         path = path / "latest"
     if (path / "config.yaml").exists():
@@ -65,7 +68,18 @@ def describe(
     elif path.suffix == ".csv":
         yield from _annotations(path, features, checkpoints)
     else:
+        _refuse_archive(path)
         yield _features(path, None, quick)
+
+
+def _refuse_archive(path: Path) -> None:
+    from hdcid_cli.codes.layout import holds_codes
+
+    if holds_codes(path):
+        raise InputError(
+            f"{path} holds codes as arrays for `numpy.load`; hdcid-files(5) names them, and `hdcid info` describes the "
+            "HDF5 file that `hdcid encode` writes without --format npz."
+        )
 
 
 def _annotations(path: Path, features: Path, checkpoints: Path) -> Iterator[dict]:
@@ -126,9 +140,16 @@ def _checkpoint(path: Path) -> dict:
         "inputs": {name: list(shape) for name, shape in checkpoint.inputs.items()},
         "dim": checkpoint.settings.dim,
         "parameters": parameters,
+        **_trained(checkpoint),
         "toc": checkpoint.toc.label if checkpoint.toc else "none",
         "not_finite": checkpoint.not_finite,
     }
+
+
+def _trained(checkpoint) -> dict:
+    """How far a run has come, of how far it is to go; nothing of a checkpoint that was not trained here."""
+    done, wanted = checkpoint.epochs_done, checkpoint.description.epochs
+    return {} if done is None or wanted is None else {"epoch": done, "epochs": wanted, "finished": done >= wanted}
 
 
 def show(record: dict, as_json: bool) -> None:
@@ -139,9 +160,10 @@ def show(record: dict, as_json: bool) -> None:
     if record["kind"] in ("annotations", "next"):
         click.echo(printable("\n".join(_sentences(record)), keep="\n"))
         return
-    width = max(map(len, record))
-    for name, value in record.items():
-        click.echo(f"{name:{width}}  {printable(_plain(value))}")
+    shown = {name: value for name, value in record.items() if name != "schema"}
+    width = max(map(len, shown))
+    for name, value in shown.items():
+        click.echo(f"{name:{width}}  {printable(_plain(value, name))}")
     click.echo()
 
 
@@ -172,9 +194,18 @@ def _lines(name: str, texts: list[str]) -> Iterator[str]:
         )
 
 
-def _plain(value) -> str:
+# What stands between the numbers of a list; names are divided by commas.
+BETWEEN = {"shape": " x ", "codebook": " x ", "length": " to "}
+
+
+def _plain(value, name: str = "") -> str:
+    """A value for people: `10 x 7 x 7 x 68`, `3 to 5`, `yes`, `audio 128, video 7 x 7 x 68`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(each, 'shape')}" for key, each in value.items())
     if isinstance(value, list):
-        return " ".join(map(_plain, value)) or "-"
-    return str(value)
+        return BETWEEN.get(name, ", ").join(map(_plain, value)) or "-"
+    return "-" if value is None else str(value)

@@ -8,6 +8,7 @@ import click
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import modalities, modality
+from hdcid_cli.core.progress import did_you_mean
 from hdcid_cli.core.settings import MOST_SEED, SHOWN, Setting, Settings, option_name, settings_of
 from hdcid_cli.models.quantizers import READINGS
 
@@ -185,6 +186,16 @@ def _shown(value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+class NameType(click.Choice):
+    """One of some names; of a wrong one it is said which of them is near."""
+
+    def convert(self, value, param, ctx):
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(error.message + did_you_mean(str(value), map(str, self.choices)), param, ctx)
 
 
 class ModalityType(click.ParamType):

@@ -10,12 +10,12 @@ from hdcid_cli.commands import options
 from hdcid_cli.commands.options import Command
 from hdcid_cli.core.errors import DONE, SOME_SKIPPED, InputError
 from hdcid_cli.core.files import write_text
-from hdcid_cli.core.progress import say, warn
+from hdcid_cli.core.progress import counted, say, warn
 
 FORMATS = ["terminal", "markdown", "latex", "csv", "json", "html"]
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html", ".htm": "html"}
 LAYOUTS = ["table1", "table2", "table3", "table4", "table5", "openset"]
-NAMED = 10  # complaints printed one by one
+NAMED = 10  # complaints, and metrics, printed one by one
 
 
 class Skipped:
@@ -182,7 +182,7 @@ def _write_figures(pictures, folder: Path) -> None:
 
     figures = pictures.figures()
     write_figures(figures, folder)
-    count = f"{len(figures)} figure{'s' * (len(figures) > 1)}" if figures else "no figure (add --over FIELD)"
+    count = counted(len(figures), "figure") if figures else "no figure (add --over FIELD)"
     say(f"{count} in {folder}")
 
 
@@ -231,7 +231,7 @@ def _layout(name: str, records: list, look) -> list:
 
 
 def _pivots(records: list, metrics: str, look) -> list:
-    """All records of the metrics asked for as tables; the other metrics are named on stderr."""
+    """All records of the metrics asked for as tables; the others are named on stderr, or counted."""
     from hdcid_cli.report.pivot import choose_metrics, pivots
 
     shown = choose_metrics(records, metrics)
@@ -239,5 +239,7 @@ def _pivots(records: list, metrics: str, look) -> list:
     if not shown:
         raise InputError(f"No record is of {metrics}; there are {', '.join(others)}.")
     if others and metrics in ("headline", "paper"):
-        say(f"also measured, shown with --metrics all: {', '.join(others)}")
+        count = f" ({len(others)} more; --explain says what they are)"
+        named = f": {', '.join(others)}" if len(others) <= NAMED else count
+        say(f"also measured, shown with --metrics all{named}")
     return pivots(shown, look)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import sys
+from collections.abc import Iterable
 
 import click
 
@@ -15,11 +16,15 @@ _silent = False
 BAR = "{desc}: {percentage:3.0f}%  {n_fmt}/{total_fmt}  {elapsed}<{remaining}, {rate_fmt}{postfix} {bar}"
 
 
-def progress(iterable=None, *, total=None, description="", unit="it", initial=0):
-    """A tqdm bar on stderr, shown only when stderr is a terminal."""
-    from tqdm import tqdm
+# A bar that is done by then was not worth a look.
+SECONDS = 0.5
 
-    return tqdm(
+
+def progress(iterable=None, *, total=None, description="", unit="it", initial=0):
+    """A tqdm bar on stderr, shown only when stderr is a terminal, and when the work takes a moment."""
+    from hdcid_cli.core.bar import ProgressBar
+
+    return ProgressBar(
         iterable,
         total=total,
         initial=initial,
@@ -30,6 +35,7 @@ def progress(iterable=None, *, total=None, description="", unit="it", initial=0)
         dynamic_ncols=True,
         bar_format=BAR if total is not None or hasattr(iterable, "__len__") else None,
         mininterval=0.2,
+        delay=SECONDS,
     )
 
 
@@ -65,11 +71,24 @@ def wrapped(text: str, width: int) -> str:
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
         lines.append(indent)
-        for word in re.findall(r"\S*`[^`]*`\S*|\S+", line):
+        for word in re.findall(r"[^\s`]*`[^`]*`\S*|\S+", line):
             if lines[-1].strip() and len(lines[-1]) + 1 + len(word) > width:
                 lines.append(indent)
             lines[-1] += f" {word}" if lines[-1].strip() else word
     return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 clip`, `2 clips`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """` Did you mean report?`, where one of the names is near; else nothing."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(names), 1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def in_short(text: str) -> str:

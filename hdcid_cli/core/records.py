@@ -260,7 +260,8 @@ def read_records(stream: BinaryIO, source: str, skip: Skip = refuse, schema: str
     for place, record in objects(stream, source, skip):
         try:
             if record.get("schema") != schema:
-                raise InputError(f"is of the schema {shown(repr(record.get('schema')))}, not {schema!r}.")
+                said = "no schema" if "schema" not in record else f"the schema {shown(repr(record['schema']))}"
+                raise InputError(f"is of {said}, not {schema!r}.")
             yield place, READ[schema].read(record)
         except InputError as error:
             skip(f"{place} {error}")

@@ -13,10 +13,10 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import yaml
 from safetensors import SafetensorError
@@ -55,6 +55,7 @@ class RunKind:
         noted: patterns of its other files, but for `config.yaml`.
         derived: patterns of files that others made from it, and that are worth nothing without it.
         latest: whether a link `latest` beside the folder shows which one was saved last.
+        absent: {section: {setting: what runs did before there was such a setting}}.
     """
 
     name: str
@@ -64,6 +65,14 @@ class RunKind:
     noted: tuple[str, ...]
     derived: tuple[str, ...] = ()
     latest: bool = False
+    absent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def completed(self, config: dict) -> dict:
+        """A configuration with the settings that its version did not have yet."""
+        return {
+            name: {**self.absent.get(name, {}), **value} if isinstance(value, dict) else value
+            for name, value in config.items()
+        }
 
 
 def read_config(path: Path, kind: RunKind, any_version: bool = False) -> dict:
@@ -168,7 +177,7 @@ class RunDirectory:
             previous = read_config(self.path, self.kind, any_version=overwrite)
             if overwrite:
                 return False
-            changed = differences(previous, decides, free)
+            changed = differences(self.kind.completed(previous), decides, free)
             if changed:
                 raise InputError(
                     f"{self.path} was trained with other settings ({'; '.join(changed[:3])}): choose another --output "

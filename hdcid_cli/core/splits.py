@@ -8,7 +8,7 @@ from pathlib import Path
 from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.names import recording
-from hdcid_cli.core.progress import say
+from hdcid_cli.core.progress import counted, say
 
 SPLITS = ("train", "val", "test")
 OTHER_NAMES = {"training": "train", "validation": "val", "valid": "val", "eval": "val", "testing": "test"}
@@ -72,7 +72,7 @@ class HeldOut:
         counts = Counter(self.of(names).values())
         clips = " and ".join(f"{counts[split]} {split}" for split in SPLITS if counts[split])
         tables = ", ".join(map(str, self.tables[:2])) + f" and {len(self.tables) - 2} more" * (len(self.tables) > 2)
-        return f"{clips} clips of {tables}"
+        return f"{clips} {'clip' if counts.total() == 1 else 'clips'} of {tables}"
 
 
 NOTHING = HeldOut({}, ())
@@ -186,7 +186,8 @@ def _by_splits(split: Path | None, data: Path, names: Sequence[str], more: HeldO
         return None
     if not left:
         raise InputError(f"{held.describe(names)} are all there is to learn from: --split none takes them.")
-    say(f"Learning from {len(left)} of {len(names)} clips, without {held.describe(names)} (--split none takes all).")
+    of = f"{len(left)} of {counted(len(names), 'clip')}"
+    say(f"Learning from {of}, without {held.describe(names)} (--split none takes all).")
     return left
 
 
@@ -206,13 +207,13 @@ def _without_tested(path: Path, data: Path, more: HeldOut) -> frozenset[str]:
         raise InputError(f"{error} (To learn all the same, name the table of splits: --split {path}.)") from None
     others = HeldOut(held.of(clips), tuple(table for table in held.tables if table != path))
     if not others.splits:
-        say(f"Learning from the {len(clips)} train clips of {path} (--split none takes all).")
+        say(f"Learning from the {counted(len(clips), 'train clip')} of {path} (--split none takes all).")
         return clips
     if len(others.splits) == len(clips):
         raise InputError(f"{others.describe(clips)} are all train clips of {path}: --split {path} takes them.")
     say(
-        f"Learning from {len(clips) - len(others.splits)} train clips of {path}, without {others.describe(clips)} "
-        f"(--split {path} takes those too, --split none all)."
+        f"Learning from {counted(len(clips) - len(others.splits), 'train clip')} of {path}, without "
+        f"{others.describe(clips)} (--split {path} takes those too, --split none all)."
     )
     return clips - others.splits.keys()
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import statistics
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,9 @@ def width_of(text: str) -> int:
 
 
 def wrap(text: str, width: int | None) -> list[str]:
-    """Lines of at most `width` columns, broken after spaces and marks; a word without any stays whole."""
+    """Lines of at most `width` columns, broken after spaces and marks; addresses and other words stay whole."""
     lines = [""]
-    for word in re.findall(r"[^\s,/_]+[,/_]*\s*|[,/_]+\s*|\s+", text):
+    for word in re.findall(r"https?://\S+\s*|[^\s,/_]+[,/_]*\s*|[,/_]+\s*|\s+", text):
         if width and lines[-1].strip() and width_of(lines[-1] + word.rstrip()) > width:
             lines.append("")
         lines[-1] += word
@@ -65,7 +65,8 @@ def grid(
     width: int | None = None,
     rules: Sequence[int] = (),
 ) -> str:
-    """A table: text columns on the left, columns of numbers on the right.
+    """A table: text columns on the left, columns of numbers on the right. Where there are several blocks, each has the
+    rows that have a number in it.
 
     Args:
         labels: names of the text columns.
@@ -79,9 +80,14 @@ def grid(
     names = _label_lines(labels, rows, width, max(widths, default=0))
     stub = [max(width_of(line) for cell in column for line in cell) for column in zip(*names)] if count else []
     blocks = []
-    for columns in _blocks(levels, widths, width and width - sum(stub) - len(GAP) * count):
-        block = _Block(names, stub, _cut(levels, columns), widths[columns.start : columns.stop])
-        blocks.append("\n".join(block.lines([[row[count + i] for i in columns] for row in rows], rules)))
+    ranges = _blocks(levels, widths, width and width - sum(stub) - len(GAP) * count)
+    for columns in ranges:
+        numbers = [[row[count + i] for i in columns] for row in rows]
+        kept = [i for i, texts in enumerate(numbers) if any(texts)] if len(ranges) > 1 else range(len(rows))
+        shown = [names[0], *(names[1 + i] for i in kept)]
+        block = _Block(shown, stub, _cut(levels, columns), widths[columns.start : columns.stop])
+        below = {next((place for place, i in enumerate(kept) if i >= rule), 0) for rule in rules}
+        blocks.append("\n".join(block.lines([numbers[i] for i in kept], below - {0})))
     return "\n\n".join(blocks)
 
 
@@ -172,7 +178,7 @@ class _Block:
     levels: Sequence[Level]
     widths: Sequence[int]
 
-    def lines(self, rows: Sequence[Sequence[str]], rules: Sequence[int]) -> Iterator[str]:
+    def lines(self, rows: Sequence[Sequence[str]], rules: Collection[int]) -> Iterator[str]:
         """The block's lines; `rows` are the numbers' texts."""
         for level in self.levels[:-1]:
             yield from self._headings(level)

@@ -11,7 +11,7 @@ from typing import Any
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import read_text
-from hdcid_cli.core.progress import say
+from hdcid_cli.core.progress import counted, say
 
 VIDEO = frozenset(
     [
@@ -73,7 +73,7 @@ def find_clips(paths: Sequence[str], modality: str) -> list[MediaClip]:
             remedy = (
                 "give each a name of its own"
                 if modality == "text"
-                else "name them in a CSV file with the columns id,path"
+                else "name them in a CSV file with the columns id,path (`hdcid convert annotations FOLDER` writes one)"
             )
             raise InputError(
                 f"{_where(other, modality)} and {_where(clip, modality)} would both be clip {clip.id!r}: {remedy}."
@@ -97,8 +97,8 @@ def _clips(paths: Iterable[str], modality: str) -> Iterator[MediaClip]:
                 raise InputError(f"{path} holds no {modality} files ({' '.join(sorted(SUFFIXES[modality]))}).")
             if others := sorted(set(found) - set(files)):
                 say(
-                    f"{path}: {len(others)} files left out whose names are not those of {modality} "
-                    f"({others[0].name}, ...)"
+                    f"{path}: {counted(len(others), 'file')} left out, by the name no {modality} "
+                    f"({others[0].name}{', ...' * (len(others) > 1)})"
                 )
         else:
             files = [path]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.codes.checkpoint import METRICS, open_checkpoint
 from hdcid_cli.core.json_lines import Skip
 from hdcid_cli.core.records import OpenSet, Timeline
 from hdcid_cli.report import over, pictures
@@ -141,7 +141,7 @@ def _add_checkpoint(path: Path, training: Section, codebooks: Section) -> None:
         f"{over.count_layers(model['layers'])}, aligned by {model['method'] or 'nothing'}, "
         f"{model['quantizer']}, {model['codebook']} codes a layer"
     )
-    charts = pictures.training_curves(checkpoint.path / "metrics.jsonl", checkpoint.name)
+    charts = pictures.training_curves(checkpoint.path / METRICS, checkpoint.name)
     if charts:
         terms = [chart for chart in charts if chart.caption.startswith(pictures.LOSS_TERM)]
         training.parts += [heading, Words("quiet", facts), *_grid([chart for chart in charts if chart not in terms])]

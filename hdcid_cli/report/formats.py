@@ -16,7 +16,7 @@ from hdcid_cli.report.tables import CHANCE, SUPERVISED, Cell, Column, Row, Table
 def terminal(tables: Sequence[Table]) -> str:
     """Aligned plain text, on a terminal no wider than its screen; the headings' groups span their columns."""
     width = screen()
-    return "\n\n".join(_plain(table.for_readers(), width) for table in tables)
+    return "\n\n".join(_plain(table.for_readers("Starred"), width) for table in tables)
 
 
 def _plain(table: Table, width: int | None) -> str:

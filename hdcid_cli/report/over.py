@@ -10,11 +10,13 @@ from hdcid_cli.report.charts import Series, curves
 from hdcid_cli.report.drawing import Figure
 from hdcid_cli.report.glossary import name_in
 from hdcid_cli.report.layouts import layouts
-from hdcid_cli.report.pivot import cell_of, choose_metrics, column_order
-from hdcid_cli.report.results import OWN, QUANTITY, SETTING, SUPERVISED, SYNTH, Measured, key, text
+from hdcid_cli.report.pivot import cell_of, choose_metrics, column_order, phrase
+from hdcid_cli.report.results import OWN, QUANTITY, SETTING, SUPERVISED, SYNTH, Measured, key
 
 CODEBOOK = "codebook"
 LABELS = {CODEBOOK: "codes", "pretrain_clips": "clips pretrained on", "n_fit": "clips that the probe learned on"}
+# How the absence of a setting reads.
+ABSENT = {"layers_used": "all layers read"}
 # What a chart has in common, beside the quantity.
 CHART = (*QUANTITY, "ground", "protocol")
 # The numbers of Table 1 are of this many codes.
@@ -125,7 +127,8 @@ def _named(groups: dict[tuple, list[Measured]], field: str) -> dict[str, list[Me
         rivals = [dict(other) for other in short if short[other] == name]
         own = dict(setting)
         differing = [each for each in own if len({str(rival.get(each)) for rival in rivals}) > 1]
-        named[", ".join([name, *(f"{each} {text(each, own[each]) or 'none'}" for each in differing)])] = groups[setting]
+        words = [phrase(each, own[each]) or ABSENT.get(each, f"{each} none") for each in differing]
+        named[", ".join([name, *words])] = groups[setting]
     return named
 
 

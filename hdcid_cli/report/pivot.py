@@ -124,7 +124,8 @@ def phrase(name: str, value: Any) -> str:
     """A setting in words: `2 layers`, `toc none`; nothing for none."""
     if value is None:
         return ""
-    return "1 layer" if (name, value) == ("layers", 1) else PHRASES.get(name, f"{name} {{}}").format(text(name, value))
+    words = PHRASES.get(name, f"{name} {{}}").format(text(name, value))
+    return words.replace("layers", "layer") if value == 1 else words
 
 
 def _data(value: dict[str, Any], ground: str) -> str:

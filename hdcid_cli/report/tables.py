@@ -109,8 +109,12 @@ class Table:
     def has_intervals(self) -> bool:
         return any(cell is not None and cell.interval is not None for row in self.rows for cell in row.cells)
 
-    def for_readers(self) -> "Table":
-        """The same with what all rows agree in said once, instead of in a column."""
+    def for_readers(self, marked: str = "Bold") -> "Table":
+        """The same with what all rows agree in said once, instead of in a column.
+
+        Args:
+            marked: how the best number of a column looks.
+        """
         said: list[str] = []
         kept: list[int] = []
         for place, name in enumerate(self.label_names):
@@ -119,17 +123,17 @@ class Table:
             else:
                 kept.append(place)
         rows = [replace(row, labels=tuple(row.labels[place] for place in kept)) for row in self.rows]
-        names = tuple(self.label_names[place] for place in kept)
+        names = tuple(self.label_names[place].replace("_", " ") for place in kept)
         return replace(
             self,
             label_names=names,
             rows=rows,
             said=[*said, *self.said],
-            notes=[*self.notes, *self._legend()],
+            notes=[*self.notes, *self._legend(marked)],
             constant={},
         )
 
-    def _legend(self) -> Iterator[str]:
+    def _legend(self, marked: str) -> Iterator[str]:
         """What the numbers' marks mean."""
         if self.look.spread == "deviation" and self.has_deviations:
             runs = sorted({cell.runs for row in self.rows for cell in row.cells if cell and cell.deviation is not None})
@@ -141,7 +145,7 @@ class Table:
                 "; of several runs, the mean of their bounds." if several else "."
             )
         if any(self.best(number) for number in range(len(self.rows))):
-            yield "Bold (in plain text: starred): the best of its column" + (
+            yield f"{marked}: the best of its column" + (
                 ", of the paper's rows and of the measured ones."
                 if any(row.kind == PAPER for row in self.rows)
                 else "."

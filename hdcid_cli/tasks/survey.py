@@ -181,7 +181,7 @@ def _is_own(name: str, data: Path) -> bool:
         path == data
         or path.stem == name
         or path.parent.name == name
-        or own.COLUMNS[name] <= set(tables.columns_of(path))
+        or set(own.COLUMNS[name]) <= set(tables.columns_of(path))
     )
 
 

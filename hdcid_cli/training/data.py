@@ -6,7 +6,7 @@ import numpy as np
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
-from hdcid_cli.core.progress import warn
+from hdcid_cli.core.progress import counted, warn
 
 
 def common_clips(features: dict[str, FeatureFile], chosen: Set[str] | None = None) -> list[str]:
@@ -25,7 +25,7 @@ def common_clips(features: dict[str, FeatureFile], chosen: Set[str] | None = Non
     for file in files:
         alone = len(file) - len(everywhere)
         if alone:
-            warn(f"{alone} of {len(file)} clips in {file.name} are left out: not every modality has them.")
+            warn(f"{alone} of {counted(len(file), 'clip')} in {file.name} left out: not in every modality.")
     ids = [name for name in files[0].ids if name in everywhere and (chosen is None or name in chosen)]
     if not ids:
         raise InputError("The split leaves no clip to train on: its names are not those of the feature files.")

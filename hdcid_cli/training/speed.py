@@ -12,6 +12,7 @@ from hdcid_cli.core.loading import Waits
 
 # What the papers pretrain on (VGGSound-AVEL 40K and 90K), and for how long.
 PAPER_CLIPS, PAPER_EPOCHS = (40_000, 90_000), 5
+FEWEST = 5  # steps: the first ones are slower than the others
 
 
 class FlopCounter(FlopCounterMode):
@@ -105,8 +106,8 @@ class Speed:
         return rates
 
     def told(self) -> str | None:
-        """The whole run in one line, and how long the papers' runs would take; None if there was no step."""
-        if not self._whole.steps:
+        """The whole run in one line, and how long the papers' runs would take; None of too few steps to say so."""
+        if self._whole.steps < FEWEST:
             return None
         rates, shares = self._rates(self._whole), self._whole.shares()
         line = f"{rates['samples_per_second']:.4g} clips/s"

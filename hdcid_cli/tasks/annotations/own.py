@@ -13,7 +13,7 @@ from hdcid_cli.core.splits import split_name
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, EventList
 from hdcid_cli.tasks.annotations.places import MissingAnnotations
 
-COLUMNS = {"classify": {"id", "split", "label"}, "localise": {"id", "split", "label", "onset", "offset"}}
+COLUMNS = {"classify": ("id", "split", "label"), "localise": ("id", "split", "label", "onset", "offset")}
 
 
 def find_table(data: Path, task: str) -> Path:
@@ -26,7 +26,7 @@ def find_table(data: Path, task: str) -> Path:
     for place in (data / task, data):
         if (place / named.name).exists():
             return place / named.name
-        found = sorted(place.glob("*.csv"))
+        found = [path for path in sorted(place.glob("*.csv")) if (task, path.name) != ("localise", "classify.csv")]
         if len(found) == 1:
             return found[0]
         if found:
@@ -34,9 +34,10 @@ def find_table(data: Path, task: str) -> Path:
                 f"{place} has {len(found)} CSV files and none is {named.name}: call the one with the labels so, or "
                 "name it by --data FILE.csv."
             )
+    folders = " (of a folder a class, `hdcid convert annotations videos/` does)" if task == "classify" else ""
     raise MissingAnnotations(
-        f"There is no table of labels {named}: make it with the columns id,split,label (of a folder a class, `hdcid "
-        "convert annotations videos/` does), or name one by --data FILE.csv."
+        f"There is no table of labels {named}: make it with the columns {','.join(COLUMNS[task])}{folders}, or name "
+        "one by --data FILE.csv."
     )
 
 
@@ -62,7 +63,7 @@ def read_classify(data: Path) -> Annotations:
 def read_localise(data: Path) -> Annotations:
     """Read the table of `localise`: events with their times."""
     path = find_table(data, "localise")
-    columns = ("id", "split", "label", "onset", "offset")
+    columns = COLUMNS["localise"]
     numbers = _classes(path, *columns)
     clips: dict[str, AnnotatedClip] = {}
     events: dict[str, EventList] = {}

@@ -128,7 +128,7 @@ def run_task(
         _tell_problems(part.problems, complain)
         trial = Trial(part.task, part.source, part.target, reading, settings, device, complain)
         tested = _tested(part, trial, trial.tested.ids)
-        _tell_trial(trial, tested)
+        _tell_trial(trial, tested, part.left_out)
         for seed in seeds:
             outcome = trial.probe(seed)
             fields = _fields(part, trial, outcome) | tested
@@ -170,12 +170,13 @@ def _check_drawings(drawings: Drawings, tasks: Sequence[AnnotatedTask], settings
         )
 
 
-def _tell_trial(trial: Trial, tested: Mapping) -> None:
+def _tell_trial(trial: Trial, tested: Mapping, left_out: str | None) -> None:
     """Say what makes the results look better than they are, and what takes long."""
     if tested["n_pretrained"] and not trial.settings.published:
+        option = f" --leave-out '{left_out}'" if left_out else ""
         say(
             f"{tested['n_pretrained']} of the {tested['n']} tested clips were among those that the model was "
-            "pretrained on, without labels; `hdcid pretrain` leaves out those that a table in --data is to test."
+            f"pretrained on, without labels; `hdcid pretrain{option}` leaves out what tables in --data are to test."
         )
     if trial.noisy:
         say(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.progress import progress, say
+from hdcid_cli.core.progress import counted, progress, say
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, segment_labels
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.openset import OpenAnswers, keep_threshold, known_classes, measure, open_scores
@@ -133,7 +133,7 @@ class Trial:
             if absent:
                 shown = list(absent)[:5]
                 warn(
-                    f"{name} has no features of {len(absent)} annotated clips, which are left out: "
+                    f"{name} has no features of {counted(len(absent), 'annotated clip')}, left out: "
                     f"{', '.join(shown)}{', ...' * (len(absent) > 5)}."
                 )
 

@@ -1,5 +1,6 @@
 """Recipes: named settings of `hdcid pretrain`, one YAML file each, beside this one."""
 
+import re
 from pathlib import Path
 
 from hdcid_cli.core.errors import InputError
@@ -59,4 +60,5 @@ def summary(name: str) -> str:
         if not line.startswith("#"):
             break
         comment.append(line.lstrip("# "))
-    return " ".join(comment).partition(". ")[0].removesuffix(".") + "."
+    first, *_ = re.split(r"\. (?=[A-Z])", " ".join(comment))  # not behind "et al." or "eq."
+    return first.removesuffix(".") + "."
