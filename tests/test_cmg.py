@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -637,38 +635,3 @@ def test_strict_makes_an_oddity_an_error(workplace, capsys):
     )
     with pytest.raises(InputError, match="line 49"):
         probe(strict=True)
-
-
-TOY = """
-import sys
-from dataclasses import replace
-from hdcid_cli.main import run
-from hdcid_cli.core import tables
-from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations
-from hdcid_cli.tasks.cmg.scores import CLASSIFICATION
-from hdcid_cli.tasks.cmg.tasks import TASKS, classification, twice
-
-def read(data):
-    clips = [AnnotatedClip(row["id"], row["split"], int(row["label"].removeprefix("class")))
-             for row in tables.table(data / "toy.csv", "id", "split", "label")]
-    return Annotations(data / "toy.csv", ("w", "x", "y", "z"), clips)
-
-TASKS["toy"] = (classification("toy", "a task of somebody's own", twice(read)),)
-sys.exit(run(sys.argv[1:], {}))
-"""
-
-
-def test_a_task_with_its_own_table_is_one_entry(workplace):
-    """A file of somebody else's that reads the table and names the task: command, help and records know it."""
-    (workplace / "mine.csv").rename(workplace / "data" / "toy.csv")
-
-    def toy(*arguments):
-        return subprocess.run(
-            [sys.executable, "-c", TOY, *arguments], cwd=workplace, capture_output=True, text=True, env=os.environ
-        )
-
-    shown = toy("cmg", "--help")
-    assert "toy       a task of somebody's own" in shown.stdout, shown.stderr
-    done = toy("cmg", "toy", "--train", "v", "--test", "v", "--supervised", "--epochs", "2")
-    assert done.returncode == 0, done.stderr
-    assert {json.loads(line)["task"] for line in done.stdout.splitlines()} == {"toy"}

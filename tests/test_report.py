@@ -346,7 +346,7 @@ def test_each_task_has_one_headline_under_the_name_that_people_use():
     records += [record(task="elsewhere", metric=name) for name in ("zeal", "alpha")]
     (row, *_) = rows(stdin=lines(*records))
     shown = [name for name in row if "→" in name]
-    assert shown == ["classify top-1 accuracy v→a", "localise F1 v→a", "retrieve both r@1 v→a", "elsewhere alpha v→a"]
+    assert shown == ["classify top-1 accuracy v→a", "localise F1 v→a", "retrieve both r@1 v→a", "elsewhere zeal v→a"]
     (row, *_) = rows("--metrics", "top-1 accuracy", stdin=lines(*records))
     assert [name for name in row if "→" in name] == ["classify top-1 accuracy v→a"]
 

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hdcid_cli.models.assembled import build_model
+from hdcid_cli.models.quantizers import QUANTIZERS, completed
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.alignments import ALIGNMENTS, asked_of_model
 from hdcid_cli.training.objective import Objective
@@ -17,6 +18,8 @@ INPUTS = {"audio": (12,), "video": (7, 7, 16), "text": (10,)}
 
 # Operators whose result, or the shape of it, the host must know before it goes on.
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal.", "index.Tensor_bool")
+
+ARGUMENTS = {"pq": "pq:2", "fsq": "fsq:4,3"}
 
 
 class Operators(TorchDispatchMode):
@@ -66,7 +69,7 @@ def test_no_alignment_makes_the_host_wait(align):
     assert not count_step(align=[align]).waits
 
 
-@pytest.mark.parametrize("quantizer", ["vq", "rvq:2", "pq:2", "aligned", "fsq:4,3"])
+@pytest.mark.parametrize("quantizer", [ARGUMENTS.get(name, completed(name, 12)) for name in QUANTIZERS])
 @pytest.mark.parametrize("club", ["sampled", "exact"])
 def test_no_quantizer_and_no_club_bound_makes_the_host_wait(quantizer, club):
     assert not count_step(quantizer=quantizer, club=club).waits

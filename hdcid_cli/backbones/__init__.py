@@ -20,9 +20,15 @@ ENCODERS = {
     "audio": "hdcid_cli.backbones.sound",
     "text": "hdcid_cli.backbones.text",
 }
-# Options that not every backbone of ours reads, and those that do.
-_OURS = frozenset(name for names in BACKBONES.values() for name in names)
-_READ_BY = {"weights": ("vgg19", "vggish"), "pca": ("vggish",), "model": ("bert",), "fps": ("vgg19", "hog")}
+# What ours read of the options that not every backbone reads.
+_READS = {
+    "vgg19": ("weights", "fps"),
+    "hog": ("fps",),
+    "vggish": ("weights", "pca"),
+    "logmel": (),
+    "bert": ("model",),
+    "hash": (),
+}
 
 
 def papers_backbone(modality: str) -> str:
@@ -55,7 +61,13 @@ def load_backbone(modality: str, name: str | None, options: Options) -> Backbone
         raise InputError(f"--pool, --grid, --layer and --prompt are for models of transformers, not for {name}.")
     if module is None:
         raise InputError(f"There is no {modality} backbone {name!r}: use {' or '.join(BACKBONES[modality])}.")
-    for option, readers in _READ_BY.items():
-        if name in _OURS and name not in readers and getattr(options, option) != getattr(Options, option):
-            warn(f"--{option} changes nothing: {name} does not read it, {' and '.join(readers)} would.")
+    _tell_what_is_not_read(name, options)
     return importlib.import_module(module).load(options)
+
+
+def _tell_what_is_not_read(name: str, options: Options) -> None:
+    """Warn of options that say something and change nothing."""
+    for option in ("weights", "pca", "model", "fps") if name in _READS else ():
+        if option not in _READS[name] and getattr(options, option) != getattr(Options, option):
+            readers = " and ".join(other for other, read in _READS.items() if option in read)
+            warn(f"--{option} changes nothing: {name} does not read it, {readers} would.")

@@ -17,7 +17,7 @@ it from the codes of another. Annotations are looked for in DATA/TASK/ and
 in DATA.
 
 \b
-""" + "\n".join(f"{name:9} {task.summary}" for name, (task, *_) in TASKS.items())
+""" + "\n".join(f"{name.ljust(max(map(len, TASKS)))}  {task.summary}" for name, (task, *_) in TASKS.items())
 
 
 @click.command(cls=options.Command, name="cmg", help=HELP)

@@ -6,6 +6,7 @@ Options are checked and explained by the names and summaries alone, without impo
 Whoever adds an entry, from whichever package, has added the method.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -18,11 +19,13 @@ class Entry:
         summary: what it is, in a few words.
         place: where it is, `package.module:name`.
         usage: how it is written where it takes an argument, such as `rvq:N`.
+        argument: of a quantizer, what stands for its argument where nobody says it: codebook size -> text.
     """
 
     summary: str
     place: str
     usage: str = ""
+    argument: Callable[[int], str] | None = None
 
     def load(self):
         """Import the module, and return what has the name there."""

@@ -20,8 +20,6 @@ HEADLINES: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 # Of every task with an open set.
 OPEN_SET = "hos"
-# Of tasks from elsewhere, whichever comes first.
-USUAL = ("precision", "f1", "accuracy", "map", "r@1", "miou")
 
 TASKS = list(HEADLINES)
 LOWER_IS_BETTER = re.compile(r"fpr95|.*\b(median|mean)_rank")
@@ -85,14 +83,15 @@ WORDS = (
 
 
 def headline(task: str, measured: Iterable[str]) -> set[str]:
-    """Of the metrics that were measured, those that a task's results are known by."""
-    measured = set(measured)
-    found = next((set(names) for names in HEADLINES.get(task, ()) if measured >= set(names)), set())
+    """Of the metrics that were measured, in that order, those that a task's results are known by.
+
+    Of a task that is not among HEADLINES it is what was measured first: records begin with what their task is about.
+    """
+    measured = list(measured)
+    found = next((set(names) for names in HEADLINES.get(task, ()) if {*measured} >= {*names}), set())
     if OPEN_SET in measured:
         found |= {OPEN_SET}
-    if not found:
-        found = {next((name for name in USUAL if name in measured), min(measured))}
-    return found
+    return found or {measured[0]}
 
 
 def order(task: str) -> Sequence[str]:

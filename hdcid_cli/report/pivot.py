@@ -67,9 +67,9 @@ def choose_metrics(records: Sequence[Measured], metrics: str) -> list[Measured]:
             for record in records
             if {record.metric.lower(), name_in(record.task, record.metric).lower()} & wanted
         ]
-    measured = defaultdict(set)
+    measured: dict[str, dict[str, None]] = defaultdict(dict)
     for record in records:
-        measured[record.task].add(record.metric)
+        measured[record.task][record.metric] = None
     shown = {task: headline(task, names) for task, names in measured.items()}
     return [record for record in records if record.metric in shown[record.task]]
 

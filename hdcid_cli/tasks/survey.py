@@ -162,6 +162,10 @@ def _cross_modal(name: str, data: Path, features: _Features) -> TaskSurvey | Non
     survey.findings += [f"{problem}." for problem in list(problems)[:TOLD]]
     if len(problems) > TOLD:
         survey.findings.append(f"The annotations have {len(problems) - TOLD} more such lines.")
+    if read and not survey.clips:
+        survey.findings.append(f"{survey.source} names no clips.")
+        survey.state = INCOMPLETE
+        return survey
     if read:
         survey.findings += _on_splits(survey, read[0][2])
     lacking = list(dict.fromkeys(_on_features(survey, read, features)))

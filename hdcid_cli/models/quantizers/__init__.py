@@ -14,19 +14,28 @@ if TYPE_CHECKING:
     from hdcid_cli.models.quantizers.quantizer import Quantizer
     from hdcid_cli.models.settings import ModelSettings
 
+
+def _two(codebook: int) -> str:
+    return "2"
+
+
+def _levels(codebook: int) -> str:
+    return ",".join(map(str, default_levels(codebook)))
+
+
 QUANTIZERS = {
     "vq": Entry("the nearest code", "hdcid_cli.models.quantizers.vq:vq"),
-    "rvq": Entry("N codebooks, each on what is left over", "hdcid_cli.models.quantizers.vq:rvq", "rvq:N"),
+    "rvq": Entry("N codebooks, each on what is left over", "hdcid_cli.models.quantizers.vq:rvq", "rvq:N", _two),
     "pq": Entry("N blocks of channels, each with a codebook", "hdcid_cli.models.quantizers.pq:pq", "pq:N"),
     "aligned": Entry("a vector for each modality in every code", "hdcid_cli.models.quantizers.aligned:aligned"),
-    "fsq": Entry("a few channels, each rounded", "hdcid_cli.models.quantizers.fsq:fsq", "fsq[:levels]"),
+    "fsq": Entry("a few channels, each rounded", "hdcid_cli.models.quantizers.fsq:fsq", "fsq[:levels]", _levels),
 }
 
 
 def completed(name: str, codebook: int) -> str:
     """A quantizer's name with the number or levels that it stands for: `rvq` is `rvq:2`, `fsq` is `fsq:5,5,4,4`."""
-    levels = ",".join(map(str, default_levels(codebook))) if name == "fsq" else ""
-    return {"rvq": "rvq:2", "fsq": f"fsq:{levels}"}.get(name, name)
+    argument = QUANTIZERS[name].argument if name in QUANTIZERS else None
+    return f"{name}:{argument(codebook)}" if argument else name
 
 
 # What tasks can read in the place of a feature.
@@ -45,4 +54,7 @@ def make_quantizer(settings: "ModelSettings") -> "Quantizer":
     try:
         return QUANTIZERS[kind].load()(argument, settings)
     except ValueError as error:
-        raise InputError(f"The quantizer {settings.quantizer!r} cannot be understood: {error}.") from error
+        usage = QUANTIZERS[kind].usage or kind
+        raise InputError(
+            f"The quantizer {settings.quantizer!r} cannot be understood: {error}; it is written {usage}."
+        ) from error

@@ -7,14 +7,12 @@ of all combinations: fixed, so it is neither learned nor can it collapse.
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from hdcid_cli.models.quantizers.levels import default_levels
-from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
-from hdcid_cli.models.segments import Valid
+from hdcid_cli.models.quantizers.quantizer import FixedCodes
 from hdcid_cli.models.settings import ModelSettings
 
 
@@ -24,19 +22,13 @@ def fsq(argument: str, settings: ModelSettings) -> "FiniteScalarQuantizer":
     return FiniteScalarQuantizer(levels, settings.dim)
 
 
-class FiniteScalarQuantizer(nn.Module):
+class FiniteScalarQuantizer(FixedCodes):
     """Linear to len(levels) channels, bound and round each, Linear back.
 
     Args:
         levels: number of levels of each channel; the product is the size of the implied codebook.
         dim: width D of what goes in and comes out.
     """
-
-    learns_by_ema = False
-    others_share = None
-    readings: ClassVar[Readings] = {}
-    parts = 1
-    stages = 1
 
     def __init__(self, levels: Sequence[int], dim: int):
         super().__init__()
@@ -75,11 +67,6 @@ class FiniteScalarQuantizer(nn.Module):
     def table(self) -> Tensor:
         return self.codebook[0]
 
-    def quantize(self, general: dict[str, Tensor], valid: Valid = None) -> Quantized:
-        found = {name: self(z, name) for name, z in general.items()}
-        quantized = {name: code for name, (code, _) in found.items()}
-        return Quantized(quantized, quantized, {name: indices for name, (_, indices) in found.items()})
-
     def forward(self, z: Tensor, modality: str = "") -> tuple[Tensor, Tensor]:
         """z [B, T, D] -> quantized [B, T, D] (with gradient, straight through the rounding) and indices [B, T, 1]."""
         bounded = self.bound(self.project_in(z))
@@ -101,26 +88,3 @@ class FiniteScalarQuantizer(nn.Module):
         """Distance of the bounded channels to every point of the grid: [B, T, D] -> [B, T, L]."""
         normal = self.bound(self.project_in(z)) / (self.sizes // 2).to(z)
         return (normal.unsqueeze(-2) - self.grid).pow(2).sum(dim=-1).clamp_min(1e-12).sqrt()
-
-    def start(self, general: dict[str, Tensor], generator: torch.Generator, valid: Valid = None) -> None:
-        """The grid stays."""
-
-    def update(
-        self,
-        general: dict[str, Tensor],
-        indices: dict[str, Tensor],
-        valid: Valid = None,
-        cross: bool = True,
-        decay: float = 0.99,
-    ) -> None:
-        """The grid stays."""
-
-    def revive(
-        self,
-        indices: dict[str, Tensor],
-        generator: torch.Generator,
-        idle: int,
-        persist: bool = True,
-        valid: Valid = None,
-    ) -> None:
-        """The grid stays."""

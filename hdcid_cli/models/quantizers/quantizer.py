@@ -2,14 +2,14 @@
 
 A quantizer is a module that replaces the general features of a layer by codes. Features are {modality: [B, T, D]},
 T may differ between modalities; indices are [B, T, S], S codes a segment. What is to be kept of it stands in its
-parameters and buffers.
+parameters and buffers. `vq.py` follows moving averages; `FixedCodes` is the start of one that does not.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hdcid_cli.models.segments import Valid
 
@@ -126,3 +126,45 @@ class Quantizer(Readable, Protocol):
             generator: on the CPU, the same on every process.
             persist: give the moving averages to the new code, too; else the next update undoes the replacement.
         """
+
+
+class FixedCodes(nn.Module):
+    """A quantizer of one code a segment that no moving average moves: it stays, or its parameters learn by gradient.
+
+    What is left to say is `codes`, `width`, `table`, `forward` (with the gradient that reaches the encoders), `decode`
+    and `distances`.
+    """
+
+    learns_by_ema = False
+    others_share: float | None = None
+    readings: ClassVar[Readings] = {}
+    stages = parts = 1
+
+    def quantize(self, general: dict[str, Tensor], valid: Valid = None) -> Quantized:
+        """Every modality by itself."""
+        found = {name: self(z, name) for name, z in general.items()}
+        read = {name: code for name, (code, _) in found.items()}
+        return Quantized(read, read, {name: indices for name, (_, indices) in found.items()})
+
+    def start(self, general: dict[str, Tensor], generator: torch.Generator, valid: Valid = None) -> None:
+        """The codes stay."""
+
+    def update(
+        self,
+        general: dict[str, Tensor],
+        indices: dict[str, Tensor],
+        valid: Valid = None,
+        cross: bool = True,
+        decay: float = 0.99,
+    ) -> None:
+        """The codes stay."""
+
+    def revive(
+        self,
+        indices: dict[str, Tensor],
+        generator: torch.Generator,
+        idle: int,
+        persist: bool = True,
+        valid: Valid = None,
+    ) -> None:
+        """The codes stay."""

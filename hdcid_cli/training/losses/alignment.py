@@ -14,8 +14,14 @@ class Alignment(nn.Module):
     """A loss that pulls the modalities of one layer together, with the networks that it needs.
 
     Its constructor takes plain numbers. Parameters learn with the model; what follows an average instead
-    does not require a gradient.
+    does not require a gradient. `smit.py` is one without parameters, `codis.py` one with a teacher that follows.
+
+    Attributes:
+        pairwise: it is a sum over unordered pairs of modalities and nothing else, so `NAME:t`, all pairs with text,
+            means something.
     """
+
+    pairwise = False
 
     @classmethod
     def of(cls, settings: ObjectiveSettings, layer: Layer) -> Self:

@@ -16,6 +16,8 @@ _TINY = 1e-10  # under the logarithm
 class CMCM(Alignment):
     """Two modalities of a clip should use the same codes."""
 
+    pairwise = True
+
     def observe(self, out: LayerOutput, layer: Layer) -> dict[str, Tensor]:
         """Each clip's distribution of codes, [B, L]; with blocks of channels, of each block's, [B, N, L]."""
         return {

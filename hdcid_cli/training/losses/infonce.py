@@ -20,6 +20,8 @@ class InfoNCE(Alignment):
     It has no parameters and takes modalities of any length.
     """
 
+    pairwise = True
+
     def __init__(self, temperature: float = 0.1):
         super().__init__()
         self.temperature = temperature

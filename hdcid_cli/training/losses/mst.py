@@ -22,6 +22,8 @@ class MST(Alignment):
         temperature: where the learned one starts.
     """
 
+    pairwise = True
+
     def __init__(self, temperature: float = 0.07):
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))

@@ -8,10 +8,8 @@ from torch import Tensor
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import LETTERS
 from hdcid_cli.models.hdcid import Layer, LayerOutput
+from hdcid_cli.training.alignments import ALIGNMENTS
 from hdcid_cli.training.losses.alignment import Alignment
-
-# Losses that are sums over unordered pairs; what else they know of a modality would count twice otherwise.
-PAIRWISE = ("cmcm", "smit", "mst", "infonce")
 
 
 class OfPairs(Alignment):
@@ -53,10 +51,10 @@ def groups_of(name: str, letters: str, modalities: tuple[str, ...]) -> list[tupl
         raise InputError(f"--align {name}:{letters} asks for {absent[0]}, which is not among the --modalities.")
     if len(named) > 1:
         return [tuple(each for each in modalities if each in named)]
-    if name not in PAIRWISE:
+    if not ALIGNMENTS[name].load().pairwise:  # what else it knows of a modality would count twice
         raise InputError(
             f"--align {name}:{letters}: {name} takes two letters or more; one, for all pairs with it, goes with "
-            f"{', '.join(PAIRWISE)}."
+            f"{', '.join(name for name, entry in ALIGNMENTS.items() if entry.load().pairwise)}."
         )
     return [
         tuple(each for each in modalities if each in (named[0], other)) for other in modalities if other != named[0]

@@ -15,6 +15,8 @@ TEMPERATURE = 0.07
 class SMiT(Alignment):
     """Contrast of clip embeddings with a margin that grows with how well they are told apart."""
 
+    pairwise = True
+
     def __init__(self, temperature: float = TEMPERATURE):
         super().__init__()
         self.temperature = temperature
