@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import accuracy_score, recall_score, roc_auc_score, roc_curve
 from test_cmg import CLASSES, world
 
 from hdcid_cli.core.errors import InputError
@@ -25,10 +25,10 @@ from hdcid_cli.tasks.cmg.openset import (
     measure,
     open_scores,
 )
-from hdcid_cli.tasks.cmg.protocol import ProbeSettings, split_clips
+from hdcid_cli.tasks.cmg.protocol import PROTOCOLS, ProbeSettings, split_clips
 from hdcid_cli.tasks.cmg.reading import Reading
 from hdcid_cli.tasks.cmg.run import AnnotatedTask, Drawings, run_task
-from hdcid_cli.tasks.cmg.scores import Answers, Truth
+from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, Answers, Truth
 from hdcid_cli.tasks.cmg.tasks import TASKS
 from hdcid_cli.tasks.cmg.trial import Trial
 from hdcid_cli.tasks.metrics import Bootstrap
@@ -80,6 +80,35 @@ def test_measures_equal_their_definitions_pair_by_pair(tied):
             assert found == pytest.approx(defined(answers, threshold), abs=1e-12) and set(found) == set(MEASURES)
         assert found["auroc"] == pytest.approx(roc_auc_score(answers.known, answers.score))
         assert found["oscr"] <= min(found["closed"], found["auroc"])
+
+
+def test_measures_equal_scikit_learns():
+    random, unknown = np.random.default_rng(0), 4
+    for number in range(4):
+        labels = random.integers(0, unknown + 1, 80)
+        known = labels < unknown
+        logits = random.normal(size=(80, unknown)) + 1.5 * np.eye(unknown + 1)[labels][:, :unknown]
+        logits = logits.round(number)  # of whole numbers many are equal
+        answers = OpenAnswers.of(Answers(logits, Truth(labels, np.ones((80, 1), bool), unknown)), "logit")
+        score, likeliest = logits.max(1), logits.argmax(1)
+        threshold = float(np.median(score))
+        said = np.where(score >= threshold, likeliest, unknown)
+        os_star = accuracy_score(labels[known], said[known])
+        unk = recall_score(labels, said, labels=[unknown], average="micro")
+        false, true, _ = roc_curve(known, score, drop_intermediate=False)
+        right = known & (likeliest == labels)
+        closed = accuracy_score(labels[known], likeliest[known])
+        judged = {
+            "os_star": os_star,
+            "unk": unk,
+            "hos": 2 / (1 / os_star + 1 / unk),
+            "kept": recall_score(known, score >= threshold),
+            "closed": closed,
+            "auroc": roc_auc_score(known, score),
+            "oscr": closed * roc_auc_score(right[right | ~known], score[right | ~known]),
+            "fpr95": false[np.argmax(true >= 0.95)],
+        }
+        assert values(answers, threshold) == pytest.approx(judged)
 
 
 def test_measures_equal_the_stored_vectors(shared):
@@ -280,6 +309,21 @@ def test_known_classes_without_clips_are_said(shared, capsys):
     Trial(TASKS["ucf2vgg"][0], source, target, Reading(*sides), settings, "cpu")
     told = capsys.readouterr().err
     assert told.startswith("No clip to learn from is of the known bowling") and "playing frisbee" in told
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_task_of_clips_can_have_an_open_set(protocol):
+    annotations, video, audio = world(clips=60)
+    reading = Reading(video, audio, {"method": "none", "checkpoint": None})
+    settings = ProbeSettings(protocol, open_set="2", epochs=2)
+    offered = [task for tasks in TASKS.values() for task in tasks if task.kind == CLASSIFICATION]
+    assert {task.name for task in offered} == {"ave", "ucf51", "ucf2vgg", "vggsound", "classify"}
+    for task in offered:
+        found = list(run_task([AnnotatedTask(task, annotations, annotations)], reading, settings))
+        assert [record["metric"] for record in found] == list(MEASURES)
+        assert all(record["interval"] and record["open_set"] == 2 for record in found)
+        chance = {record["metric"]: record["chance"] for record in found if record["chance"] is not None}
+        assert chance.keys() == {"hos", "closed", "auroc", "oscr", "fpr95"} and chance["auroc"] == 50
 
 
 # --- the command ---
