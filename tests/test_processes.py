@@ -96,13 +96,13 @@ def learn(model, objective, world, lengths=None, **options):
     return {**model.state_dict(), **{f"objective.{name}": x for name, x in objective.state_dict().items()}}
 
 
-def assert_processes_agree(*built, lengths=None, model=None, **options):
+def assert_processes_agree(*built, lengths=None, model=None, sizes=(2, 3), **options):
     def parts():
         return build(*built, **(model or {}))
 
     before = parts()[0].state_dict()
     expected = learn(*parts(), World(), lengths, **options)
-    for size in (2, 3):
+    for size in sizes:
         table = Table(size)
         with ThreadPoolExecutor(size) as pool:
             worlds = [Threads(rank, size, table) for rank in range(size)]
@@ -151,3 +151,9 @@ def test_fcids_two_levels_do_too(padding):
         lengths=lengths if padding == "mask" else None,
         model=model,
     )
+
+
+def test_processes_let_the_same_clips_exchange_seconds():
+    lengths = {name: torch.tensor([4, 1, 3, 2, 4, 2]).roll(number) for number, name in enumerate(INPUTS)}
+    model = {"layers": 1, "text_hidden": 2, "padding": "mask"}
+    assert_processes_agree(INPUTS, "vq", "smit", "none", lengths=lengths, model=model, sizes=(3,), mix=0.5)

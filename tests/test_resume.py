@@ -36,6 +36,8 @@ SETTINGS = [
     "random",
     "--schedule",
     "cosine",
+    "--mix",
+    "0.5",
     "--split",
     "none",
 ]

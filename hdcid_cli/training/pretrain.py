@@ -88,6 +88,11 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
             f"--batch-size {min(train.batch_size, len(ids))} should be divisible by the {world.size} processes "
             "of torchrun."
         )
+    if world.size > 1 and train.mix and min(train.batch_size, len(ids)) // world.size % 2:
+        raise InputError(
+            f"--mix lets two clips of one process exchange seconds: --batch-size should be divisible by "
+            f"{2 * world.size}."
+        )
     architecture = settings.model.but(inputs={name: file.shape[1:] for name, file in files.items()})
     config = {
         "model": architecture.to_dict(),

@@ -114,6 +114,14 @@ class TrainSettings(Settings):
         most=10**6,
         published=80,
     )
+    mix: float = setting(
+        0.0,
+        "Two clips exchange up to this share of their seconds, pictures and sounds alike, drawn anew every time; 0 for "
+        "none.",
+        least=0,
+        most=0.5,
+        published=0.0,
+    )
     lr: float = setting(1e-3, "Learning rate of Adam.", above=0, published=4e-4)
     schedule: str = setting(
         "trapezoid",

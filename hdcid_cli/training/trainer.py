@@ -1,8 +1,9 @@
 """The training loop: one encoder pass a step, codebooks by MM-EMA, deeper layers after their warm-up.
 
-A step, in order: encode the batch; fit the CLUB networks to it (five Adam steps on the
-detached features); all losses; gradients, clipped module by module; Adam; MM-EMA update
-of the codebooks with the features of this step; revival of codes that nobody uses.
+A step, in order: let clips exchange seconds (`mix`); encode the batch; fit the CLUB networks to
+it (five Adam steps on the detached features); all losses; gradients, clipped module by module;
+Adam; MM-EMA update of the codebooks with the features of this step; revival of codes that nobody
+uses.
 """
 
 import math
@@ -18,8 +19,9 @@ from hdcid_cli.core.precision import set_matmul_precision
 from hdcid_cli.core.progress import warn
 from hdcid_cli.models.assembled import Model
 from hdcid_cli.models.hdcid import LayerOutput
-from hdcid_cli.models.segments import at_length, masked_mean, valid_in, valid_rows
+from hdcid_cli.models.segments import at_length, common_length, masked_mean, valid_in, valid_rows
 from hdcid_cli.training.gradients import GradientSum
+from hdcid_cli.training.mixing import draw_exchange, exchange
 from hdcid_cli.training.objective import Objective, current_names, everyone, gather_codes, gather_output
 from hdcid_cli.training.settings import TrainSettings
 
@@ -89,6 +91,7 @@ class Trainer:
         """
         active = self.active_layers(epoch)
         self.model.train()
+        features = self._mixed(features, lengths)
         if self.started < active:
             self.start_layers(features, active, lengths)
         with self._autocast():
@@ -113,6 +116,15 @@ class Trainer:
         self._update_codebooks(outputs)
         self.step_number += 1
         return {"loss": self.objective.total(terms), **terms, **_code_metrics(outputs)}
+
+    def _mixed(self, features: dict[str, Tensor], lengths: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """This rank's clips, having exchanged seconds as they would have in one process."""
+        streams = {name: x for name, x in features.items() if name != "text"}
+        if not self.config.mix or not streams:
+            return features
+        clips = len(next(iter(streams.values())))
+        drawn = draw_exchange(clips * self.world.size, common_length(streams), self.config.mix, self.generator)
+        return exchange(features, drawn[clips * self.world.rank :][:clips], lengths)
 
     @torch.no_grad()
     def start_layers(self, features: dict[str, Tensor], active: int, lengths: dict[str, Tensor] | None) -> None:
