@@ -20,7 +20,7 @@ from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
 from hdcid_cli.training.trainer import Trainer
 
 INPUTS = {"audio": (6,), "video": (5, 5, 4), "text": (5,)}
-VECTORS = {"audio": (6,), "text": (5,)}
+VECTORS = {"audio": (6,), "video": (5,)}
 BATCH, STEPS = 6, 3
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -15,6 +15,7 @@ ALIGNMENTS = {
     "codis": Entry("a teacher's shares of prototypes (CODIS)", "hdcid_cli.training.losses.codis:CODIS"),
     "turn": Entry("self- and cross-reconstruction from prototypes (TURN)", "hdcid_cli.training.losses.turn:TURN"),
     "infonce": Entry("contrast of clips, both ways", "hdcid_cli.training.losses.infonce:InfoNCE"),
+    "seconds": Entry("contrast of seconds, both ways", "hdcid_cli.training.losses.seconds:Seconds"),
     "fcmi": Entry("fine and coarse masked contrast (MICU)", "hdcid_cli.training.losses.fcmi:FCMI"),
     "cujp": Entry("a jigsaw of the modalities' codes (MICU)", "hdcid_cli.training.losses.cujp:CUJP"),
 }
