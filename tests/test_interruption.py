@@ -11,13 +11,14 @@ import pytest
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.main import run
 
-# Starts the program, and sends itself a signal when a module is about to be imported.
+# Starts the program, and sends itself a signal when a module is about to be imported, from code that is made of a
+# string: of that Python keeps a note, and looks at it in the end of `python -m`.
 DISTURBED = """
 import os, runpy, sys
 class Disturber:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:
-            os.kill(os.getpid(), {number})
+            exec("os.kill(os.getpid(), {number})")
 sys.meta_path.insert(0, Disturber())
 sys.argv = ["hdcid", *{arguments!r}]
 runpy.run_module("hdcid_cli", run_name="__main__", alter_sys=True)
@@ -27,9 +28,30 @@ runpy.run_module("hdcid_cli", run_name="__main__", alter_sys=True)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("module", ["hdcid_cli.core.errors", "click", "hdcid_cli.commands.info", "numpy", "h5py"])
 def test_a_signal_while_it_starts_is_an_interruption(tmp_path, module, number):
-    program = DISTURBED.format(module=module, number=int(number), arguments=["info", "nothing.h5"])
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    (tmp_path / "disturbed.py").write_text(
+        DISTURBED.format(module=module, number=int(number), arguments=["info", "nothing.h5"])
+    )
+    done = subprocess.run([sys.executable, "-m", "disturbed"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+# Starts the program, and sends itself a signal when Python takes down its modules.
+LATE = """
+import builtins, os, runpy, sys
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid()):
+        kill(process, {number})
+builtins.late = Late()
+sys.argv = ["hdcid", *{arguments!r}]
+runpy.run_module("hdcid_cli", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("arguments,status", [(["--version"], 0), (["info", "nothing.h5"], 2)])
+def test_a_signal_while_it_ends_changes_nothing(tmp_path, arguments, status, number):
+    program = LATE.format(number=int(number), arguments=arguments)
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True).returncode == status
 
 
 def test_what_a_library_makes_of_an_interruption_is_still_one(monkeypatch, capsys):

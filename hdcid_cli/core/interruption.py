@@ -1,5 +1,6 @@
 """Stopping: SIGTERM means what Ctrl-C means, and a long job stops where it can go on later."""
 
+import atexit
 import os
 import signal
 
@@ -12,6 +13,7 @@ def listen() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    atexit.register(_ignore)  # before others, so that it is called after them
 
 
 def _interrupt(number, frame):
@@ -36,6 +38,17 @@ def end(status: int) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, lambda *_: os._exit(status))
+
+
+def _ignore() -> None:
+    """Keep signals away from the last moments, in which Python gives them their first meaning back.
+
+    Taking down torch needs a third of a second. And Python ends itself by SIGINT if ever a KeyboardInterrupt went
+    through code that it made of a string, as dataclasses do, whatever became of it then.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Interruption:
