@@ -113,10 +113,27 @@ def test_codis_supervises_each_modality_by_the_teacher_of_the_others():
 
 def test_turn_rebuilds_its_own_and_every_other_input():
     z = {name: torch.randn(3, 4, 6) for name in ("audio", "video")}
-    targets = {"audio": torch.randn(3, 4, 5), "video": torch.randn(3, 4, 2)}
+    targets = {"audio": torch.randn(3, 4, 5), "video": 0.1 * torch.randn(3, 4, 2)}
     module = TURN({"audio": 5, "video": 2}, dim=6)
-    expected = sum(((module.decoder[n](x) - y) ** 2).mean().item() for x in z.values() for n, y in targets.items())
+    expected = 0.0
+    for name, y in targets.items():
+        variance = y.numpy().reshape(12, -1).var(axis=0).mean()
+        expected += sum(((module.decoder[name](x) - y) ** 2).mean().item() for x in z.values()) / variance
     assert module.rebuild(z, targets).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_turn_takes_the_variance_of_valid_segments_alone():
+    z, module = {"audio": torch.randn(3, 4, 6)}, TURN({"audio": 5}, dim=6)
+    target, valid = torch.randn(3, 4, 5), torch.arange(4) < torch.tensor([[4], [2], [3]])
+    error = (module.decoder["audio"](z["audio"]) - target)[valid].pow(2).mean().item()
+    spoiled = target.masked_fill(~valid[..., None], 1e3)
+    got = module.rebuild(z, {"audio": spoiled}, {"audio": valid}).item()
+    assert got == pytest.approx(error / target[valid].numpy().var(axis=0).mean(), rel=1e-12)
+
+
+def test_turn_learns_from_what_does_not_vary():
+    module, still = TURN({"audio": 5}, dim=6), torch.ones(3, 4, 5)
+    assert torch.isfinite(module.rebuild({"audio": torch.randn(3, 4, 6)}, {"audio": still}))
 
 
 def test_with_turn_what_is_quantized_is_attention_over_prototypes_of_all_modalities():

@@ -3,6 +3,9 @@
 A segment is expressed as attention over prototypes that all modalities share, and from that its own input and every
 other modality's input of the same moment are rebuilt. The expression is the model's general feature (`Prototypes`), so
 that what is aligned is what is quantized; this is the loss.
+
+Each error is divided by its target's variance. A map's mean over its cells varies far less than a vector's channels do,
+and would else hardly be learned from: what a modality is rebuilt from then carries nothing of the other one.
 """
 
 from typing import Self
@@ -12,13 +15,13 @@ from torch import Tensor, nn
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.hdcid import Layer, LayerOutput
-from hdcid_cli.models.segments import Valid, at_length, masked_mean, valid_in
+from hdcid_cli.models.segments import Valid, at_length, masked_mean, time_mean, valid_in
 from hdcid_cli.training.losses.alignment import Alignment
 from hdcid_cli.training.settings import ObjectiveSettings
 
 
 class TURN(Alignment):
-    """Sum over ordered pairs (m -> n), m = n included, of MSE(decoder_n(z_m), target_n).
+    """Sum over ordered pairs (m -> n), m = n included, of MSE(decoder_n(z_m), target_n) / Var(target_n).
 
     Args:
         targets: width of what is rebuilt for each modality.
@@ -51,9 +54,15 @@ class TURN(Alignment):
     def rebuild(self, expressed: dict[str, Tensor], targets: dict[str, Tensor], valid: Valid = None) -> Tensor:
         """Expressed features [B, T_m, D] and targets [B, T_m, C_m], which are constants -> loss."""
         loss = next(iter(targets.values())).new_zeros(())
-        for name, target in targets.items():
-            steps = target.shape[1]
+        for name, target in ((name, target.detach()) for name, target in targets.items()):
+            steps, scale = target.shape[1], _variance(target, valid and valid[name])
             for source, x in expressed.items():
-                error = (self.decoder[name](at_length(x, steps)) - target.detach()) ** 2
-                loss = loss + masked_mean(error, valid_in(valid, steps, name, source))
+                error = (self.decoder[name](at_length(x, steps)) - target) ** 2
+                loss = loss + masked_mean(error, valid_in(valid, steps, name, source)) / scale
         return loss
+
+
+def _variance(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Variance over the valid segments of x [B, T, C], mean over channels; never 0."""
+    mean = time_mean(x.flatten(0, 1).unsqueeze(0), None if valid is None else valid.reshape(1, -1))
+    return masked_mean((x - mean) ** 2, valid).clamp_min(1e-6)
