@@ -11,7 +11,8 @@ from hdcid_cli.models.quantizers.vq import VectorQuantizer
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
-from hdcid_cli.training.trainer import Trainer
+from hdcid_cli.training.telling import summary
+from hdcid_cli.training.trainer import Meter, Trainer
 
 INPUTS = {"audio": (12,), "video": (5, 5, 8)}
 
@@ -72,6 +73,16 @@ def test_it_learns_and_tasks_read_its_codes(padding):
     trainer, metrics = train("pq:4", steps=20, idle=300, padding=padding)
     for term in ("reconstruction", "commitment", "cpc", "cmcm"):
         assert 0 < metrics[-1][f"loss/1/{term}"] < metrics[0][f"loss/1/{term}"], term
+    meter = Meter(7)
+    meter.add(metrics[-1])
+    record = meter.take()
+    for block in ("", "/2", "/3", "/4"):
+        chosen = metrics[-1][f"codes/2/video{block}"]
+        assert record[f"used/2/video{block}"] == len(chosen.unique())
+    same = [(metrics[-1][f"codes/1/audio{block}"] == metrics[-1][f"codes/1/video{block}"]).double().mean()
+            for block in ("", "/2", "/3", "/4")]  # fmt: skip
+    assert record["agreement/1/audio-video"] == pytest.approx(float(sum(same)) / 4)
+    assert "codes/1/audio/5" not in metrics[-1] and summary(record).count("/") == 1
     codes, indices = trainer.model.eval().encode("video", torch.randn(3, 4, 5, 5, 8))
     assert codes.shape == (3, 4, 2, 16) and indices.shape == (3, 4, 2, 4)
     torch.testing.assert_close(trainer.model.layers[1].quantizer.decode(indices[:, :, 1], "video"), codes[:, :, 1])

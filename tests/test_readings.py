@@ -172,8 +172,13 @@ def test_a_segmenter_remembers_what_it_reads(tmp_path, monkeypatch):
     write_queries(tmp_path / "features", write_squares(tmp_path / "data", {"train": 6, "val": 3, "test": 3}))
     inputs, options = {"audio": (12,), "text": (12,)}, {"text_hidden": 0, "dim": 8}
     small = ("--backbone", "resnet10", "--random-weights", "--size", 32, "--width", 8, "--epochs", 1)
-    for name, quantizer, read in (("one", "aligned", "own"), ("two", "pq:2", "row")):
-        checkpoint(tmp_path / "checkpoints" / name, inputs, quantizer=quantizer, **options)
+    fcid = {"kind": "fcid", "inputs": {**inputs, "video": (5, 5, 8)}}
+    for name, made, read in (
+        ("one", {"quantizer": "aligned"}, "own"),
+        ("two", {"quantizer": "pq:2"}, "row"),
+        ("three", fcid, "row"),
+    ):
+        checkpoint(tmp_path / "checkpoints" / name, **{"inputs": inputs, **options, **made})
         asked = ("segment", "--train", "a", "--test", "t", *small, "--checkpoint", name, "-o", f"s-{name}")
         done = CliRunner().invoke(cli, [*map(str, asked), "--read", read, "--json"], obj={}, catch_exceptions=False)
         records = [json.loads(line) for line in done.stdout.splitlines()]

@@ -163,6 +163,16 @@ def test_validation_curves_tell_layers_and_modalities(tmp_path):
     assert not any("layer" in text for text in texts[0]) and "layer 2, audio-video" in texts[1]
 
 
+def test_blocks_of_a_codebook_are_curves_of_their_own(tmp_path):
+    names = ("used/1/audio", "used/1/audio/2", "used/1/video")
+    (tmp_path / "metrics.jsonl").write_text(
+        lines(*({"step": step, **{name: step + place for place, name in enumerate(names)}} for step in (1, 2)))
+    )
+    [found] = training_curves(tmp_path / "metrics.jsonl", "run")
+    texts = {shape.text for shape in found.drawing.shapes if isinstance(shape, Label)}
+    assert {"layer 1, audio", "layer 1, audio block 2", "layer 1, video"} <= texts
+
+
 def test_without_matplotlib_figures_are_svg_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figures, "pdf", None)
     figures.write_figures([Figure("a", Drawing(20, []))] * 2, tmp_path)

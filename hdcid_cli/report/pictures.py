@@ -78,13 +78,14 @@ def _is_number(value: object) -> bool:
 
 def _chart_of(name: str) -> tuple[str, str, str] | None:
     """(chart, layer, of what) of a metric, or None: `loss/1/cpc` -> ("Loss: cpc", "1", ""), `used/1/audio` -> (...,
-    "1", "audio"), `validation/r@1/audio-video` -> (..., "", "audio-video").
+    "1", "audio"), `used/1/audio/2` -> (..., "1", "audio block 2"), `validation/r@1/audio-video` -> (..., "",
+    "audio-video").
     """
     kind, *parts = name.split("/")
     if kind == "validation":
         measured, *layers, of = [*parts, "", ""] if len(parts) < 2 else parts
         return (VALIDATION[measured], "".join(layers), of) if measured in VALIDATION else None
-    layer, of = (parts + ["", ""])[:2]
+    layer, of = ([*parts[:1], " block ".join(parts[1:])] + ["", ""])[:2]
     if kind == "loss":
         return (f"{LOSS_TERM}{of}", layer, "") if of else ("Loss", "1", "")
     return (CHARTS[kind], layer, of) if kind in CHARTS and layer.isdecimal() else None

@@ -1,5 +1,6 @@
 """What a run says of itself: in its bar, in warnings, and on TensorBoard."""
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -17,7 +18,7 @@ FEW = 0.05
 
 def summary(record: dict) -> str:
     """A record in a few words: loss, codes in use, agreement, rate."""
-    used = "/".join(str(value) for name, value in record.items() if name.startswith("used/1/"))
+    used = "/".join(str(value) for name, value in record.items() if re.fullmatch("used/1/[a-z]+", name))
     agreement = [value for name, value in record.items() if name.startswith("agreement/1/")]
     agree = f", {100 * sum(agreement) / len(agreement):.0f} % agree" if agreement else ""
     rate = (
@@ -68,6 +69,7 @@ class CodesInUse:
             layer, _, name = place.partition("/")
             used = int(seen[1:].sum())
             if used < FEW * self.codes and self._segments[place] >= self.codes:
+                name = name.replace("/", ", block ")
                 phrases.append(f"layer {layer} uses {used} of {self.codes} codes for {name}")
         return phrases
 

@@ -7,6 +7,7 @@ uses.
 """
 
 import math
+from collections.abc import Iterable
 from contextlib import nullcontext
 from itertools import combinations
 
@@ -115,7 +116,7 @@ class Trainer:
         self.objective.follow(self.model.layers[:active])
         self._update_codebooks(outputs)
         self.step_number += 1
-        return {"loss": self.objective.total(terms), **terms, **_code_metrics(outputs)}
+        return {"loss": self.objective.total(terms), **terms, **_code_metrics(self.model.layers, outputs)}
 
     def _mixed(self, features: dict[str, Tensor], lengths: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """This rank's clips, having exchanged seconds as they would have in one process."""
@@ -265,22 +266,24 @@ def modules_to_clip(model: Model) -> dict[str, list[nn.Parameter]]:
 
 
 @torch.no_grad()
-def _code_metrics(outputs: list[LayerOutput]) -> dict[str, Tensor]:
-    """Histogram of codes a modality and layer, and the share of steps at which two modalities chose the same code."""
+def _code_metrics(layers: Iterable[nn.Module], outputs: list[LayerOutput]) -> dict[str, Tensor]:
+    """Codes of each modality and layer, and the share of steps at which two modalities chose the same one.
+
+    Where channels fall into blocks, each has codes of its own, `codes/LAYER/MODALITY/BLOCK` from the second on; the
+    share is the mean over blocks.
+    """
     metrics = {}
-    for number, out in enumerate(outputs, 1):
-        first = {name: index[..., 0] for name, index in out.indices.items()}
+    for number, (layer, out) in enumerate(zip(layers, outputs), 1):
+        first = {name: index[..., : layer.quantizer.parts] for name, index in out.indices.items()}
         for name, index in first.items():
             # -1 for segments that do not count; the meter leaves them out.
-            metrics[f"codes/{number}/{name}"] = (
-                index if out.valid is None else index.masked_fill(~out.valid[name], -1)
-            ).flatten()
+            counted = index if out.valid is None else index.masked_fill(~out.valid[name].unsqueeze(-1), -1)
+            for block, codes in enumerate(counted.flatten(0, 1).unbind(dim=-1), 1):
+                metrics[f"codes/{number}/{name}" + (f"/{block}" if block > 1 else "")] = codes
         for one, other in combinations(first, 2):
             steps = max(first[one].shape[1], first[other].shape[1])
-            same = at_length(first[one], steps) == at_length(first[other], steps)
-            metrics[f"agreement/{number}/{one}-{other}"] = masked_mean(
-                same.float(), valid_in(out.valid, steps, one, other)
-            )
+            same = (at_length(first[one], steps) == at_length(first[other], steps)).float().mean(dim=-1)
+            metrics[f"agreement/{number}/{one}-{other}"] = masked_mean(same, valid_in(out.valid, steps, one, other))
     return metrics
 
 
