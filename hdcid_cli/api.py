@@ -13,6 +13,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from hdcid_cli.backbones import Options
-from hdcid_cli.backbones.extraction import Extracted
+from hdcid_cli.backbones.extraction import Extracted, ExtractionSettings
 from hdcid_cli.backbones.extraction import extract as _extract
 from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
 from hdcid_cli.codes.encode import Codes
@@ -117,7 +118,6 @@ def extract(
     modality: str,
     output: Place | None = None,
     backbone: str | None = None,
-    workers: int | None = None,
     **options: Any,
 ) -> Extracted:
     """Features of media or texts to a feature file, as `hdcid extract` makes them.
@@ -126,7 +126,7 @@ def extract(
         paths: media files, folders, globs, or lists of them; or sounds in memory, {"clip": Wave(samples, 44100)}.
         output: `features/MODALITY.h5` if not given.
         backbone: the papers' one if not given.
-        options: fields of `backbones.Options`, such as `seconds=10`.
+        options: fields of `backbones.Options` and of `ExtractionSettings`, such as `seconds=10, workers=4`.
     """
     name = full_name(modality)
     given: Mapping[str, Wave] | list[str]
@@ -135,7 +135,8 @@ def extract(
     else:
         given = [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     target = Path(output or f"features/{name}.h5")
-    return _extract(given, name, target, backbone, Options(**options), workers=workers)
+    settings = {each.name: options.pop(each.name) for each in fields(ExtractionSettings) if each.name in options}
+    return _extract(given, name, target, backbone, Options(**options), ExtractionSettings(**settings))
 
 
 def pretrain(

@@ -35,6 +35,11 @@ ENVIRONMENT = (
     ("HDCID_CHECKPOINTS", "Folder of checkpoints, instead of checkpoints/."),
     ("HDCID_DATA", "Folder of annotations, instead of data/."),
     ("HDCID_HOME", "Cache of downloaded weights, instead of ~/.cache/hdcid."),
+    (
+        "OMP_NUM_THREADS",
+        "Threads of each process: 1 where several runs share a machine's cores, or threads that wait for each other "
+        "slow all of them down many times.",
+    ),
 )
 
 

@@ -145,7 +145,7 @@ def load(options):
 
 
 def test_a_backbone_from_outside_is_one_file_and_one_entry(tmp_path, monkeypatch):
-    from hdcid_cli.backbones.extraction import extract
+    from hdcid_cli.backbones.extraction import ExtractionSettings, extract
     from hdcid_cli.commands.info import describe
 
     (tmp_path / "c.wav").touch()
@@ -154,13 +154,19 @@ def test_a_backbone_from_outside_is_one_file_and_one_entry(tmp_path, monkeypatch
     monkeypatch.setitem(BACKBONES["audio"], "mine", "my_backbone")
     (tmp_path / "list.csv").write_text("id,path,start\na,a.wav,0.5\nb,a.wav,2\n")
     path = tmp_path / "audio.h5"
-    done = extract([str(tmp_path / "list.csv")], "audio", path, "mine", workers=0)
+    done = extract([str(tmp_path / "list.csv")], "audio", path, "mine", settings=ExtractionSettings(workers=0))
     assert done.shape == (10, 3) and done.clips == ["a", "b"]
     with FeatureFile([path]) as file:
         assert file.backbone == "mine" and file.read([1])[0, 0].tolist() == [2, 2, 2]
     [record] = describe(path)
     assert (record["backbone"], record["revision"], record["sound"]) == ("mine", "abc", True)
-    extract([str(tmp_path / "list.csv"), str(tmp_path / "c.wav")], "audio", path, "mine", workers=0)  # takes more in
+    extract(
+        [str(tmp_path / "list.csv"), str(tmp_path / "c.wav")],
+        "audio",
+        path,
+        "mine",
+        settings=ExtractionSettings(workers=0),
+    )  # takes more in
     assert next(describe(path))["revision"] == "abc"
 
 

@@ -167,6 +167,18 @@ def terms(text: str) -> set[str]:
     return {name for item in found for name in re.findall("`([^`]+)`", item)}
 
 
+def test_every_option_is_on_its_commands_page():
+    for name in COMMANDS:
+        shown = (TOP / "man" / f"hdcid-{name}.1").read_text(encoding="utf-8").replace("\\-", "-")
+        named = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", shown))
+        assert not options_of(cli.get_command(click.Context(cli), name)) - named, name
+
+
+def test_the_readme_is_two_screens_beside_its_tables_and_its_tree():
+    lines = re.sub("```text\n.*?```\n", "", (TOP / "README.md").read_text(encoding="utf-8"), flags=re.S).splitlines()
+    assert len([line for line in lines if not line.startswith("|")]) <= 80
+
+
 def test_the_manual_explains_every_method_and_no_other():
     methods = page("hdcid-methods.7.md")
     said = "in hdcid-methods.7.md, in the registry's order"

@@ -345,7 +345,7 @@ def test_a_gap_before_a_window_does_not_shift_it(tmp_path, monkeypatch):
             return np.full((1, RATE // 10), self.value, np.float32)
 
     times = [-0.5, -0.4, -0.1, 0.0, 0.5, 0.6]  # lost: -0.3 to -0.1 and 0.1 to 0.5
-    monkeypatch.setattr("av.AudioResampler", Resampler)
+    monkeypatch.setattr(audio, "AudioResampler", Resampler)
     monkeypatch.setattr(
         audio, "decode", lambda *_: ((time, 0.1, Frame(number + 1)) for number, time in enumerate(times))
     )

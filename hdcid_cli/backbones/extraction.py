@@ -48,16 +48,30 @@ class Extracted:
         return f"{self.computed / self.clock.seconds:.3g} clips and {self.clock.describe(self.unit)}"
 
 
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """How clips are gone through, which changes no feature.
+
+    Attributes:
+        overwrite: start anew, whatever the file holds.
+        on_error: "skip" names a clip that cannot be read on stderr and goes on, "fail" makes an InputError of it.
+        workers: decoding processes; 0 decodes in this one, None takes one a core.
+        shard: (I, N): only part I of N, counted from 1; by default what torchrun says.
+    """
+
+    overwrite: bool = False
+    on_error: str = "skip"
+    workers: int | None = None
+    shard: tuple[int, int] | None = None
+
+
 def extract(
     paths: Sequence[str] | Mapping[str, Wave],
     modality: str,
     output: Path,
     backbone: str | None = None,
     options: Options | None = None,
-    overwrite: bool = False,
-    on_error: str = "skip",
-    workers: int | None = None,
-    shard: tuple[int, int] | None = None,
+    settings: ExtractionSettings | None = None,
 ) -> Extracted:
     """Features of media or texts to a feature file; run again, it does only what is missing.
 
@@ -66,22 +80,21 @@ def extract(
         modality: video, audio or text.
         output: the feature file; a shard's name is made of it.
         backbone: by name; the papers' one if not given.
-        overwrite: start anew, whatever the file holds.
-        on_error: "skip" names a clip that cannot be read on stderr and goes on, "fail" makes an InputError of it.
-        workers: decoding processes; 0 decodes in this one, None takes one a core.
-        shard: (I, N): only part I of N, counted from 1; by default what torchrun says.
+        options: what is chosen about the backbone.
+        settings: how to go through the clips.
 
     Raises:
         InputError: nothing to read, nothing that could be read, or a file that was made in another way.
     """
-    options = options or Options()
+    options, settings = options or Options(), settings or ExtractionSettings()
+    workers = cores() if settings.workers is None else settings.workers
     if isinstance(paths, Mapping):
         found = [MediaClip(name, wave) for name, wave in paths.items()]
         workers = 0  # nothing to decode
     else:
         found = find_clips(paths, modality)
-    clips, output = _take_shard(found, Path(output), shard)
-    clips, skipped = _without_unnameable(clips, on_error)
+    clips, output = _take_shard(found, Path(output), settings.shard)
+    clips, skipped = _without_unnameable(clips, settings.on_error)
     model = load_backbone(modality, backbone, options)
     shape = (options.seconds, *model.shape)
     attributes = {
@@ -93,20 +106,20 @@ def extract(
     }
     if modality == "text":
         workers = 0  # nothing to decode
-    with FeatureWriter(output, [clip.id for clip in clips], shape, attributes, model.dtype, overwrite) as writer:
+    with FeatureWriter(
+        output, [clip.id for clip in clips], shape, attributes, model.dtype, settings.overwrite
+    ) as writer:
         missing = set(writer.pending)
         todo = [clip for clip in clips if clip.id in missing]
         clock, unit = Clock(), "words" if modality == "text" else "s of media"
         with progress(total=len(clips), initial=len(clips) - len(todo), description=output.stem, unit="clip") as bar:
             try:
-                for clip, error in extract_clips(
-                    todo, model, writer, options.seconds, cores() if workers is None else workers, clock
-                ):
+                for clip, error in extract_clips(todo, model, writer, options.seconds, workers, clock):
                     bar.set_postfix_str(clock.describe(unit), refresh=False)
                     bar.update()
                     if error:
                         bar.clear()
-                        _skip(clip, error, skipped, on_error)
+                        _skip(clip, error, skipped, settings.on_error)
             except KeyboardInterrupt:
                 bar.clear()
                 say(f"{writer.written} clips are in {writer.target}; the same command goes on from there.")

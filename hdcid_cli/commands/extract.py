@@ -138,7 +138,7 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
     comes from a .csv file with a name and a caption a row (data/captions.csv
     by default) or from .txt files. Run again, it does only what is missing.
     """
-    from hdcid_cli.backbones.extraction import extract
+    from hdcid_cli.backbones.extraction import ExtractionSettings, extract
     from hdcid_cli.core.progress import say
 
     default = DEFAULT_PATHS[modality]
@@ -152,10 +152,7 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
         output or features / f"{modality}.h5",
         backbone,
         Options(**options),
-        overwrite,
-        on_error,
-        workers,
-        shard,
+        ExtractionSettings(overwrite, on_error, workers, shard),
     )
     say(
         f"{done.path}: {len(done.clips)} clips of {' x '.join(map(str, done.shape))}"

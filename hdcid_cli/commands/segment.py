@@ -90,7 +90,21 @@ class Queries(click.ParamType):
 @options.device_option
 @options.json_option
 @click.pass_context
-def command(context, train, test, **values):
+def command(
+    context,
+    train,
+    test,
+    features,
+    data,
+    checkpoints,
+    checkpoint,
+    toc,
+    read,
+    output,
+    save_every,
+    as_json,
+    **values,
+):
     """Find the pixels that a sound or a sentence names.
 
     Learns on AVSBench-S4 (DATA/avs_s4), asked with the codes of sounds or of
@@ -112,23 +126,7 @@ def command(context, train, test, **values):
     for name, value in (("--train", train), ("--test", test)):
         if value is None:
             raise click.UsageError(f"Missing option '{name}': say which queries, as in --train a --test t.")
-    return _experiment(train, test, **values)
 
-
-def _experiment(
-    train,
-    test,
-    features,
-    data,
-    checkpoints,
-    checkpoint,
-    toc,
-    read,
-    output,
-    save_every,
-    as_json,
-    **values,
-):
     from hdcid_cli.codes.checkpoint import open_checkpoint
     from hdcid_cli.codes.toc import resolve_toc
     from hdcid_cli.core.progress import warn

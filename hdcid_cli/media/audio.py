@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from av import AudioResampler
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.media.clips import MediaClip
@@ -59,8 +60,6 @@ def _part(wave: Wave, start: float, rate: int) -> Iterator[np.ndarray]:
 
 def _mono(path: Path | str, seconds: int, start: float, rate: int) -> Iterator[np.ndarray]:
     """Pieces of the sound from `start` on, resampled and averaged over channels, gaps filled with silence."""
-    from av import AudioResampler
-
     resampler, kind, heard = AudioResampler(format="fltp", rate=rate), None, None
     for time, duration, frame in decode(path, "audio", start):
         if heard is None or time > heard + GAP_SECONDS:  # the beginning, or a gap

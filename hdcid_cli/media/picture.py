@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
@@ -34,8 +35,6 @@ def read_picture(
 
 def encode_png(picture: np.ndarray) -> bytes:
     """[height, width, 3] or [height, width] uint8 as a PNG file's bytes, which depend on the pixels alone."""
-    import av
-
     layout = "rgb24" if picture.ndim == 3 else "gray"
     encoder = av.CodecContext.create("png", "w")
     encoder.height, encoder.width, encoder.pix_fmt = *picture.shape[:2], layout

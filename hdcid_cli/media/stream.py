@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+from av.error import FFmpegError
+from av.stream import Disposition
+
 from hdcid_cli.core.errors import InputError
 
 # Sound codecs need some packets before the wanted moment to come to their true output.
@@ -39,9 +43,6 @@ def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[fl
     Raises:
         InputError: the file cannot be opened, has no such stream, ends in the middle, or decodes to nothing.
     """
-    import av
-    from av.error import FFmpegError
-
     av.logging.set_level(av.logging.PANIC)  # what matters is raised, and said in our words
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting for ever
@@ -84,8 +85,6 @@ def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[fl
 
 def _best(container, kind: str):
     """The stream that FFmpeg would choose, if it is not a cover picture."""
-    from av.stream import Disposition
-
     stream = container.streams.best(kind)
     if stream is not None and kind == "video" and stream.disposition & Disposition.attached_pic:
         return None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from hdcid_cli.media.clips import MediaClip
 from hdcid_cli.media.stream import decode
@@ -49,8 +50,6 @@ def frame_parts(clip: MediaClip, seconds: int, fps: int, edge: int) -> Iterator[
 
 
 def _samples(path: Path | str, seconds: int, fps: int, size: int | Edge, start: float) -> Iterator[np.ndarray]:
-    from av.video.reformatter import VideoReformatter
-
     reformatter, shape = VideoReformatter(), None
     sampled, end, shown = 0, 0.0, None
     for time, duration, frame in decode(path, "video", start):
@@ -75,8 +74,6 @@ def _upright(reformatter, width: int, height: int, frame) -> np.ndarray:
     """[height, width, 3] uint8. The reformatter keeps its tables from frame to frame; `rotation` counts as
     np.rot90 does.
     """
-    from av.video.reformatter import Interpolation
-
     # FULL_CHR_H_INT: swscale's shortcut without it makes every picture darker by 2 of 255.
     scaling = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
     image = reformatter.reformat(frame, width, height, format="rgb24", interpolation=scaling, threads=1).to_ndarray()

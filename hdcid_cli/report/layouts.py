@@ -13,6 +13,8 @@ from functools import cache
 from importlib.resources import files
 from statistics import fmean
 
+import yaml
+
 from hdcid_cli.report import openset
 from hdcid_cli.report.glossary import LOWER_IS_BETTER
 from hdcid_cli.report.pivot import (
@@ -60,8 +62,6 @@ class Placed(Measured):
 @cache
 def layouts() -> dict[str, dict]:
     """The content of papers.yaml: {"table1": {title, labels, columns, rows, ...}, ...}."""
-    import yaml
-
     return yaml.safe_load(files("hdcid_cli.report").joinpath("papers.yaml").read_text(encoding="utf-8"))["layouts"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hdcid_cli.codes.toc import code_similarities, mean_similarity
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import open_regular
 from hdcid_cli.core.json_lines import Skip, objects
@@ -105,8 +106,6 @@ def heat_maps(codebook: np.ndarray, channels: np.ndarray | None, of: str) -> Ite
         channels: the channels that were kept.
         of: whose codebook it is.
     """
-    from hdcid_cli.codes.toc import code_similarities, mean_similarity
-
     codes = len(codebook)
     some = codebook[np.linspace(0, codes - 1, min(codes, CODES)).astype(int)]
     which = f"{codes} codes" if len(some) == codes else f"{len(some):,} of {codes:,} codes"

@@ -4,6 +4,7 @@ import wave
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 
 from hdcid_cli.core.files import atomic_path
@@ -12,8 +13,6 @@ from hdcid_cli.synth.sounds import SAMPLE_RATE
 
 def write_video(path: Path, pictures: np.ndarray, rate: int, sound: np.ndarray) -> None:
     """Write pictures [frames, height, width, 3] uint8 and sound [samples] float32 in -1..1 as mp4, atomically."""
-    import av
-
     # A constant quantizer: under `crf`, x264's macroblock tree gives other bytes from run to run.
     options = {"preset": "veryfast", "qp": "28"}
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from torch import nn
+from transformers import AutoConfig, PvtV2Backbone, ResNetBackbone
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.hub import load_pretrained
@@ -66,8 +67,6 @@ def load_backbone(name: str, random_weights: bool = False) -> nn.Module:
     source = PUBLISHED[name][0] if name in PUBLISHED and not Path(name).is_dir() else name
 
     def load(source, **where):
-        from transformers import AutoConfig
-
         config = _config(AutoConfig.from_pretrained(source, **where).to_dict())
         return _model_class(config).from_pretrained(source, config=config, use_safetensors=True, **where)
 
@@ -97,8 +96,6 @@ def layout_of(backbone: nn.Module) -> dict:
 
 
 def _config(layout: dict):
-    from transformers import AutoConfig
-
     config = AutoConfig.for_model(**layout)
     if config.model_type not in ("pvt_v2", "resnet"):
         raise InputError(f"The picture backbone should be a PVT-v2 or a ResNet, not {config.model_type!r}.")
@@ -107,6 +104,4 @@ def _config(layout: dict):
 
 
 def _model_class(config):
-    from transformers import PvtV2Backbone, ResNetBackbone
-
     return {"pvt_v2": PvtV2Backbone, "resnet": ResNetBackbone}[config.model_type]
