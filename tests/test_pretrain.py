@@ -157,6 +157,15 @@ def test_any_subset_of_the_modalities(pretrain, tmp_path, letters):
     assert open_checkpoint().describe()["modalities"] == letters
 
 
+def test_records_say_how_wide_codes_are_and_whether_clips_were_mixed(pretrain, tmp_path):
+    write_features(tmp_path / "features", clips=16)
+    assert pretrain("--mix", "0.5")[0] == 0
+    described = open_checkpoint().describe()
+    assert described["mix"] == 0.5 and described["dim"] == open_checkpoint().settings.dim != 256
+    assert pretrain("--overwrite", "--dim", "256")[0] == 0
+    assert not {"mix", "dim"} & set(open_checkpoint().describe())
+
+
 @pytest.mark.parametrize("quantizer", ["rvq:2", "fsq", "fsq:4,3"])
 def test_every_quantizer_in_both_layers(pretrain, tmp_path, quantizer):
     write_features(tmp_path / "features", clips=16)

@@ -82,6 +82,7 @@ class Description:
         epoch: of a published model, the last one that it was trained for.
         published_reading: what its makers' tasks read of its codes, one of READINGS.
         epochs: that it is, or was, to be trained for.
+        mix: the largest share of seconds that clips exchanged.
     """
 
     model: ModelSettings
@@ -93,6 +94,7 @@ class Description:
     epoch: int | None
     published_reading: str = "row"
     epochs: int | None = None
+    mix: float = 0.0
 
     @classmethod
     def read(cls, path: Path) -> "Description":
@@ -117,6 +119,7 @@ class Description:
             converted.whole("epoch", None, least=-1),
             reading,
             train.whole("epochs", None),
+            train.number("mix", 0.0, least=0, most=1),
         )
 
 
@@ -256,6 +259,8 @@ class Checkpoint:
             "checkpoint": self.digest,
             "checkpoint_name": self.name,
             "pretrain_seed": self.description.seed,
+            **({} if self.settings.dim == ModelSettings.dim else {"dim": self.settings.dim}),
+            **({"mix": self.description.mix} if self.description.mix else {}),
             **({} if self.reading == "row" else {"read": self.reading}),
         }
 
