@@ -21,8 +21,7 @@ hdcid.write_features(folder / "features/audio.h5", ids, audio, "audio")
     "id,split,label\n" + "".join(f"{name},{part},event{event}\n" for name, part, event in zip(ids, split, label))
 )
 
-learned = [name for name, part in zip(ids, split) if part == "train"]
-model = hdcid.pretrain(folder / "features", folder / "model", clips=learned, dim=32, codebook=32, epochs=20)
+model = hdcid.pretrain(folder / "features", folder / "model", data=folder, dim=32, codebook=32, epochs=20)
 codes = hdcid.encode(model, audio[:1], "audio")
 print("codes of the first clip's seconds in both layers:", codes.indices[0, :, :, 0].tolist())
 

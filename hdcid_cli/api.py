@@ -44,7 +44,8 @@ from hdcid_cli.report.results import results_of
 from hdcid_cli.tasks.cmg.protocol import ProbeSettings
 from hdcid_cli.tasks.cmg.reading import read_codes, read_features
 from hdcid_cli.tasks.cmg.run import read_task, run_task
-from hdcid_cli.training.plan import plan
+from hdcid_cli.tasks.held_out import held_out_by_tasks
+from hdcid_cli.training.plan import clips_to_learn_from, plan, present_modalities
 from hdcid_cli.training.pretrain import pretrain as _pretrain
 from hdcid_cli.training.recipes import recipe_settings
 from hdcid_cli.training.settings import ObjectiveSettings, PretrainSettings, RunSettings, TrainSettings
@@ -144,7 +145,9 @@ def pretrain(
     output: Place | None = None,
     modalities: Sequence[str] | str | None = None,
     clips: Iterable[str] | None = None,
-    recipe: str | None = None,
+    validation: Iterable[str] = (),
+    data: Place | None = None,
+    leave_out: str | None = None,
     **settings: Any,
 ) -> Checkpoint:
     """Train a model on a folder of feature files, or go on where that stopped, and open it.
@@ -152,18 +155,39 @@ def pretrain(
     Args:
         output: checkpoint directory; one in `checkpoints/` that is named after the method if not given.
         modalities: such as "av"; those that have a feature file if not given.
-        clips: names to learn from; all if not given. (The command leaves out what tables in `data/` test on.)
-        recipe: named settings (`hdcid recipe ls`), or a file of them; `settings` count more.
-        settings: of `PretrainSettings`, by their names: `layers=2, align=("cpc", "cmcm"), epochs=5`.
+        clips: names to learn from; all if not given.
+        validation: names to look at while it learns, and not to learn from: how well they find each other.
+        data: folder of annotations, as `--data`: what its tables are to test or to choose by is not learned from, and
+            what they are to choose by is `validation`. Nothing is asked of any folder if not given.
+        leave_out: groups of clips to leave out, such as "speaker=anna" of a table in `data` ("data" if not given).
+        settings: of `PretrainSettings`, by their names: `layers=2, align=("cpc", "cmcm"), epochs=5`; and `recipe`, the
+            name of some (`hdcid recipe ls`) or a file of them: those that are given count more.
     """
+    recipe = settings.pop("recipe", None)
     said = recipe_settings(recipe) if recipe else {}
     of_recipe = said.pop("modalities", None)
     wanted = of_recipe if modalities is None else modalities
     names = None if wanted is None else all_names(wanted if isinstance(wanted, str) else ",".join(wanted))
-    chosen = None if clips is None else frozenset(clips)
     asked = PretrainSettings.of(**{**said, **settings})
-    run = plan(Path(features), asked, None if output is None else Path(output), names, chosen)
+    chosen, watched = None if clips is None else frozenset(clips), tuple(validation)
+    if data is not None or leave_out is not None:
+        place = Path("data" if data is None else data)
+        held = held_out_by_tasks(place)
+        left, choosing = clips_to_learn_from(Path(features), names, None, place, leave_out, held)
+        chosen, watched = _in_both(chosen, left), watched or choosing
+    if watched:
+        with open_features(features, (names or present_modalities(Path(features)))[0]) as first:
+            chosen = (frozenset(first.ids) if chosen is None else chosen) - frozenset(watched)
+    given = None if output is None else Path(output)
+    run = plan(Path(features), asked, given, names, chosen, leave_out=leave_out, watched=watched)
     return open_checkpoint(_pretrain(run), device=asked.run.device)
+
+
+def _in_both(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
+    """Clips that are in two selections, of which None is all."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
 
 
 def encode(checkpoint: Checkpoint, features: FeatureFile | Place | np.ndarray, modality: str | None = None) -> Codes:

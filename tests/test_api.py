@@ -59,6 +59,32 @@ def test_python_and_the_command_train_the_same_model(tmp_path, monkeypatch):
     assert model.digest == hdcid.open_checkpoint("by-command").digest
 
 
+def test_python_leaves_out_and_looks_at_what_the_command_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, ids = write_features(tmp_path / "features", clips=32)
+    splits = ["train"] * 18 + ["val"] * 8 + ["test"] * 6
+    speakers = ["bob" if number % 6 else "anna" for number in range(32)]
+    rows = [f"{name},{part},x,{who}" for name, part, who in zip(ids, splits, speakers)]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/classify.csv").write_text("id,split,label,who\n" + "\n".join(rows))
+    small = SMALL | {"epochs": 1}
+    options = [part for name, value in small.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    assert run(["pretrain", "-o", "by-command", "--leave-out", "who=anna", *options], {}) == 0
+    command, model = hdcid.open_checkpoint("by-command"), hdcid.pretrain("features", leave_out="who=anna", **small)
+    assert model.digest == command.digest and model.clips == command.clips == set(ids[:18]) - set(ids[::6])
+    assert "without-anna" in model.name and model.clips == hdcid.open_checkpoint(model.path).clips
+
+    def looked_at(path):
+        last = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
+        return {name: value for name, value in last.items() if name.startswith("validation/")}
+
+    assert len(looked_at(command.path)) > 1 and looked_at(model.path) == looked_at(command.path)
+    chosen = hdcid.pretrain("features", "chosen", validation=ids[:6], **small)
+    assert chosen.clips == set(ids[6:]) and looked_at(chosen.path)
+    some = hdcid.pretrain("features", "some", data="data", clips=ids[10:], **small)
+    assert some.clips == set(ids[10:18])
+
+
 def test_equal_models_have_equal_digests_whatever_they_share(tmp_path):
     """MST's transformer goes by several names; each time a process says in another order which."""
     write_features(tmp_path / "features", clips=8, modalities=("audio", "video", "text"))

@@ -217,7 +217,7 @@ def test_skipped_clips_are_named_with_status_3_and_tried_again_next_time(videos,
     assert done.returncode == 3 and done.stdout == ""
     assert "skipped 'silent': videos/silent.mp4 has no audio." in done.stderr
     assert "skipped 'words': videos/words.mp4 cannot be opened" in done.stderr
-    assert "features/audio.h5: 1 clips of 10 x 128, 2 skipped" in done.stderr
+    assert "features/audio.h5: 1 clip of 10 x 128, 2 skipped" in done.stderr
     assert list(read(tmp_path / "features/audio.h5")) == ["good"]
     (folder / "words.mp4").unlink()
     (folder / "words.mp4").symlink_to(videos / "c.mp4")

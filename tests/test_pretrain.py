@@ -125,6 +125,63 @@ def test_without_tensorboards_package_nothing_is_touched(pretrain, tmp_path, mon
     assert (tmp_path / "checkpoints" / "latest" / "model.safetensors").read_bytes() == before
 
 
+class Wandb:
+    """Stands in for the package: takes note of what it is asked."""
+
+    def __init__(self):
+        self.runs = []
+
+    def init(self, **given):
+        self.runs.append(given | {"logged": [], "ended": None})
+        return self
+
+    id = "run-1"
+
+    def define_metric(self, name, step_metric):
+        self.runs[-1]["by"] = (name, step_metric)
+
+    def log(self, record):
+        self.runs[-1]["logged"].append(record)
+
+    def finish(self, exit_code):
+        self.runs[-1]["ended"] = exit_code
+
+
+def same(logged, written):
+    """Whether records are those of the log, which rounds."""
+    return [record.keys() for record in logged] == [record.keys() for record in written] and all(
+        record == pytest.approx(line, rel=1e-6) for record, line in zip(logged, written, strict=True)
+    )
+
+
+def test_metrics_for_weights_and_biases_go_on_in_the_same_run(pretrain, tmp_path, monkeypatch):
+    write_features(tmp_path / "features", clips=16)
+    wandb = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    assert pretrain("--wandb", "-o", "checkpoints/mine")[0] == 0
+    (run,) = wandb.runs
+    assert same(run["logged"], records("mine")) and (run["by"], run["ended"]) == (("*", "step"), 0)
+    assert (run["project"], run["name"], run["config"]["model"]["dim"]) == ("hdcid", "mine", 16)
+    assert "id" not in run
+    monkeypatch.setenv("WANDB_PROJECT", "ours")
+    assert pretrain("--wandb", "-o", "checkpoints/mine", "--epochs", "4")[0] == 0
+    _, run = wandb.runs
+    assert (run["id"], run["resume"], run["project"]) == ("run-1", "allow", "ours")
+    assert same(run["logged"], [record for record in records("mine") if record["step"] > 4])
+
+
+def test_without_wandb_or_where_it_fails_one_sentence_says_so(pretrain, tmp_path, monkeypatch):
+    write_features(tmp_path / "features", clips=16)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    status, said = pretrain("--wandb", "-o", "mine")
+    assert status == 2 and "hdcid[wandb]" in said and not (tmp_path / "mine").exists()
+    wandb = Wandb()
+    wandb.init = lambda **given: (_ for _ in ()).throw(ValueError("no key"))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    status, said = pretrain("--wandb", "-o", "mine")
+    assert status == 2 and "wandb does not begin a run (no key): `wandb login`" in said
+
+
 @pytest.mark.parametrize("clips", [1, 3])
 def test_a_handful_of_clips_is_one_batch(pretrain, tmp_path, clips):
     write_features(tmp_path / "features", clips=clips)

@@ -44,7 +44,7 @@ CHECKPOINT = RunKind(
     "hdcid-checkpoint",
     version=2,  # 2: weights of 3 x 3 lie channels last
     saved=(MODEL, "steps/*.safetensors", STATE),
-    noted=(CLIPS, METRICS, "tensorboard/events.out.tfevents.*"),
+    noted=(CLIPS, METRICS, "wandb.txt", "tensorboard/events.out.tfevents.*"),
     derived=(TOC, "cache/*.npy"),
     latest=True,
     absent={"model": ModelSettings().to_dict()},  # as `ModelSettings.from_dict` reads it

@@ -108,14 +108,14 @@ def features(path, modality, annotations, backbone, seconds, features, output, o
     folder of ID.zip with one pickled array in each, as VGGSound's, LLP's and
     UCF's features come. Pickles that hold anything but an array are refused.
     """
-    from hdcid_cli.core.progress import say
+    from hdcid_cli.core.progress import counted, say
     from hdcid_cli.published.features import convert_features
 
     done = convert_features(
         path, modality, output or features / f"{modality}.h5", annotations, backbone, seconds, overwrite
     )
     say(
-        f"{done.path}: {done.clips} clips of {' x '.join(map(str, done.shape))}"
+        f"{done.path}: {counted(done.clips, 'clip')} of {' x '.join(map(str, done.shape))}"
         + (f", {len(done.skipped)} skipped" if done.skipped else "")
     )
     return SOME_SKIPPED if done.skipped else DONE

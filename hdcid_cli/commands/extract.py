@@ -139,7 +139,7 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
     by default) or from .txt files. Run again, it does only what is missing.
     """
     from hdcid_cli.backbones.extraction import ExtractionSettings, extract
-    from hdcid_cli.core.progress import say
+    from hdcid_cli.core.progress import counted, say
 
     default = DEFAULT_PATHS[modality]
     if not paths and not os.path.exists(default):
@@ -155,7 +155,7 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
         ExtractionSettings(overwrite, on_error, workers, shard),
     )
     say(
-        f"{done.path}: {len(done.clips)} clips of {' x '.join(map(str, done.shape))}"
+        f"{done.path}: {counted(len(done.clips), 'clip')} of {' x '.join(map(str, done.shape))}"
         + (f", {len(done.skipped)} skipped" if done.skipped else "")
         + ("" if done.computed or done.skipped else " (they were there already)")
         + (f"; {done.speed}" if done.clock.seconds > WORTH_TELLING else "")

@@ -23,12 +23,13 @@ from hdcid_cli.core.progress import progress, say
 from hdcid_cli.core.run_directory import RunDirectory
 from hdcid_cli.models.assembled import Model, build_model
 from hdcid_cli.models.stored import write_model
+from hdcid_cli.training.board import Board, TensorBoard, WeightsAndBiases, require_tensorboard, require_wandb
 from hdcid_cli.training.cadence import Cadence
 from hdcid_cli.training.data import common_clips, epoch_batches
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import PretrainSettings, TrainSettings, steps_per_epoch
 from hdcid_cli.training.speed import Speed
-from hdcid_cli.training.telling import Board, CodesInUse, require_tensorboard, summary, warn_of_collapse
+from hdcid_cli.training.telling import CodesInUse, summary, warn_of_collapse
 from hdcid_cli.training.trainer import Meter, Trainer, check_finite
 from hdcid_cli.training.validation import Validation
 
@@ -62,6 +63,8 @@ def pretrain(run: Run) -> Path:
     """
     if run.settings.run.tensorboard:
         require_tensorboard()  # if it is missing, this is said before anything is touched
+    if run.settings.run.wandb:
+        require_wandb()
     files = {name: open_features(run.features, name) for name in run.modalities}
     device = resolve_device(run.settings.run.device)
     world = join_world(device)
@@ -179,12 +182,11 @@ def _loop(
     meter, in_use = Meter(codes), CodesInUse(codes)
     speed = Speed(trainer, min(trainer.config.batch_size, len(reader.ids)), count=not settings.compile)
     cadence = Cadence(*settings.saving, settings.log_every, total, world)
-    board = directory.place / "tensorboard" if settings.tensorboard and world.is_main else None
     # Entered before anything is begun: from here on an interruption saves.
     with (
         Interruption() as interruption,
         directory.metrics("step", first) as metrics,
-        Board(board, first) as board,
+        _board(run, directory, first) as board,
         progress(total=total, initial=first, description="pretrain", unit="step") as bar,
     ):
         batches = _batches(len(reader.ids), trainer.config, first, per_epoch, world)
@@ -221,6 +223,16 @@ def _loop(
     in_use.warn()
     if told := speed.told():
         say(told)
+
+
+def _board(run: Run, directory: RunDirectory, first: int) -> Board:
+    """Where the main process's records go besides `metrics.jsonl`."""
+    place, settings = directory.place, run.settings.run
+    wanted = [
+        (settings.tensorboard, lambda: TensorBoard(place, first)),
+        (settings.wandb, lambda: WeightsAndBiases(place, first, run.output.name, directory.config)),
+    ]
+    return Board(*(begin for asked, begin in wanted if asked and directory.world.is_main))
 
 
 def _lengths(trainer: Trainer, reader: ClipReader, positions: np.ndarray) -> dict[str, Tensor] | None:

@@ -190,6 +190,7 @@ class RunSettings(Settings):
     )
     compile: bool = setting(False, "Compile the model with torch.compile.")
     tensorboard: bool = setting(False, "Write the metrics for TensorBoard too.")
+    wandb: bool = setting(False, "Write the metrics to Weights & Biases too, project hdcid or WANDB_PROJECT.")
     save_every: str = setting("5", "Minutes between two saves, or steps, such as 500steps.", metavar="MINUTES|Nsteps")
     log_every: int = setting(20, "Steps between two records of the metrics.", least=1, line=False)
     validate_every: int = setting(

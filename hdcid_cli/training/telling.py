@@ -1,13 +1,10 @@
-"""What a run says of itself: in its bar, in warnings, and on TensorBoard."""
+"""What a run says of itself: in its bar and in warnings."""
 
 import re
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.progress import warn
 
 # Half-way through a run, a codebook of which fewer codes are in use will not open by itself.
@@ -81,33 +78,3 @@ class CodesInUse:
                 f"{', '.join(few)} (in the last epoch); a smaller --codebook, a smaller --idle or more --epochs may "
                 "help."
             )
-
-
-class Board(AbstractContextManager):
-    """Records for TensorBoard.
-
-    Args:
-        folder: where they go; None keeps none.
-        last: step after which an earlier run's records do not count.
-    """
-
-    def __init__(self, folder: Path | None, last: int = 0):
-        self._writer = nullcontext() if folder is None else require_tensorboard()(folder, purge_step=last + 1)
-
-    def write(self, record: dict) -> None:
-        """Every number of a record by its name, at the record's step."""
-        if not isinstance(self._writer, nullcontext):
-            for name, value in record.items():
-                self._writer.add_scalar(name, value, record["step"])
-
-    def __exit__(self, *problem):
-        return self._writer.__exit__(*problem)
-
-
-def require_tensorboard() -> type:
-    """TensorBoard's writer; an InputError if its package is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError("--tensorboard needs another package: pip install 'hdcid[tensorboard]'.") from error
-    return SummaryWriter

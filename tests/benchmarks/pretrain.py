@@ -27,7 +27,7 @@ from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.pretrain import Run, pretrain
-from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
+from hdcid_cli.training.settings import ObjectiveSettings, PretrainSettings, TrainSettings
 from hdcid_cli.training.speed import FlopCounter, matrix_rate
 from hdcid_cli.training.trainer import Trainer
 
@@ -66,10 +66,10 @@ def loader_rates(folder: Path, size: int, steps: int, precision: str, device) ->
     """Samples a second of whole training runs on feature files, with the features in memory and without."""
     for cache in ("none", "ram", "device"):
         with tempfile.TemporaryDirectory() as output:
-            train = {"batch_size": size, "precision": precision, "epochs": steps}
-            run = Run(
-                tuple(SHAPES), folder, Path(output) / "run", train=train, device=str(device), cache=cache, log_every=5
+            settings = PretrainSettings.of(
+                batch_size=size, precision=precision, epochs=steps, device=str(device), cache=cache, log_every=5
             )
+            run = Run(tuple(SHAPES), folder, Path(output) / "run", settings)
             pretrain(run)
             records = [json.loads(line) for line in open(run.output / "metrics.jsonl")]
         print(f"from files, --cache {cache}: {max(record['samples_per_second'] for record in records):.1f} samples/s")
@@ -81,7 +81,7 @@ def measure_ours(arguments, device: torch.device) -> float:
     rate = matrix_rate(device, arguments.precision, repeats=10)
     model, objective = build()
     trainer = Trainer(
-        model, objective, TrainSettings(warmup=0, batch_size=size, precision=arguments.precision), 100, device
+        model, objective, TrainSettings(warmup=0, batch_size=size, epochs=5, precision=arguments.precision), 100, device
     )
     features = batch(size, device, torch.float32)
     trainer.step(features, 0)
