@@ -227,6 +227,13 @@ def test_a_folder_or_missing_file_is_one_sentence(hdcid, tmp_path):
         assert outcome.returncode == 2 and str(argument) in outcome.stderr and len(outcome.stderr.splitlines()) == 1
 
 
+def test_files_without_a_record_are_named(tmp_path):
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for file in files:
+        file.touch()
+    assert f"not one record in {files[0]}, {files[1]}:" in str(report(*files).exception)
+
+
 def test_an_undecodable_file_is_named_and_complaints_are_bounded(tmp_path):
     file = tmp_path / "noise.jsonl"
     file.write_bytes(random.Random(0).randbytes(20000))

@@ -1,6 +1,7 @@
 """`hdcid report`: records to tables and pictures."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def command(files, form, names, metrics, spread, explain, best, output, figures,
         return _status(skipped)
     if not records and not names and not pictured:
         skipped.tell_rest()
-        raise InputError(_nothing(skipped))
+        raise InputError(_nothing(skipped, files))
     look = Look(spread, best)
     tables = [table for name in names for table in _layout(name, records, look)]
     if records and (form == "html" or not names):
@@ -211,9 +212,11 @@ def _sources(files: tuple[Path, ...]) -> tuple[Path, ...]:
     return () if sys.stdin.isatty() else (Path("-"),)
 
 
-def _nothing(skipped: Skipped) -> str:
+def _nothing(skipped: Skipped, files: Sequence[Path]) -> str:
     if skipped.count:
         return "Nothing of that is a result that can be reported."
+    if files:
+        return f"There is not one record in {', '.join(map(str, files))}: give files that other commands wrote."
     return (
         "There is nothing to report: give files of records, or a pipe as in `hdcid cmg ave --train v --test a | "
         "hdcid report`."
