@@ -194,7 +194,7 @@ def test_wrong_lists_are_refused(tmp_path, monkeypatch, files, arguments, said):
     [
         ("video_id,caption\nx,\n", "line 2 has no text"),
         ("name,caption\nx,dog\n", "line 2 has no name"),
-        ("video_id,caption\nx,dog\nx,cat\n", "'dog' and 'cat' would both be clip 'x'"),
+        ("video_id,caption\nx,dog\nx,cat\n", "captions.csv: 'dog' and 'cat' would both be clip 'x'"),
     ],
 )
 def test_wrong_captions_are_refused(tmp_path, content, said):

@@ -108,5 +108,8 @@ def test_command_stores_the_selection_and_draws_both_heat_maps(hdcid, tmp_path):
     stored = json.loads((tmp_path / "checkpoints" / "latest" / "toc.json").read_text())
     assert [len(channels) for channels in stored["channels"]] == [5, 5]
     assert (tmp_path / "codes.png").read_bytes().startswith(b"\x89PNG")
+    refused = hdcid("toc", "--keep", "4", "--plot", "codes.docx")
+    assert refused.returncode == 2 and "codes.docx: pictures can be png, pdf or svg" in refused.stderr
+    assert json.loads((tmp_path / "checkpoints" / "latest" / "toc.json").read_text()) == stored  # told before the work
     refused = hdcid("toc", "--keep", "99")
     assert refused.returncode == 2 and "between 1 and 16" in refused.stderr

@@ -51,7 +51,7 @@ COLUMNS = ("direction", "metric", "value", "chance", "n")
 )
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.PictureFile(),
     default=None,
     help="With --clip: draw the map of both modalities' seconds there.",
 )

@@ -132,6 +132,19 @@ class SettingType(click.ParamType):
             raise InputError(f"{name} {error}.") from None
 
 
+class PictureFile(click.Path):
+    """Where to draw: a png, pdf or svg by the file's ending, a png without one."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value, param, ctx):
+        path = super().convert(value, param, ctx)
+        if Path(path).suffix.lower() not in ("", ".png", ".pdf", ".svg"):
+            self.fail(f"{value}: pictures can be png, pdf or svg.", param, ctx)
+        return path
+
+
 def whole(least: int | None = 1, most: int | None = None) -> SettingType:
     """Whole numbers, for an option that belongs to no bundle of settings."""
     return SettingType(Setting(int, least=least, most=most))

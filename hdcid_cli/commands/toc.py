@@ -48,7 +48,7 @@ from hdcid_cli.commands import options
 )
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    type=options.PictureFile(),
     default=None,
     help="Draw the code-similarity heat maps before and after (Fig. 2) to this file.",
 )

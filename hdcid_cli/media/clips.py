@@ -75,8 +75,10 @@ def find_clips(paths: Sequence[str], modality: str) -> list[MediaClip]:
                 if modality == "text"
                 else "name them in a CSV file with the columns id,path (`hdcid convert annotations FOLDER` writes one)"
             )
+            lists = ", ".join(path for path in paths if Path(path).suffix.lower() in (".csv", ".txt"))
             raise InputError(
-                f"{_where(other, modality)} and {_where(clip, modality)} would both be clip {clip.id!r}: {remedy}."
+                f"{lists}{lists and ': '}{_where(other, modality)} and {_where(clip, modality)} would both be clip "
+                f"{clip.id!r}: {remedy}."
             )
     if not clips:
         raise InputError(f"{', '.join(paths)} names no clip.")
