@@ -11,7 +11,6 @@ import os
 import sys
 
 import click
-from click.shell_completion import shell_complete
 
 from hdcid_cli import __version__
 from hdcid_cli.core import interruption
@@ -97,6 +96,8 @@ def _call(arguments: list[str], state: dict) -> int | None:
     """What click's own `main` does, but that Ctrl-C, a broken pipe and the end of a file come as what they are."""
     completing = os.environ.get("_HDCID_COMPLETE")
     if completing:
+        from click.shell_completion import shell_complete
+
         return shell_complete(cli, {}, "hdcid", "_HDCID_COMPLETE", completing)
     try:
         with cli.make_context("hdcid", list(arguments), obj=state) as context:
