@@ -1,6 +1,7 @@
 """TOC against the double sum of the paper and the reference vectors."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,7 +64,8 @@ def test_every_selection_has_the_asked_number_of_different_channels(codebook, da
 
 
 class FakeCheckpoint:
-    def __init__(self, layers=2, stored=None):
+    def __init__(self, layers=2, stored=None, kind="hdcid"):
+        self.settings = SimpleNamespace(kind=kind)
         self.codebooks = [np.random.default_rng(layer).normal(size=(40, 256)) for layer in range(layers)]
         self.toc = stored
 
@@ -77,6 +79,12 @@ def test_toc_on_the_line_means_what_the_papers_mean():
     assert toc.resolve_toc("224/196", two, "ave", "audio").label == "196"
     assert toc.resolve_toc("paper", one, "avvp", "video").label == "128 (3:1)"
     assert toc.resolve_toc("paper", two, "ave", "video").label == "128"
+    fcid = FakeCheckpoint(1, kind="fcid")
+    chosen = toc.resolve_toc("paper", fcid, "avvp", "audio")
+    raw = toc.select_channels(fcid.codebooks[0], 196, normalise=False, released=True)
+    assert chosen.label == "196" and chosen.channels[0].tolist() == raw.tolist()
+    with pytest.raises(InputError, match=r"names no TOC channels for avvp learned on video \(fcid\)"):
+        toc.resolve_toc("paper", fcid, "avvp", "video")
     stored = FakeCheckpoint(1, toc.Selection([np.array([3, 5])], "2"))
     assert toc.resolve_toc("stored", stored, "ave", "video").channels[0].tolist() == [3, 5]
 

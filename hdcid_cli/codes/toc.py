@@ -88,8 +88,9 @@ def _rows(codebook: np.ndarray, normalise: bool) -> np.ndarray:
     return codebook / np.maximum(np.linalg.norm(codebook, axis=1, keepdims=True), 1e-12)
 
 
-# Channels kept for each task, as published: (V->A, A->V), each a number and its mix max:min.
-PAPER = {
+# Channels kept for each task, as published: (V->A, A->V), each a number and its mix max:min; None where nobody says.
+Choice = tuple[int, tuple[int, int]]
+PAPER: dict[tuple[str, str], tuple[Choice | None, Choice | None]] = {
     ("dcid", "ave"): ((224, (1, 1)), (224, (1, 1))),
     ("dcid", "avvp"): ((128, (3, 1)), (128, (3, 1))),
     ("dcid", "ave2avvp"): ((224, (1, 0)), (196, (1, 0))),
@@ -98,7 +99,13 @@ PAPER = {
     ("hdcid", "avvp"): ((224, (1, 0)), (128, (1, 0))),
     ("hdcid", "ave2avvp"): ((196, (1, 1)), (224, (3, 1))),
     ("hdcid", "ucf2vgg"): ((196, (1, 0)), (224, (1, 1))),
+    ("fcid", "ave"): (None, (256, (1, 0))),
+    ("fcid", "avvp"): (None, (196, (1, 0))),
+    ("fcid", "ave2avvp"): ((128, (1, 0)), None),
+    ("fcid", "ucf2vgg"): (None, (168, (1, 0))),
 }
+# How else than the paper of TOC says they are chosen: FCID's by its code.
+CHOSEN = {"fcid": {"normalise": False, "released": True}}
 
 
 @dataclass(frozen=True)
@@ -194,11 +201,15 @@ def resolve_toc(text: str, checkpoint, task: str, train: str) -> Selection | Non
         return checkpoint.toc
     direction = 0 if train == "video" else 1
     if text == "paper":
-        method = "dcid" if len(checkpoint.codebooks) == 1 else "hdcid"
-        if (method, task) not in PAPER:
-            raise InputError(f"The paper names no TOC channels for {task}: give a number, such as --toc 128.")
-        keep, mix = PAPER[method, task][direction]
-        return select(checkpoint.codebooks, keep, mix=mix)
+        kind = checkpoint.settings.kind
+        method = ("dcid" if len(checkpoint.codebooks) == 1 else "hdcid") if kind == "hdcid" else kind
+        choice = PAPER.get((method, task), (None, None))[direction]
+        if choice is None:
+            raise InputError(
+                f"The paper names no TOC channels for {task} learned on {train} ({method}): give a number, such as "
+                "--toc 128."
+            )
+        return select(checkpoint.codebooks, choice[0], mix=choice[1], **CHOSEN.get(method, {}))
     try:
         numbers = [int(part) for part in text.split("/")]
     except ValueError:
