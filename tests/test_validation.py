@@ -7,9 +7,11 @@ from worlds import write_features
 
 from hdcid_cli.core.features import open_features
 from hdcid_cli.core.splits import validation_clips
+from hdcid_cli.models.assembled import build_model
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.tasks.ranks import Owned, Vectors, count_ranks, retrieval_scores
+from hdcid_cli.training.telling import summary
 from hdcid_cli.training.validation import Validation, found_first
 
 
@@ -50,6 +52,30 @@ def test_retrieval_and_agreement_are_those_of_the_codes(files, model):
 def test_layers_that_have_not_joined_do_not_count(files, model):
     found = Validation(files, files["audio"].ids, every=10).measure(model, 1)
     assert "validation/agreement/1/audio-video" in found and "validation/agreement/2/audio-video" not in found
+
+
+def test_levels_without_codes_are_passed_over(tmp_path):
+    write_features(tmp_path / "three", clips=20, modalities=("audio", "video", "text"))
+    files = {name: open_features(tmp_path / "three", name) for name in ("audio", "video", "text")}
+    inputs = {name: file.shape[1:] for name, file in files.items()}
+    fcid = build_model(ModelSettings(kind="fcid", inputs=inputs, dim=16, codebook=12, heads=2))
+    look = Validation(files, files["audio"].ids, every=10)
+    assert look.measure(fcid, 1) == {}  # the fine level alone
+    assert summary({"loss": 1.0, "used/2/audio": 3, "agreement/2/a-v": 0.5}) == "loss 1.00, 3 codes, 50 % agree"
+    found = look.measure(fcid, 2)
+    pairs = {"audio-video", "audio-text", "video-text"}
+    assert found.keys() == {f"validation/{name}/{pair}" for name in ("r@1", "agreement/2") for pair in pairs}
+    codes = {name: fcid.eval().encode(name, torch.from_numpy(files[name].read(range(20))))[1] for name in inputs}
+    same = (codes["audio"] == codes["text"]).float().mean().item()
+    assert found["validation/agreement/2/audio-text"] == pytest.approx(same)
+
+
+def test_blocks_of_codes_agree_on_average(files):
+    inputs = {name: file.shape[1:] for name, file in files.items()}
+    model = HDCID(ModelSettings(inputs=inputs, layers=1, dim=16, codebook=12, heads=2, quantizer="pq:4"))
+    found = Validation(files, files["audio"].ids, every=10).measure(model, 1)
+    codes = [model.eval().encode(name, torch.from_numpy(file.read(range(80))))[1] for name, file in files.items()]
+    assert found["validation/agreement/1/audio-video"] == pytest.approx((codes[0] == codes[1]).float().mean().item())
 
 
 def test_looking_changes_neither_model_nor_chance(files, model):

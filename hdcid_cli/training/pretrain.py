@@ -80,8 +80,8 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     settings = run.settings
     ids = common_clips(files, run.clips)
     train = settings.train.for_clips(len(ids))
-    joined = train.warmup * (settings.model.layers - 1) + 1
-    if settings.model.layers > 1 and joined > train.epochs:
+    joined = train.warmup * (settings.model.trained_layers - 1) + 1
+    if joined > train.epochs:
         say(
             f"With --warmup {train.warmup} and --epochs {train.epochs} not every layer gets to learn; {joined} epochs "
             "would do."

@@ -15,8 +15,9 @@ FEW = 0.05
 
 def summary(record: dict) -> str:
     """A record in a few words: loss, codes in use, agreement, rate."""
-    used = "/".join(str(value) for name, value in record.items() if re.fullmatch("used/1/[a-z]+", name))
-    agreement = [value for name, value in record.items() if name.startswith("agreement/1/")]
+    layer = next((name.split("/")[1] for name in record if name.startswith("used/")), "1")  # the first that has codes
+    used = "/".join(str(value) for name, value in record.items() if re.fullmatch(f"used/{layer}/[a-z]+", name))
+    agreement = [value for name, value in record.items() if name.startswith(f"agreement/{layer}/")]
     agree = f", {100 * sum(agreement) / len(agreement):.0f} % agree" if agreement else ""
     rate = (
         f", {record['flops_per_second'] / 1e9:.0f} GFLOP/s ({100 * record['share_of_peak']:.0f} % of peak)"

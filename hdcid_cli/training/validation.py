@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -9,7 +10,9 @@ from torch.nn.functional import normalize
 
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.loading import ClipReader
-from hdcid_cli.models.hdcid import HDCID, valid_segments
+from hdcid_cli.models.assembled import Model
+from hdcid_cli.models.hdcid import valid_segments
+from hdcid_cli.models.quantizers.quantizer import Quantizer
 from hdcid_cli.models.segments import at_length, masked_mean, time_mean, valid_in
 
 MOST_CLIPS = 256  # spread over all; their features stay in memory
@@ -43,16 +46,20 @@ class Validation:
         return True
 
     @torch.no_grad()
-    def measure(self, model: HDCID, layers: int) -> dict[str, float]:
+    def measure(self, model: Model, layers: int) -> dict[str, float]:
         """What a record says of the clips, for every pair of modalities.
 
         `validation/r@1/audio-video`: percent of clips whose own partner is the most similar of all, the mean of both
         ways; similar by the cosine of the mean quantized features. `validation/agreement/1/audio-video`: the share of
-        segments to which both modalities give one code of layer 1.
+        segments to which both modalities give one code of layer 1 (of blocks of codes, the mean over them).
 
         Args:
-            layers: how many have joined.
+            layers: how many have joined; before one that has codes did, there is nothing to say.
         """
+        without = len(model.layers) - len(model.code_layers)  # they come first
+        layers -= without
+        if layers < 1:
+            return {}
         training = model.training
         model.eval()
         codes, summaries, valid = self._encode(model, layers)
@@ -63,16 +70,19 @@ class Validation:
             both = (found_first(similarity) + found_first(similarity.T)) / 2
             found[f"validation/r@1/{one}-{other}"] = 100 * float(both)
             steps = max(codes[one].shape[1], codes[other].shape[1])
-            same = (at_length(codes[one], steps) == at_length(codes[other], steps)).float()  # [N, T, layers]
+            same = (at_length(codes[one], steps) == at_length(codes[other], steps)).float()  # [N, T, layers, blocks]
             counted = valid_in(valid, steps, one, other)
             for layer in range(layers):
-                found[f"validation/agreement/{layer + 1}/{one}-{other}"] = float(masked_mean(same[..., layer], counted))
+                place = f"{without + layer + 1}/{one}-{other}"
+                found[f"validation/agreement/{place}"] = float(masked_mean(same[:, :, layer].mean(-1), counted))
         return found
 
-    def _encode(self, model: HDCID, layers: int) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """{modality: codes [N, T, layers]}, {modality: unit summaries [N, layers D]}, {modality: valid [N, T]}."""
+    def _encode(self, model: Model, layers: int) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """{modality: codes [N, T, layers, blocks]}, {modality: unit summaries [N, layers D]}, {modality: valid [N, T]};
+        the layers are those with codes.
+        """
         assert self._reader is not None
-        parameter = next(model.parameters())
+        parameter, quantizer = next(model.parameters()), cast(Quantizer, model.code_layers[0].quantizer)
         codes: dict[str, list[Tensor]] = {name: [] for name in self._reader.features}
         means: dict[str, list[Tensor]] = {name: [] for name in codes}
         valid: dict[str, list[Tensor]] = {name: [] for name in codes}
@@ -83,7 +93,7 @@ class Validation:
                 lengths = torch.from_numpy(self._reader.lengths[name][places.start : places.stop])
                 quantized, indices = model.encode(name, x, lengths)
                 valid[name].append(valid_segments(lengths, x))
-                codes[name].append(indices[:, :, :layers, 0])
+                codes[name].append(indices[:, :, :layers, : quantizer.parts])
                 means[name].append(time_mean(quantized[:, :, :layers].flatten(2), valid[name][-1]))
         joined = {name: normalize(torch.cat(parts), dim=1) for name, parts in means.items()}
         return {name: torch.cat(parts) for name, parts in codes.items()}, joined, {
