@@ -30,6 +30,7 @@ SETTINGS = {
     "seconds": {"align": ("seconds",)},
     "seconds mixed": {"align": ("seconds",), "mix": 0.5},
     "smit,seconds mixed": {"align": ("smit", "seconds"), "mix": 0.5},
+    "smit,seconds mixed, softmax": {"align": ("smit", "seconds"), "mix": 0.5, "spatial_attention": "softmax"},
     "smit,cmcm mixed": {"align": ("smit", "cmcm"), "mix": 0.5},
     "smit,seconds,cmcm mixed": {"align": ("smit", "seconds", "cmcm"), "mix": 0.5},
     "smit mixed, dropout 0.5": {"align": ("smit",), "mix": 0.5, "dropout": 0.5},
