@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hdcid_cli.training.losses.club import Club, Sample, exact_bound, log_likelihood, random_permutations, sampled_bound
+from hdcid_cli.core.draws import permutations
+from hdcid_cli.training.losses.club import Club, Sample, exact_bound, grouped, log_likelihood, sampled_bound
 
 
 def alone(club, x, y, valid, permutation):
@@ -33,12 +34,12 @@ def test_networks_together_say_what_each_says_alone_with_the_same_gradient(maske
     clubs = [Club(6, width, hidden=5).double() for width in widths]
     valid = torch.arange(4) < torch.tensor([4, 2, 3, 1]).unsqueeze(1) if masked else None
     samples = [Sample(torch.randn(4, 4, 6).double(), torch.randn(4, 4, width).double(), valid) for width in widths]
-    permutations = random_permutations([4] * 5, torch.Generator().manual_seed(0), torch.device("cpu"))
-    values = [alone(club, *sample, order) for club, sample, order in zip(clubs, samples, permutations)]
+    drawn = permutations([4] * 5, torch.Generator().manual_seed(0), torch.device("cpu"))
+    values = [alone(club, *sample, order) for club, sample, order in zip(clubs, samples, drawn)]
     parameters = [p for club in clubs for p in club.parameters()]
     together = (
-        log_likelihood(clubs, samples),
-        sampled_bound(clubs, samples, permutations),
+        log_likelihood(grouped(clubs, samples)),
+        sampled_bound(clubs, samples, drawn),
         exact_bound(clubs, samples),
     )
     for value, single in zip(together, zip(*values), strict=True):
@@ -53,11 +54,11 @@ def test_clips_of_other_lengths_are_another_group():
     clubs = [Club(6, 3, hidden=5).double() for _ in range(2)]
     samples = [Sample(torch.randn(4, steps, 6).double(), torch.randn(4, steps, 3).double()) for steps in (2, 5)]
     expected = sum(club.log_likelihood(*sample) for club, sample in zip(clubs, samples))
-    torch.testing.assert_close(log_likelihood(clubs, samples), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(log_likelihood(grouped(clubs, samples)), expected, rtol=1e-12, atol=0)
 
 
 def test_permutations_follow_the_generator_one_after_the_other():
-    drawn = random_permutations([7, 4], torch.Generator().manual_seed(5), torch.device("cpu"))
+    drawn = permutations([7, 4], torch.Generator().manual_seed(5), torch.device("cpu"))
     generator = torch.Generator().manual_seed(5)
     for permutation, size in zip(drawn, (7, 4), strict=True):
         assert torch.equal(permutation, torch.randperm(size, generator=generator))

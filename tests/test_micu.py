@@ -58,7 +58,7 @@ def test_cujp_is_the_published_one_with_its_gradients(reference, parts):
     head = {name.removeprefix("enc_net."): x for name, x in reference.module(f"jigsaw{parts}").items()}
     cujp.head.load_state_dict(head)
     flat = [codes[name].flatten(0, 1) for name in NAMES]
-    logits, labels = cujp.solve(flat, reference[f"out/cujp{parts}_modality"].tolist())
+    logits, labels = cujp.solve(flat, reference[f"out/cujp{parts}_modality"].long())
     close(logits, reference[f"out/cujp{parts}_logits"])
     assert torch.equal(labels, reference[f"out/cujp{parts}_labels"])
     loss = torch.nn.functional.cross_entropy(logits, labels)

@@ -8,7 +8,7 @@ from hdcid_cli.models.encoders import MapPooling
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest, squared_distances
 from hdcid_cli.models.settings import ModelSettings
-from hdcid_cli.training import objective
+from hdcid_cli.training import trainer as trainer_module
 from hdcid_cli.training.alignments import asked_of_model
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
@@ -48,8 +48,8 @@ def test_networks_compute_in_mixed_precision_and_losses_and_lstms_do_not(align, 
             module.register_forward_pre_hook(watch("loss"))
     lstm = nn.LSTM.forward
     monkeypatch.setattr(nn.LSTM, "forward", lambda *given: (watch("lstm")(), lstm(*given))[1])
-    likelihood = objective.log_likelihood
-    monkeypatch.setattr(objective, "log_likelihood", lambda *given: (watch("loss")(), likelihood(*given))[1])
+    likelihood = trainer_module.log_likelihood
+    monkeypatch.setattr(trainer_module, "log_likelihood", lambda *given: (watch("loss")(), likelihood(*given))[1])
     distances = VectorQuantizer.distances
     monkeypatch.setattr(VectorQuantizer, "distances", lambda *given: (watch("loss")(), distances(*given))[1])
     trainer.start_layers(batch(), 2, None)

@@ -339,6 +339,7 @@ def test_features_that_cannot_be_learned_from_are_refused_in_a_sentence(pretrain
         (["--config", "list.yaml"], "mapping"),
         (["-o", "mine"], "mine exists and is not a checkpoint directory"),
         (["--layers", "0", "--modalities", "a"], "--layers 0"),
+        (["--graph", "on", "--device", "cpu"], "--graph on: steps cannot be recorded, as CUDA does it"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_in_a_sentence(pretrain, tmp_path, options, reason):

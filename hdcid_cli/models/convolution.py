@@ -30,6 +30,15 @@ class _ThreeByThree(nn.Module):
         self.bias: Tensor | None = library.bias
         self.padding = padding
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self.multiply(x) if x.device.type == "cpu" else self.convolve(x)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def convolve(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
     @property
     def library_weight(self) -> Tensor:
         """The weight in the library's order of axes, a view."""
@@ -42,9 +51,8 @@ class Conv3x3(_ThreeByThree):
     def __init__(self, channels: int, out: int, padding: int = 0, bias: bool = True):
         super().__init__(nn.Conv2d(channels, out, 3, bias=bias), padding)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
-            return self.convolve(x)
+    def multiply(self, x: Tensor) -> Tensor:
+        """By a matrix product with all patches."""
         edge = self.padding
         x = pad(x, (0, 0, edge, edge, edge, edge)) if edge else x
         height, width = x.shape[1] - 2, x.shape[2] - 2
@@ -72,9 +80,8 @@ class ConvTranspose3x3(_ThreeByThree):
     def __init__(self, channels: int, out: int):
         super().__init__(nn.ConvTranspose2d(channels, out, 3))
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
-            return self.convolve(x)
+    def multiply(self, x: Tensor) -> Tensor:
+        """By a matrix product, of which no factor is a zero at the maps' edges."""
         spread = x @ self.weight.flatten(1)  # what each cell gives to its nine neighbours
         parts = spread.unflatten(-1, (9, -1)).unbind(dim=3)
         shifted = [pad(part, (0, 0, n % 3, 2 - n % 3, n // 3, 2 - n // 3)) for n, part in enumerate(parts)]

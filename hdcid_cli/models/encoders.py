@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from hdcid_cli.core.precision import unmixed
 from hdcid_cli.models.convolution import Conv1x1, Conv3x3
 
 
@@ -53,7 +54,7 @@ class TextFront(nn.Module):
 
         Never in mixed precision: on a GPU that would be float16, in which small gradients vanish.
         """
-        with torch.autocast(words.device.type, enabled=False):
+        with unmixed(words.device):
             if lengths is None:
                 return self.lstm(words)[0]
             packed = nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.precision import unmixed
 from hdcid_cli.models.decoders import VectorDecoder
 from hdcid_cli.models.encoders import SpecificEncoder, Standardize
 from hdcid_cli.models.hdcid import Encoding, Layer, LayerOutput, full_precision, until_end, valid_segments
@@ -107,8 +108,8 @@ class CoarseLevel(nn.Module):
 
     def quantize(self, out: LayerOutput) -> None:
         """Replace general features by the codes that are nearest now."""
-        device = next(iter(out.general.values())).device.type
-        with torch.autocast(device, enabled=False):
+        device = next(iter(out.general.values())).device
+        with unmixed(device):
             out.codes, out.quantized, out.indices = self.quantizer.quantize(out.general)
 
     def decode(self, out: LayerOutput) -> dict[str, Tensor]:

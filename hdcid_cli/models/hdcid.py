@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.precision import unmixed
 from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
 from hdcid_cli.models.encoders import (
     MAP_ENCODERS,
@@ -29,8 +30,9 @@ from hdcid_cli.models.encoders import (
     make_transformer,
 )
 from hdcid_cli.models.quantizers import make_quantizer
-from hdcid_cli.models.segments import Valid
+from hdcid_cli.models.segments import Valid, alike
 from hdcid_cli.models.settings import ModelSettings
+from hdcid_cli.models.together import transformers
 
 # (modality, features [B, T, ...], lengths [B]) -> quantized [B, T', K, C] and indices [B, T', K, S]
 Encoding: TypeAlias = Callable[[str, Tensor, Tensor | None], tuple[Tensor, Tensor]]
@@ -113,9 +115,20 @@ class Layer(nn.Module):
 
     def encode_general(self, name: str, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """General feature z of one modality's prepared input, [B, T, D]."""
-        if name in self.pooling:
-            x = self.pooling[name](x)
-        return self.prototypes(self.general[name](x, padding))
+        return self.prototypes(self.general[name](self._pooled(name, x), padding))
+
+    def _pooled(self, name: str, x: Tensor) -> Tensor:
+        return self.pooling[name](x) if name in self.pooling else x
+
+    def encode_all(self, inputs: dict[str, Tensor], valid: Valid = None) -> dict[str, Tensor]:
+        """General features of all modalities; those of as many segments go through their transformers together."""
+        read = {name: self.general[name].input(self._pooled(name, x)) for name, x in inputs.items()}
+        found: dict[str, Tensor] = {}
+        for names, x in alike(read):
+            padding = None if valid is None else ~torch.stack([valid[name] for name in names])
+            z = transformers([self.general[name].transformer for name in names], x, padding)
+            found |= zip(names, self.prototypes(z).unbind())
+        return {name: found[name] for name in inputs}
 
     def encode_specific(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
         """Specific feature of one modality's prepared input, for the decoder, and its summary."""
@@ -124,8 +137,8 @@ class Layer(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor], valid: Valid = None) -> LayerOutput:
         out = LayerOutput({name: self.prepare(name, x) for name, x in inputs.items()}, valid=valid)
+        out.general = {name: full_precision(z) for name, z in self.encode_all(out.inputs, valid).items()}
         for name, x in out.inputs.items():
-            out.general[name] = full_precision(self.encode_general(name, x, None if valid is None else ~valid[name]))
             if name in self.specific:
                 out.specific[name], summary = self.encode_specific(name, x)
                 out.summary[name] = full_precision(summary)
@@ -134,8 +147,8 @@ class Layer(nn.Module):
 
     def quantize(self, out: LayerOutput) -> None:
         """Replace general features by the codes that are nearest now."""
-        device = next(iter(out.general.values())).device.type
-        with torch.autocast(device, enabled=False):  # distances in bfloat16 tell few codes apart
+        device = next(iter(out.general.values())).device
+        with unmixed(device):  # distances in bfloat16 tell few codes apart
             out.codes, out.quantized, out.indices = self.quantizer.quantize(out.general, out.valid)
 
     def aligned_by(self, names: Sequence[str]) -> Sequence[str]:

@@ -3,6 +3,8 @@
 `valid` is {modality: [B, T] bool} throughout, or None where every segment counts.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -34,12 +36,24 @@ def valid_in(valid: Valid, steps: int, *modalities: str) -> Tensor | None:
     return torch.stack([at_length(valid[name], steps) for name in modalities]).all(dim=0)
 
 
-def masked_mean(x: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Mean of x [B, T, ...] over the valid segments [B, T] and all further axes."""
+def alike(features: dict[str, Tensor]) -> Iterator[tuple[list[str], Tensor]]:
+    """Features of one shape together, so that a GPU gets one large task instead of a few small ones: names, and their
+    features one behind the other [M, B, T, ...].
+    """
+    names: dict[torch.Size, list[str]] = {}
+    for name, x in features.items():
+        names.setdefault(x.shape, []).append(name)
+    for same in names.values():
+        yield same, torch.stack([features[name] for name in same])
+
+
+def masked_mean(x: Tensor, valid: Tensor | None = None, keep: int = 0) -> Tensor:
+    """Mean of x [..., B, T, ...] over the valid segments [..., B, T] and all further axes; `keep` axes stay."""
+    axes = tuple(range(keep, x.ndim))
     if valid is None:
-        return x.mean()
-    valid = valid.reshape(*valid.shape, *[1] * (x.ndim - 2)).expand_as(x)
-    return torch.where(valid, x, 0).sum() / valid.sum().clamp_min(1)
+        return x.mean(dim=axes)
+    valid = valid.reshape(*valid.shape, *[1] * (x.ndim - valid.ndim)).expand_as(x)
+    return torch.where(valid, x, 0).sum(dim=axes) / valid.sum(dim=axes).clamp_min(1)
 
 
 def time_mean(x: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hdcid_cli.core.distributed import World
+from hdcid_cli.core.draws import permutations
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.assembled import Model
 from hdcid_cli.models.hdcid import Layer, LayerOutput
@@ -19,10 +20,11 @@ from hdcid_cli.training.alignments import ALIGNMENTS
 from hdcid_cli.training.losses.alignment import Alignment
 from hdcid_cli.training.losses.club import (
     Club,
+    ClubGroup,
     Sample,
     exact_bound,
+    grouped,
     log_likelihood,
-    random_permutations,
     sampled_bound,
 )
 from hdcid_cli.training.losses.commitment import commitment
@@ -73,8 +75,8 @@ class LayerObjective(nn.Module):
             samples = [sample._replace(x=sample.x.detach()) for sample in samples]
         if self.config.club == "exact":
             return exact_bound(self.club.values(), samples)
-        permutations = random_permutations([len(x) for x, _, _ in samples], generator, samples[0].x.device)
-        return sampled_bound(self.club.values(), samples, permutations)
+        drawn = permutations([len(x) for x, _, _ in samples], generator, samples[0].x.device)
+        return sampled_bound(self.club.values(), samples, drawn)
 
 
 def _alignment(text: str, config: ObjectiveSettings, layer: Layer) -> Alignment:
@@ -123,13 +125,17 @@ class Objective(nn.Module):
             for alignment in objective.alignments.values():
                 alignment.follow(layer)
 
-    def club_likelihood(self, outputs: list[LayerOutput], layers: Iterable[Layer]) -> Tensor:
-        """What the CLUB networks are fitted to: the sum of their log-likelihoods on detached features."""
+    def club_groups(self, outputs: list[LayerOutput], layers: Iterable[Layer]) -> list[ClubGroup]:
+        """The CLUB networks and what they are fitted to: detached features."""
         clubs, samples = [], []
         for mine, layer, out in zip(self.layers, layers, outputs):
             clubs += mine.club.values()
             samples += [Sample(x.detach(), y.detach(), valid) for x, y, valid in mine.samples(out, layer)]
-        return log_likelihood(clubs, samples)
+        return grouped(clubs, samples)
+
+    def club_likelihood(self, outputs: list[LayerOutput], layers: Iterable[Layer]) -> Tensor:
+        """The sum of the CLUB networks' log-likelihoods."""
+        return log_likelihood(self.club_groups(outputs, layers))
 
     def forward(
         self,

@@ -19,12 +19,14 @@ from hdcid_cli.core.features import FeatureFile, open_features
 from hdcid_cli.core.files import read_text
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.loading import ClipReader, batches_on
-from hdcid_cli.core.progress import progress, say
+from hdcid_cli.core.precision import kernels
+from hdcid_cli.core.progress import progress, say, warn
 from hdcid_cli.core.run_directory import RunDirectory
 from hdcid_cli.models.assembled import Model, build_model
 from hdcid_cli.models.stored import write_model
 from hdcid_cli.training.board import Board, TensorBoard, WeightsAndBiases, require_tensorboard, require_wandb
 from hdcid_cli.training.cadence import Cadence
+from hdcid_cli.training.captured import CudaRecorder
 from hdcid_cli.training.data import common_clips, epoch_batches
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import PretrainSettings, TrainSettings, steps_per_epoch
@@ -69,7 +71,8 @@ def pretrain(run: Run) -> Path:
     device = resolve_device(run.settings.run.device)
     world = join_world(device)
     try:
-        return _pretrain(run, files, device, world)
+        with kernels(run.settings.run.deterministic):
+            return _pretrain(run, files, device, world)
     finally:
         world.close()
         for file in files.values():
@@ -110,6 +113,7 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     objective = Objective(settings.objective, model)
     per_epoch = steps_per_epoch(len(ids), train.batch_size)
     trainer = Trainer(model, objective, train, per_epoch, device, world)
+    record_steps(trainer, settings.run.graph)
     if world.size > 1:  # other dropout on every rank
         torch.manual_seed(train.seed + 1000 * (world.rank + 1))
     total = train.epochs * per_epoch
@@ -131,8 +135,6 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
         reader = ClipReader(files, ids, settings.run.cache, device)
         if not directory.resumed:
             fit_standardize(model, reader)
-        if settings.run.compile:
-            model.compile()
         directory.start({CLIPS: names})
         if directory.resumed:
             say(f"{run.output}: going on from step {trainer.step_number}.")
@@ -143,6 +145,31 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
         validation = Validation(files, watched, settings.run.validate_every, trainer.step_number)
         _loop(run, directory, trainer, reader, validation, total)
     return run.output
+
+
+def record_steps(trainer: Trainer, asked: str) -> None:
+    """Record and play steps, as `--graph` asks for; where that cannot be, `auto` says so and computes them.
+
+    Raises:
+        InputError: "on" is asked for, and steps cannot be recorded.
+    """
+    obstacle = None
+    if trainer.device.type != "cuda":
+        obstacle = f"CUDA does it, and this run computes on {trainer.device}"
+    elif trainer.world.size > 1:
+        obstacle = "several processes talk to each other in them"
+    elif trainer.model.config.padding == "mask":
+        obstacle = "--padding mask reads as much of a text as it has words"
+
+    def refused(reason: str) -> None:
+        if asked == "on":
+            raise InputError(f"--graph on: steps cannot be recorded, as {reason}; use --graph auto.")
+        warn(f"Steps are not recorded (--graph), as {reason}: they are computed one operator at a time.")
+
+    if obstacle and asked == "on":
+        refused(obstacle)
+    if asked != "off" and not obstacle:
+        trainer.capture(CudaRecorder(trainer.device), refused)
 
 
 def _describe(files: dict[str, FeatureFile]) -> dict:
@@ -180,7 +207,7 @@ def _loop(
     world, per_epoch, first = trainer.world, trainer.steps_per_epoch, trainer.step_number
     codes = trainer.model.code_layers[0].quantizer.codes
     meter, in_use = Meter(codes), CodesInUse(codes)
-    speed = Speed(trainer, min(trainer.config.batch_size, len(reader.ids)), count=not settings.compile)
+    speed = Speed(trainer, min(trainer.config.batch_size, len(reader.ids)))
     cadence = Cadence(*settings.saving, settings.log_every, total, world)
     # Entered before anything is begun: from here on an interruption saves.
     with (

@@ -188,7 +188,15 @@ class RunSettings(Settings):
         "if they fill no more than half of what is free there, then memory.",
         choices=("auto", "ram", "device", "none"),
     )
-    compile: bool = setting(False, "Compile the model with torch.compile.")
+    graph: str = setting(
+        "auto",
+        "Record a step as a CUDA graph and play it, so that a GPU does not wait for Python: where that can be, or else "
+        "an error (on), or never.",
+        choices=("auto", "on", "off"),
+    )
+    deterministic: bool = setting(
+        False, "The same run gives the same bits on a GPU too, by slower kernels; on a CPU it always does."
+    )
     tensorboard: bool = setting(False, "Write the metrics for TensorBoard too.")
     wandb: bool = setting(False, "Write the metrics to Weights & Biases too, project hdcid or WANDB_PROJECT.")
     save_every: str = setting("5", "Minutes between two saves, or steps, such as 500steps.", metavar="MINUTES|Nsteps")

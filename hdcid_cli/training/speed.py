@@ -44,14 +44,13 @@ class Speed:
 
     Args:
         clips: in the global batch.
-        count: FLOPs too. The counter keeps what first runs under it from being compiled, so not with torch.compile.
 
     Attributes:
         waits: of the loop over batches, which adds to them.
     """
 
-    def __init__(self, trainer, clips: int, count: bool = True):
-        self.trainer, self.clips, self.count = trainer, clips, count
+    def __init__(self, trainer, clips: int):
+        self.trainer, self.clips = trainer, clips
         self.peak = matrix_rate(trainer.device, trainer.config.precision) * trainer.world.size
         self.flops: dict[int, int] = {}  # of one step, by the number of layers that take part
         self.waits = Waits()
@@ -63,9 +62,8 @@ class Speed:
         """Around each step. FLOPs are counted once for every number of layers, as the counter costs some time."""
         start = time.monotonic()
         active = self.trainer.active_layers(epoch)
-        if (
-            not self.count or active in self.flops or self.trainer.started < active
-        ):  # the step in which a layer starts is not like the others
+        starts = self.trainer.started < active  # such a step is not like the others
+        if starts or active in self.flops:
             yield
         else:
             with FlopCounter() as counter:

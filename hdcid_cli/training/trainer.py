@@ -7,7 +7,7 @@ uses.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from itertools import combinations
 
@@ -21,7 +21,9 @@ from hdcid_cli.core.progress import warn
 from hdcid_cli.models.assembled import Model
 from hdcid_cli.models.hdcid import LayerOutput
 from hdcid_cli.models.segments import at_length, common_length, masked_mean, valid_in, valid_rows
+from hdcid_cli.training.captured import CapturedStep, Recorder
 from hdcid_cli.training.gradients import GradientSum
+from hdcid_cli.training.losses.club import log_likelihood
 from hdcid_cli.training.mixing import draw_exchange, exchange
 from hdcid_cli.training.objective import Objective, current_names, everyone, gather_codes, gather_output
 from hdcid_cli.training.settings import TrainSettings
@@ -64,6 +66,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step_number = 0
         self.started = 0  # layers that have joined
+        self.captured: CapturedStep | None = None
 
     def active_layers(self, epoch: int) -> int:
         """How many layers take part in an epoch (counted from 0)."""
@@ -95,6 +98,18 @@ class Trainer:
         features = self._mixed(features, lengths)
         if self.started < active:
             self.start_layers(features, active, lengths)
+        self._set_rate()
+        if self.captured is None or lengths is not None:
+            measured = self.compute(features, active, lengths)
+        else:
+            measured = self.captured(features, active)
+        self.step_number += 1
+        return measured
+
+    def compute(
+        self, features: dict[str, Tensor], active: int, lengths: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """All of a step that the device does; it can be recorded where no clip is shorter than others."""
         with self._autocast():
             local = self.model(features, active, lengths)
         outputs = [gather_output(out, self.world) for out in local]
@@ -103,8 +118,6 @@ class Trainer:
             rebuilt = [layer.decode(out) for layer, out in zip(self.model.layers, local)]
         self.objective.observe(self.model.layers, local, outputs, self.world)
         loss, terms = self.objective(self.model, local, outputs, rebuilt, self.generator, self.world)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step_number)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._share(terms)
@@ -115,8 +128,9 @@ class Trainer:
         self.optimizer.step()
         self.objective.follow(self.model.layers[:active])
         self._update_codebooks(outputs)
-        self.step_number += 1
-        return {"loss": self.objective.total(terms), **terms, **_code_metrics(self.model.layers, outputs)}
+        # What the processes have summed is in the terms.
+        total = loss.detach() if self.world.size == 1 else self.objective.total(terms)
+        return {"loss": total, **terms, **_code_metrics(self.model.layers, outputs)}
 
     def _mixed(self, features: dict[str, Tensor], lengths: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """This rank's clips, having exchanged seconds as they would have in one process."""
@@ -126,6 +140,28 @@ class Trainer:
         clips = len(next(iter(streams.values())))
         drawn = draw_exchange(clips * self.world.size, common_length(streams), self.config.mix, self.generator)
         return exchange(features, drawn[clips * self.world.rank :][:clips], lengths)
+
+    def capture(self, recorder: Recorder, refused: Callable[[str], None]) -> None:
+        """Record steps from here on and play them; `refused` is called with the reason if that cannot be."""
+        self.captured = CapturedStep(self.compute, self.device, recorder, refused)
+        self._settle_optimizers()
+
+    def _settle_optimizers(self) -> None:
+        """What a recorded step reads must be there as tensors."""
+        for optimizer in filter(None, (self.optimizer, self.club_optimizer)):
+            for group in optimizer.param_groups:
+                group["capturable"] = self.captured is not None
+        for group in self.optimizer.param_groups:
+            rate = float(group["lr"])
+            group["lr"] = torch.tensor(rate, dtype=torch.float32, device=self.device) if self.captured else rate
+
+    def _set_rate(self) -> None:
+        rate = self.learning_rate(self.step_number)
+        for group in self.optimizer.param_groups:
+            if self.captured is None:
+                group["lr"] = rate
+            else:
+                group["lr"].fill_(rate)
 
     @torch.no_grad()
     def start_layers(self, features: dict[str, Tensor], active: int, lengths: dict[str, Tensor] | None) -> None:
@@ -167,10 +203,11 @@ class Trainer:
         parameters = self.objective.club_parameters()
         for parameter in parameters:
             parameter.requires_grad_(True)
+        groups = self.objective.club_groups(outputs, self.model.layers)
         for number in range(self.objective.config.club_steps):
             if self.club_optimizer is not None:
                 self.club_optimizer.zero_grad(set_to_none=True)
-                loss = -self.objective.club_likelihood(outputs, self.model.layers)
+                loss = -log_likelihood(groups)
                 loss.backward()
                 self.club_optimizer.step()
             if number + 1 < self.config.codebook_updates:
@@ -179,6 +216,7 @@ class Trainer:
                     layer.quantize(mine)
                     if out is not mine:
                         gather_codes(mine, out, self.world)
+                groups = self.objective.club_groups(outputs, self.model.layers)
         for parameter in parameters:  # the bound trains the encoders, not the networks
             parameter.requires_grad_(False)
 
@@ -217,7 +255,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": _plain(self.optimizer.state_dict()),
             "club_optimizer": self.club_optimizer.state_dict() if self.club_optimizer else None,
             "generator": self.generator.get_state(),
             "random": self.world.collect(self._random_state()),
@@ -233,6 +271,7 @@ class Trainer:
             self.club_optimizer.load_state_dict(state["club_optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.step_number, self.started = state["step"], state["started"]
+        self._settle_optimizers()
         self._freeze_unread_summaries()
         if len(state["random"]) != self.world.size:
             warn(
@@ -250,6 +289,12 @@ class Trainer:
         """State of the generators that dropout draws from, which differ from rank to rank."""
         state = {"cpu": torch.get_rng_state()}
         return {**state, "cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else state
+
+
+def _plain(state: dict) -> dict:
+    """An optimizer's state with numbers for its settings, as where no step is recorded."""
+    groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
 
 
 def modules_to_clip(model: Model) -> dict[str, list[nn.Parameter]]:

@@ -88,8 +88,6 @@ def measure_ours(arguments, device: torch.device) -> float:
     with FlopCounter() as counter:
         trainer.step(features, 0)
     flops = counter.get_total_flops()
-    if arguments.compile:
-        model.compile()
     ours = seconds(lambda: trainer.step(features, 0), device, arguments.steps)
     print(f"ours: {ours:.3f} s a step, {size / ours:.1f} samples/s, {flops / 1e9:.0f} GFLOP a step")
     print(
@@ -122,7 +120,6 @@ def main() -> None:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--published-steps", type=int, default=1)
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--loader", type=Path)
     arguments = parser.parse_args()

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from hdcid_cli.core.draws import normal, uniform
 from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
-from hdcid_cli.models.quantizers.vq import nearest, on_device, squared_distances, straight_through
+from hdcid_cli.models.quantizers.vq import nearest, squared_distances, straight_through
 from hdcid_cli.models.segments import Valid, at_length, common_length, valid_in, valid_rows
 from hdcid_cli.models.settings import ModelSettings
 
@@ -248,7 +249,7 @@ class AlignedQuantizer(nn.Module):
         valid: Valid = None,
     ) -> None:
         """Replace rows that no modality used for more than `idle` updates by a recently used one plus 0.001 N(0, 1)."""
-        generator, codes = on_device(generator, self.codebook.device), self.codes
+        codes, device = self.codes, self.codebook.device
         segments = [
             (index[..., 0] if valid is None else index[..., 0].masked_fill(~valid[name], codes)).flatten()
             for name, index in indices.items()
@@ -256,8 +257,8 @@ class AlignedQuantizer(nn.Module):
         unused = torch.cat([self.unused + 1, self.unused.new_zeros(1)]).index_fill(0, torch.cat(segments), 0)[:codes]
         dead = unused > idle
         donors = (unused >= 0) & (unused < self.recent) & ~dead
-        noise = torch.randn(self.codebook.shape, generator=generator, device=generator.device).to(self.codebook)
-        draw = torch.rand(codes, generator=generator, device=generator.device)
+        noise = normal(self.codebook.shape, generator, device).to(self.codebook)
+        draw = uniform((codes,), generator, device)
         order = torch.argsort(donors.logical_not().to(torch.int8), stable=True)  # donors first
         donor = order[(draw * donors.sum()).long().clamp_max(codes - 1)]
         replaced = dead & donors.any()

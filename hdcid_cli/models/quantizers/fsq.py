@@ -30,6 +30,8 @@ class FiniteScalarQuantizer(FixedCodes):
         dim: width D of what goes in and comes out.
     """
 
+    same_for_all = True
+
     def __init__(self, levels: Sequence[int], dim: int):
         super().__init__()
         if not levels or min(levels) < 2:
@@ -85,6 +87,6 @@ class FiniteScalarQuantizer(FixedCodes):
         return self.project_out(self.grid).unsqueeze(0)
 
     def distances(self, z: Tensor, modality: str = "") -> Tensor:
-        """Distance of the bounded channels to every point of the grid: [B, T, D] -> [B, T, L]."""
+        """Distance of the bounded channels to every point of the grid: [..., D] -> [..., L]."""
         normal = self.bound(self.project_in(z)) / (self.sizes // 2).to(z)
         return (normal.unsqueeze(-2) - self.grid).pow(2).sum(dim=-1).clamp_min(1e-12).sqrt()

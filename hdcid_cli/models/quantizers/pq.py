@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
-from hdcid_cli.models.quantizers.vq import VectorQuantizer, straight_through
+from hdcid_cli.models.quantizers.vq import VectorQuantizer, quantize_alike
 from hdcid_cli.models.segments import Valid
 from hdcid_cli.models.settings import ModelSettings
 
@@ -32,6 +32,7 @@ class ProductQuantizer(nn.Module):
     learns_by_ema = True
     others_share = None
     readings: ClassVar[Readings] = {}
+    same_for_all = True
 
     def __init__(self, codes: int, dim: int, blocks: int):
         super().__init__()
@@ -63,10 +64,7 @@ class ProductQuantizer(nn.Module):
         return torch.cat([block.table for block in self.blocks], dim=-1)
 
     def quantize(self, general: dict[str, Tensor], valid: Valid = None) -> Quantized:
-        found = {name: self(z, name) for name, z in general.items()}
-        codes = {name: code for name, (code, _) in found.items()}
-        quantized = {name: straight_through(z, codes[name]) for name, z in general.items()}
-        return Quantized(codes, quantized, {name: indices for name, (_, indices) in found.items()})
+        return quantize_alike(self, general)
 
     def forward(self, z: Tensor, modality: str = "") -> tuple[Tensor, Tensor]:
         """z [B, T, D] -> codes [B, T, D] and indices [B, T, N]."""
@@ -78,8 +76,8 @@ class ProductQuantizer(nn.Module):
         return torch.cat([block.decode(index) for block, index in zip(self.blocks, indices.split(1, dim=-1))], dim=-1)
 
     def distances(self, z: Tensor, modality: str = "") -> Tensor:
-        """Euclidean distance to every code of each block: [B, T, D] -> [B, T, N, L]."""
-        return torch.stack([block.distances(part) for block, part in zip(self.blocks, self._parts(z))], dim=2)
+        """Euclidean distance to every code of each block: [..., D] -> [..., N, L]."""
+        return torch.stack([block.distances(part) for block, part in zip(self.blocks, self._parts(z))], dim=-2)
 
     def start(self, general: dict[str, Tensor], generator: torch.Generator, valid: Valid = None) -> None:
         """Every block on its own channels."""

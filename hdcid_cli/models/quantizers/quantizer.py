@@ -72,6 +72,8 @@ class Quantizer(Readable, Protocol):
             otherwise what there is to learn are parameters, and `start`, `update` and `revive` do nothing.
         others_share: what the distance to each other modality's code weighs in commitment, as a share of beta; None is
             1 / (M - 1), the others' mean.
+        same_for_all: may be there, and true: all modalities have the same codes, and `distances` takes those of several
+            at once, [..., D].
         readings: what tasks can read of a code besides all of it (`--read`): {name: what makes a Readable of the
             quantizer}.
     """

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from hdcid_cli.core.draws import uniform
 from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
-from hdcid_cli.models.segments import Valid, at_length, valid_in, valid_rows
+from hdcid_cli.models.segments import Valid, alike, at_length, valid_in, valid_rows
 from hdcid_cli.models.settings import ModelSettings
 
 
@@ -53,6 +54,7 @@ class VectorQuantizer(nn.Module):
     others_share = None
     readings: ClassVar[Readings] = {"emptied": emptied}
     parts = 1
+    same_for_all = True
 
     def __init__(self, codes: int, dim: int, stages: int = 1, epsilon: float = 1e-5, recent: int = 100):
         super().__init__()
@@ -82,28 +84,24 @@ class VectorQuantizer(nn.Module):
         return self.codebook[0]
 
     def quantize(self, general: dict[str, Tensor], valid: Valid = None) -> Quantized:
-        found = {name: self(z, name) for name, z in general.items()}
-        codes = {name: code for name, (code, _) in found.items()}
-        quantized = {name: straight_through(z, codes[name]) for name, z in general.items()}
-        return Quantized(codes, quantized, {name: indices for name, (_, indices) in found.items()})
+        return quantize_alike(self, general)
 
     def forward(self, z: Tensor, modality: str = "") -> tuple[Tensor, Tensor]:
-        """z [B, T, D] -> codes [B, T, D] (sum over stages, no gradient) and indices [B, T, S]; of any modality."""
-        residual, total, indices = z.detach(), torch.zeros_like(z), []
+        """z [..., D] -> codes [..., D] (sum over stages, no gradient) and indices [..., S]; of any modality."""
+        residual, codes, indices = z.detach(), [], []
         for codebook in self.codebook:
-            index = nearest(residual, codebook)
-            code = embedding(index, codebook)
-            residual = residual - code
-            total = total + code
-            indices.append(index)
-        return total, torch.stack(indices, dim=-1)
+            if codes:
+                residual = residual - codes[-1]
+            indices.append(nearest(residual, codebook))
+            codes.append(embedding(indices[-1], codebook))
+        return sum(codes[1:], codes[0]), torch.stack(indices, dim=-1)
 
     def decode(self, indices: Tensor, modality: str = "") -> Tensor:
         """Indices [..., S] -> codes [..., D]."""
         return sum(embedding(indices[..., stage], codebook) for stage, codebook in enumerate(self.codebook))
 
     def distances(self, z: Tensor, modality: str = "") -> Tensor:
-        """Euclidean distance to every code of the first stage, with gradient to z: [B, T, D] -> [B, T, L]."""
+        """Euclidean distance to every code of the first stage, with gradient to z: [..., D] -> [..., L]."""
         squared = squared_distances(z, self.codebook[0].clone())  # a copy: the codebook changes before backward()
         return squared.clamp_min(1e-12).sqrt()  # the root's slope at 0 is infinite
 
@@ -129,35 +127,45 @@ class VectorQuantizer(nn.Module):
             codebook = self.codebook[stage].clone()
             chosen = {m: index[..., stage] for m, index in indices.items()}
             self._update_stage(stage, residual, chosen, valid, cross, decay)
-            residual = {m: x - embedding(chosen[m], codebook) for m, x in residual.items()}
+            if stage + 1 < self.stages:
+                residual = {m: x - embedding(chosen[m], codebook) for m, x in residual.items()}
 
     def _update_stage(
         self, stage: int, z: dict[str, Tensor], chosen: dict[str, Tensor], valid: Valid, cross: bool, decay: float
     ) -> None:
-        codes, dim = self.codebook.shape[1:]
-        for m, index in chosen.items():
-            steps = index.shape[1]
-            # One-hot rows [B*T, L]; the library's function would wait to see the largest index.
-            hits = (index.reshape(-1, 1) == torch.arange(codes, device=index.device)).to(z[m].dtype)
+        codes = self.codes
+        hits, sums = {}, {}  # how often each code was chosen [L], and the sum of what it is to follow there [L, D]
+        for names, x in alike(z):
+            index = torch.stack([chosen[m] for m in names]).flatten(1)
+            # One-hot rows [M, B*T, L]; the library's function would wait to see the largest index.
+            one_hot = (index.unsqueeze(-1) == torch.arange(codes, device=index.device)).to(x.dtype)
             if valid is not None:
-                hits = hits * valid[m].reshape(-1, 1)
-            others = [n for n in z if n != m] if cross else []
-            # The mean of what this modality and the others had there: half and half.
-            target = z[m]
-            if others:
-                target = 0.5 * target + 0.5 * sum(self._elsewhere(z, m, n, steps, valid) for n in others) / len(others)
-            target = target.reshape(-1, dim)
-            count = decay * self.count[stage] + (1 - decay) * hits.sum(dim=0)
+                one_hot = one_hot * torch.stack([valid[m] for m in names]).reshape(*index.shape, 1)
+            target = self._targets(names, x, z, valid) if cross and len(z) > 1 else x
+            hits |= zip(names, one_hot.sum(dim=1).unbind())
+            sums |= zip(names, (one_hot.mT @ target.flatten(1, 2)).unbind())
+        count, weight = self.count[stage], self.weight[stage]
+        for m in chosen:
+            count = count.lerp(hits[m], 1 - decay)
             total = count.sum()
-            self.count[stage] = (count + self.epsilon) / (total + codes * self.epsilon) * total
-            self.weight[stage] = decay * self.weight[stage] + (1 - decay) * (hits.T @ target)
-            self.codebook[stage] = self.weight[stage] / self.count[stage].unsqueeze(-1)
+            count = (count + self.epsilon) * (total / (total + codes * self.epsilon))
+            weight = weight.lerp(sums[m], 1 - decay)
+        self.count[stage], self.weight[stage] = count, weight
+        torch.div(weight, count.unsqueeze(-1), out=self.codebook[stage])
 
     @staticmethod
-    def _elsewhere(z: dict[str, Tensor], m: str, n: str, steps: int, valid: Valid) -> Tensor:
-        """What modality n had at the steps of m; where n is not valid, what m has itself."""
-        x = at_length(z[n], steps)
-        return x if valid is None else torch.where(valid_in(valid, steps, n).unsqueeze(-1), x, z[m])
+    def _targets(names: list[str], x: Tensor, z: dict[str, Tensor], valid: Valid) -> Tensor:
+        """The mean of what modalities have [M, B, T, D] and of what the others had there: half and half.
+
+        Where another one is not valid, what the modality has itself stands in its place.
+        """
+        steps = x.shape[2]
+        pairs = [(m, n) for m in names for n in z if n != m]
+        elsewhere = torch.stack([at_length(z[n], steps) for _, n in pairs]).unflatten(0, (len(names), -1))
+        if valid is not None:
+            there = torch.stack([valid_in(valid, steps, n) for _, n in pairs]).view(*elsewhere.shape[:-1], 1)
+            elsewhere = torch.where(there, elsewhere, x.unsqueeze(1))
+        return x.lerp(elsewhere.mean(dim=1), 0.5)
 
     @torch.no_grad()
     def revive(
@@ -176,7 +184,6 @@ class VectorQuantizer(nn.Module):
 
         Everything is computed for all codes and then selected, so nothing waits for the device.
         """
-        generator = on_device(generator, self.codebook.device)
         stages, codes, dim = self.codebook.shape
         for stage in range(stages):
             # Segments that are not valid use a code after the last one, which nobody looks at.
@@ -187,8 +194,8 @@ class VectorQuantizer(nn.Module):
             unused = unused.index_fill(0, used, 0)[:codes]
             dead = unused > idle
             donors = (unused >= 0) & (unused < self.recent) & ~dead
-            noise = torch.rand(codes, dim, generator=generator, device=generator.device).to(self.codebook) * 2 - 1
-            draw = torch.rand(codes, generator=generator, device=generator.device)
+            noise = uniform((codes, dim), generator, self.codebook.device).to(self.codebook) * 2 - 1
+            draw = uniform((codes,), generator, self.codebook.device)
             # The j-th donor for each code, j uniform: donors first in a stable sort.
             order = torch.argsort(donors.logical_not().to(torch.int8), stable=True)
             donor = order[(draw * donors.sum()).long().clamp_max(codes - 1)]
@@ -221,12 +228,17 @@ class VectorQuantizer(nn.Module):
             residual = residual - embedding(nearest(residual, self.codebook[stage]), self.codebook[stage])
 
 
-def on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
-    """The CPU generator, or one on the device that it seeds: many numbers need not cross over."""
-    if device.type == "cpu":
-        return generator
-    seed = int(torch.randint(1 << 62, (), generator=generator))
-    return torch.Generator(device).manual_seed(seed)
+def quantize_alike(quantizer: nn.Module, general: dict[str, Tensor]) -> Quantized:
+    """`Quantizer.quantize` where all modalities have the same codes, straight through."""
+    codes: dict[str, Tensor] = {}
+    quantized: dict[str, Tensor] = {}
+    indices: dict[str, Tensor] = {}
+    for names, z in alike(general):
+        code, index = quantizer(z, names[0])
+        codes |= zip(names, code.unbind())
+        quantized |= zip(names, straight_through(z, code).unbind())
+        indices |= zip(names, index.unbind())
+    return Quantized(*({name: each[name] for name in general} for each in (codes, quantized, indices)))
 
 
 def _where_valid(index: Tensor, valid: Tensor | None, otherwise: int) -> Tensor:

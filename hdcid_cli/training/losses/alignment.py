@@ -42,7 +42,8 @@ class Alignment(nn.Module):
 
         Args:
             out: the layer's output for all clips of all processes.
-            generator: of everything random, on the CPU; the same on every process.
+            generator: of everything random, on the CPU; the same on every process. `core/draws.py` draws from it anew
+                where a GPU plays a recorded step; a step that draws otherwise is not recorded.
         """
         raise NotImplementedError
 

@@ -4,10 +4,10 @@ A network models q(y | x) as a diagonal Gaussian; it is fitted by likelihood, an
 the bound that it gives is then minimised by the encoders that made x and y.
 
 Several networks of one shape compute together, so that a GPU gets a few large products instead of many small ones:
-`stacked` puts together what can be, and the functions here take a group, with an axis G in front.
+`grouped` puts together what can be, with an axis G in front.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,7 +40,7 @@ class Club(nn.Module):
         """Mean over samples of 0.5 sum_d(-(mu - y)^2 / exp(logvar) - logvar); `valid` [B, T] says which segments are
         samples.
         """
-        return log_likelihood([self], [Sample(x, y, valid)])
+        return log_likelihood(grouped([self], [Sample(x, y, valid)]))
 
     def sampled_bound(self, x: Tensor, y: Tensor, permutation: Tensor, valid: Tensor | None = None) -> Tensor:
         """The published bound: each clip against itself and one other, `permutation` [B] says which."""
@@ -51,52 +51,62 @@ class Club(nn.Module):
         return exact_bound([self], [Sample(x, y, valid)])
 
 
-class Stacked(NamedTuple):
+class ClubGroup(NamedTuple):
     """Networks of one shape and their samples.
 
-    mu, logvar: what they say of y [G, B, T, S].
+    networks: each one's mu and logvar, one after the other.
+    x: what they are asked, for each of these [2 G, B T, D].
+    y: [G, B, T, S].
     places: the places of the networks among all that were asked [G].
     """
 
-    mu: Tensor
-    logvar: Tensor
+    networks: list[nn.Sequential]
+    x: Tensor
     y: Tensor
     valid: Tensor | None
     places: list[int]
 
+    def answers(self) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of y [G, B, T, S]."""
+        made = _together(self.networks, self.x).unflatten(1, self.y.shape[1:3]).unflatten(0, (-1, 2))
+        return made[:, 0], made[:, 1].tanh()
 
-def stacked(clubs: Iterable[Club], samples: Iterable[Sample]) -> Iterator[Stacked]:
-    """The answers of the networks about their samples, those of one shape together."""
+
+def grouped(clubs: Iterable[Club], samples: Iterable[Sample]) -> list[ClubGroup]:
+    """The networks and their samples, those of one shape together."""
     alike: dict[tuple, list[int]] = {}
     clubs, samples = list(clubs), list(samples)
     for place, (club, sample) in enumerate(zip(clubs, samples, strict=True)):
         shape = (*(tuple(p.shape) for p in club.mu.parameters()), sample.x.shape[:2], sample.valid is None)
         alike.setdefault(shape, []).append(place)
+    groups = []
     for places in alike.values():
-        x = torch.stack([samples[place].x for place in places])
+        x = torch.stack([samples[place].x for place in places for _ in range(2)]).flatten(1, 2)
         y = torch.stack([samples[place].y for place in places])
         valid = None
         if samples[places[0]].valid is not None:
             valid = torch.stack([samples[place].valid for place in places])
-        networks = [club for place in places for club in (clubs[place].mu, clubs[place].logvar)]
-        answers = _together(networks, x.flatten(1, 2).repeat_interleave(2, dim=0))
-        answers = answers.unflatten(1, x.shape[1:3]).unflatten(0, (-1, 2))  # [G, 2, B, T, S]
-        yield Stacked(answers[:, 0], answers[:, 1].tanh(), y, valid, places)
+        networks = [network for place in places for network in (clubs[place].mu, clubs[place].logvar)]
+        groups.append(ClubGroup(networks, x, y, valid, places))
+    return groups
 
 
-def log_likelihood(clubs: Iterable[Club], samples: Iterable[Sample]) -> Tensor:
+def log_likelihood(groups: Iterable[ClubGroup]) -> Tensor:
     """Sum of the networks' log-likelihoods, see `Club.log_likelihood`."""
     total = 0.0
-    for mu, logvar, y, valid, _ in stacked(clubs, samples):
-        value = 0.5 * (-((mu - y) ** 2) / logvar.exp() - logvar).sum(dim=-1)  # [G, B, T]
-        total = total + _mean(value.flatten(1), valid if valid is None else valid.flatten(1), 1).sum()
+    for group in groups:
+        mu, logvar = group.answers()
+        value = ((mu - group.y) ** 2 * (-logvar).exp() + logvar).sum(dim=-1)  # [G, B, T]
+        valid = group.valid
+        total = total + -0.5 * _mean(value.flatten(1), valid if valid is None else valid.flatten(1), 1).sum()
     return total
 
 
 def sampled_bound(clubs: Iterable[Club], samples: Iterable[Sample], permutations: Sequence[Tensor]) -> Tensor:
     """Sum of the networks' published bounds, `permutations` [B] of each; see `Club.sampled_bound`."""
     total = 0.0
-    for mu, logvar, y, valid, places in stacked(clubs, samples):
+    for group in grouped(clubs, samples):
+        (mu, logvar), y, valid, places = group.answers(), group.y, group.valid, group.places
         other = torch.stack([permutations[place] for place in places])  # [G, B]
         row = torch.arange(len(places), device=y.device).unsqueeze(1)  # [G, 1]
         variance = _mean(logvar, valid, 2).exp()  # [G, B, S]
@@ -114,7 +124,8 @@ def exact_bound(clubs: Iterable[Club], samples: Iterable[Sample]) -> Tensor:
     so nothing of size [B, B, T, S] is made.
     """
     total = 0.0
-    for mu, logvar, y, valid, _ in stacked(clubs, samples):
+    for group in grouped(clubs, samples):
+        (mu, logvar), y, valid = group.answers(), group.y, group.valid
         precision = (-logvar).exp()
         # mean_j (mu_i - y_j)^2 = mu_i^2 - 2 mu_i mean(y) + mean(y^2), element by element; [G, 1, T, S] each.
         first, second = _mean(y, valid, 1).unsqueeze(1), _mean(y**2, valid, 1).unsqueeze(1)
@@ -156,12 +167,3 @@ def _together(networks: list[nn.Sequential], x: Tensor) -> Tensor:
         else:
             x = same[0](x)
     return x.transpose(1, 2).contiguous()
-
-
-def random_permutations(sizes: Sequence[int], generator: torch.Generator, device: torch.device) -> tuple[Tensor, ...]:
-    """A permutation of each size from a CPU generator, so that they are the same on every device.
-
-    They go there in one copy from memory that the device reads by itself, so that nobody waits.
-    """
-    drawn = torch.cat([torch.randperm(size, generator=generator) for size in sizes])
-    return (drawn.pin_memory() if device.type == "cuda" else drawn).to(device, non_blocking=True).split(list(sizes))

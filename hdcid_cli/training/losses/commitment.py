@@ -1,8 +1,9 @@
 """Commitment loss (eq. 4, with the cross-modal terms of MM-EMA, Xia et al. 2023)."""
 
+import torch
 from torch import Tensor
 
-from hdcid_cli.models.segments import Valid, at_length, masked_mean, valid_in
+from hdcid_cli.models.segments import Valid, alike, at_length, masked_mean, valid_in
 
 
 def commitment(
@@ -25,13 +26,18 @@ def commitment(
         One scalar a modality.
     """
     losses = {}
-    for name, z in general.items():
-        steps = z.shape[1]
-        loss = 2 * beta * masked_mean((z - codes[name].detach()) ** 2, valid_in(valid, steps, name))
-        others = [other for other in general if other != name] if cross else []
-        for other in others:
-            q = at_length(codes[other].detach(), steps)
-            weight = beta / len(others) if share is None else beta * share
-            loss = loss + weight * masked_mean((z - q) ** 2, valid_in(valid, steps, name, other))
-        losses[name] = loss
-    return losses
+    for names, z in alike(general):
+        steps = z.shape[2]
+        pairs = [(name, other) for name in names for other in (name, *_others(name, general, cross))]
+        q = torch.stack([at_length(codes[other].detach(), steps) for _, other in pairs]).unflatten(0, (len(names), -1))
+        both = valid and torch.stack([valid_in(valid, steps, *pair) for pair in pairs]).view(q.shape[:-1])
+        errors = masked_mean((z.unsqueeze(1) - q) ** 2, both, keep=2)  # [M, the own and the others]
+        loss = 2 * beta * errors[:, 0]
+        if (others := errors.shape[1] - 1) > 0:
+            loss = loss + beta * (1 / others if share is None else share) * errors[:, 1:].sum(dim=1)
+        losses |= zip(names, loss.unbind())
+    return {name: losses[name] for name in general}
+
+
+def _others(name: str, general: dict[str, Tensor], cross: bool) -> list[str]:
+    return [other for other in general if other != name] if cross else []

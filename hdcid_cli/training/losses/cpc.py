@@ -4,10 +4,11 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
+from hdcid_cli.core.draws import choice
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import Valid, at_length, common_length, masked_mean, valid_in
+from hdcid_cli.models.together import linears, lstms
 from hdcid_cli.training.losses.alignment import Alignment, measured
 from hdcid_cli.training.settings import ObjectiveSettings
 
@@ -51,7 +52,7 @@ class CPC(Alignment):
     def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         steps = list(self.steps(common_length(out.general)))
         if self.scored == "random":
-            steps = [steps[int(torch.randint(len(steps), (), generator=generator))]]
+            steps = [steps[choice(len(steps), generator, "CPC scores a step that is drawn (--cpc-steps random)")]]
         loss, accuracy = self.score(out.general, steps, out.valid)
         return loss, measured("cpc_accuracy", accuracy, out)
 
@@ -83,32 +84,45 @@ class CPC(Alignment):
         first, last = steps[0], steps[-1]
         if len(steps) != last - first + 1:
             raise ValueError(f"steps should follow one another, not {steps}")
-        contexts = {m: self.context[m](z[:, : last + 1])[0][:, first:] for m, z in general.items()}  # [B, S, context]
-        loss, right, pairs = 0.0, 0.0, 0
-        for m, context in contexts.items():
-            for r, predictor in enumerate(self.predictors[m], 1 if ahead else 0):
-                predicted = predictor(context).transpose(0, 1)  # [S, B, D]
-                for n, z in general.items():
-                    later = slice(first + min(r, ahead), last + min(r, ahead) + 1)
-                    scores = z[:, later].transpose(0, 1) @ predicted.transpose(1, 2)  # [S, B (truth), B (prediction)]
-                    part = None if valid is None else (valid[m][:, first : last + 1] & valid[n][:, later]).T  # [S, B]
-                    value, accuracy = _info_nce(scores, part)
-                    loss = loss + (self.own_weight if m == n else 1.0) / self.horizon * value
-                    if m != n:
-                        right, pairs = right + accuracy, pairs + 1
-        return loss, right / max(1, pairs)
+        names = list(general)
+        z = torch.stack(list(general.values()))  # [M, B, T, D]
+        context = lstms([self.context[m] for m in names], z[:, :, : last + 1])[:, :, first:]  # [M, B, S, context]
+        losses, rights = [], []
+        for r in range(self.horizon):
+            later = slice(first + min(r + 1, ahead), last + min(r + 1, ahead) + 1)
+            predicted = linears([self.predictors[m][r] for m in names], context.flatten(1, 2))
+            predicted = predicted.view(*context.shape[:3], -1)  # [M, B, S, D]
+            # Scores [m, S, B (prediction), n, B (truth)] of all pairs in one product for each step.
+            truth = z[:, :, later].permute(2, 3, 0, 1).flatten(2)  # [S, D, N B]
+            asked = predicted.permute(2, 0, 1, 3).flatten(1, 2)  # [S, M B, D]
+            scores = (asked @ truth).unflatten(2, (len(names), -1)).unflatten(1, (len(names), -1))  # [S, M, B, N, B]
+            part = None
+            if valid is not None:
+                there = torch.stack([valid[m] for m in names])  # [M, B, T]
+                part = there[:, None, :, first : last + 1] & there[None, :, :, later]  # [M, N, B, S]
+                part = part.transpose(2, 3)
+            # As published: which prediction belongs to this truth.
+            value, right = _info_nce(scores.permute(1, 3, 0, 4, 2), part)  # from [M, N, S, B (truth), B (prediction)]
+            losses.append(value)
+            rights.append(right)
+        loss, right = (sum(values[1:], values[0]) for values in (losses, rights))  # [M, N]
+        own_loss, own_right = loss.diagonal().sum(), right.diagonal().sum()
+        others = len(names) * (len(names) - 1) * self.horizon
+        loss = (loss.sum() - own_loss + self.own_weight * own_loss) / self.horizon
+        return loss, (right.sum() - own_right) / max(1, others)
 
 
 def _info_nce(scores: Tensor, part: Tensor | None) -> tuple[Tensor, Tensor]:
-    """-log softmax along the columns at the diagonal of [S, B, B], and how often that is the largest.
+    """-log softmax along the last axis at the diagonal of [..., S, B, B], and how often that is the largest [...].
 
-    Rows and columns of clips that take no part [S, B] are left out.
+    Rows and columns of clips that take no part [..., S, B] are left out.
     """
-    target = torch.arange(scores.shape[-1], device=scores.device).expand(scores.shape[:2])
+    target = torch.arange(scores.shape[-1], device=scores.device).expand(scores.shape[:-1])
     if part is not None:
         # A row that is left out keeps its own column, so that no row is empty; it does not count below.
         own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
-        scores = scores.masked_fill(~(part.unsqueeze(1) | own), -torch.inf)
-    losses = cross_entropy(scores.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
+        scores = scores.masked_fill(~(part.unsqueeze(-2) | own), -torch.inf)
+    losses = scores.logsumexp(dim=-1) - scores.diagonal(dim1=-2, dim2=-1)
     right = (scores.detach().argmax(dim=-1) == target).to(scores.dtype)
-    return masked_mean(losses, part), masked_mean(right, part)
+    keep = scores.ndim - 3
+    return masked_mean(losses, part, keep), masked_mean(right, part, keep)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from hdcid_cli.core.draws import integers
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import at_length, common_length, valid_in
@@ -55,7 +56,7 @@ class CUJP(Alignment):
     def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         time, names = common_length(out.quantized), list(out.quantized)
         codes = [at_length(out.quantized[name], time).flatten(0, 1) for name in names]
-        drawn = torch.randint(len(codes), (self.parts,), generator=generator).tolist()
+        drawn = integers(len(codes), self.parts, generator, codes[0].device)
         if out.valid is not None:
             counted = torch.stack([valid_in(out.valid, time, name) for name in names]).all(dim=0).flatten()
             codes = [code[counted] for code in codes]
@@ -63,14 +64,15 @@ class CUJP(Alignment):
         right = (logits.detach().argmax(dim=-1) == labels).to(logits.dtype).mean()
         return cross_entropy(logits, labels), {"jigsaw_accuracy": right}
 
-    def solve(self, codes: list[Tensor], drawn: list[int]) -> tuple[Tensor, Tensor]:
+    def solve(self, codes: list[Tensor], drawn: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [J N, J] and true orders [J N], orders outermost.
 
         Args:
             codes: one tensor [N, D] a modality.
-            drawn: which of them each block is taken from, P numbers.
+            drawn: which of them each block is taken from [P].
         """
-        blocks = torch.stack([codes[m].chunk(self.parts, dim=-1)[part] for part, m in enumerate(drawn)], dim=1)
+        parts = torch.stack(codes).unflatten(-1, (self.parts, -1))  # [M, N, P, D / P]
+        blocks = parts[drawn, :, torch.arange(self.parts, device=drawn.device)].transpose(0, 1)  # [N, P, D / P]
         puzzles = torch.cat([blocks[:, order].flatten(1) for order in self.permutations])
         labels = torch.arange(len(self.permutations), device=puzzles.device).repeat_interleave(len(blocks))
         return self.head(puzzles), labels

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from hdcid_cli.core.draws import uniform
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import Valid, at_length, common_length, masked_mean, time_mean, valid_in
 from hdcid_cli.training.losses.alignment import Alignment
@@ -37,7 +38,8 @@ class FCMI(Alignment):
         valid = out.valid and {name: valid_in(out.valid, time, name) for name in general}
         clips, _, dim = next(iter(general.values())).shape
         shape = (clips, time, 1) if self.mask == "steps" else (clips, 1, dim)
-        mask = (torch.rand(shape, generator=generator) >= self.ratio).to(next(iter(general.values())))
+        z = next(iter(general.values()))
+        mask = (uniform(shape, generator, z.device) >= self.ratio).to(z)
         fine, coarse = fcmi(general, mask, valid)
         return fine + coarse, {"fcmi_fine": fine.detach(), "fcmi_coarse": coarse.detach()}
 

@@ -1,0 +1,42 @@
+"""tests/benchmarks/gpu.sh runs without a GPU, at sizes that show nothing but that."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent / "benchmarks"
+sys.path.insert(0, str(HERE))
+import gpu  # noqa: E402
+
+PARTS = [name for name in gpu.PARTS if name != "rank"]
+
+
+def measured(part: str) -> list[dict]:
+    return list(gpu.PARTS[part](gpu.Sizes(tiny=True, device=torch.device("cpu"))))
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part not in ("step", "ranks")])
+def test_every_part_measures_something_that_json_can_hold(part):
+    found = measured(part)
+    assert found and json.loads(json.dumps(found)) == found
+    numbers = [value for each in found for value in each.values() if isinstance(value, float)]
+    assert numbers and all(value > 0 for value in numbers)
+
+
+def test_a_step_is_measured_in_every_precision_and_recorded_only_by_cuda():
+    found = {(each["precision"], each["graph"]): each for each in measured("step")}
+    assert len(found) == 6 and all(("error" in each) == graph for (_, graph), each in found.items())
+    assert all(each["clips_per_second"] > 0 and each["flops"] > 0 for (_, graph), each in found.items() if not graph)
+
+
+def test_one_line_starts_every_part_and_all_limits_are_under_nine_minutes():
+    script = (HERE / "gpu.sh").read_text()
+    started = re.findall(r"^part (\w+) (\d+)", script, re.MULTILINE)
+    assert [name for name, _ in started] == PARTS
+    assert sum(int(limit) for _, limit in started) < 540
+    assert subprocess.run(["bash", "-n", HERE / "gpu.sh"]).returncode == 0
