@@ -140,7 +140,7 @@ class PictureFile(click.Path):
 
     def convert(self, value, param, ctx):
         path = super().convert(value, param, ctx)
-        if Path(path).suffix.lower() not in ("", ".png", ".pdf", ".svg"):
+        if Path(str(path)).suffix.lower() not in ("", ".png", ".pdf", ".svg"):
             self.fail(f"{value}: pictures can be png, pdf or svg.", param, ctx)
         return path
 
