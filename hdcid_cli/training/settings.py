@@ -120,7 +120,6 @@ class TrainSettings(Settings):
         "none.",
         least=0,
         most=0.5,
-        published=0.0,
     )
     lr: float = setting(1e-3, "Learning rate of Adam.", above=0, published=4e-4)
     schedule: str = setting(
@@ -188,10 +187,11 @@ class RunSettings(Settings):
         "if they fill no more than half of what is free there, then memory.",
         choices=("auto", "ram", "device", "none"),
     )
+    # Off until a GPU has shown that a played step learns what a computed one does.
     graph: str = setting(
-        "auto",
-        "Record a step as a CUDA graph and play it, so that a GPU does not wait for Python: where that can be, or else "
-        "an error (on), or never.",
+        "off",
+        "Record a step as a CUDA graph and play it, so that a GPU does not wait for Python: where that can be (auto), "
+        "or else an error (on), or never. Not yet tried on a GPU.",
         choices=("auto", "on", "off"),
     )
     deterministic: bool = setting(
