@@ -29,18 +29,17 @@ def exchange(
         exchanged: which segments, [B, T] on the CPU; modalities of another length take those at the same relative time.
         lengths: {modality: [B]}, on the CPU. A segment that does not count in one of the two stays.
     """
+    partners = _partners(len(exchanged))
     for name, length in (lengths or {}).items():
         if name != "text":
-            counts = (
-                torch.arange(features[name].shape[1]) < torch.minimum(length, length[_partners(len(length))])[:, None]
-            )
+            counts = torch.arange(features[name].shape[1]) < torch.minimum(length, length[partners]).unsqueeze(1)
             exchanged = exchanged & at_length(counts, exchanged.shape[1])
     mixed = {}
     for name, x in features.items():
         if name != "text":
             places = at_length(exchanged, x.shape[1]).to(x.device, non_blocking=True)
-            partners = _partners(len(x)).to(x.device, non_blocking=True)
-            x = torch.where(places.reshape(*places.shape, *(1 for _ in x.shape[2:])), x[partners], x)
+            other = x[partners.to(x.device, non_blocking=True)]
+            x = torch.where(places.reshape(*places.shape, *(1 for _ in x.shape[2:])), other, x)
         mixed[name] = x
     return mixed
 

@@ -13,7 +13,7 @@ from torch.nn.functional import embedding
 
 from hdcid_cli.core.draws import normal, uniform
 from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
-from hdcid_cli.models.quantizers.vq import nearest, squared_distances, straight_through
+from hdcid_cli.models.quantizers.vq import euclidean_distances, nearest, put_on, replacements, straight_through
 from hdcid_cli.models.segments import Valid, at_length, common_length, valid_in, valid_rows
 from hdcid_cli.models.settings import ModelSettings
 
@@ -167,7 +167,7 @@ class AlignedQuantizer(nn.Module):
 
     def distances(self, z: Tensor, modality: str) -> Tensor:
         """Euclidean distance to every vector of the own modality, with gradient to z: [B, T, D] -> [B, T, L]."""
-        return squared_distances(z, self.block(modality).clone()).clamp_min(1e-12).sqrt()
+        return euclidean_distances(z, self.block(modality))
 
     @torch.no_grad()
     def start(self, general: dict[str, Tensor], generator: torch.Generator, valid: Valid = None) -> None:
@@ -181,10 +181,7 @@ class AlignedQuantizer(nn.Module):
             features[name] = valid_rows(z, together)
         rows = torch.randint(len(next(iter(features.values()))), (self.codes,), generator=generator)
         for number, name in enumerate(self.blocks):
-            z = features[name]
-            deviation = z.std(dim=0, correction=min(1, len(z) - 1))
-            spread = deviation * torch.randn(self.codes, z.shape[1], generator=generator).to(z)
-            self.codebook[number] = z[rows.to(z.device)] + 0.01 * spread  # apart where there are few
+            self.codebook[number] = put_on(features[name], rows, generator)
         self.count.fill_(1.0)
         self.weight.copy_(self.codebook)
 
@@ -249,22 +246,13 @@ class AlignedQuantizer(nn.Module):
         valid: Valid = None,
     ) -> None:
         """Replace rows that no modality used for more than `idle` updates by a recently used one plus 0.001 N(0, 1)."""
-        codes, device = self.codes, self.codebook.device
-        segments = [
-            (index[..., 0] if valid is None else index[..., 0].masked_fill(~valid[name], codes)).flatten()
-            for name, index in indices.items()
-        ]
-        unused = torch.cat([self.unused + 1, self.unused.new_zeros(1)]).index_fill(0, torch.cat(segments), 0)[:codes]
-        dead = unused > idle
-        donors = (unused >= 0) & (unused < self.recent) & ~dead
-        noise = normal(self.codebook.shape, generator, device).to(self.codebook)
-        draw = uniform((codes,), generator, device)
-        order = torch.argsort(donors.logical_not().to(torch.int8), stable=True)  # donors first
-        donor = order[(draw * donors.sum()).long().clamp_max(codes - 1)]
-        replaced = dead & donors.any()
+        noise = normal(self.codebook.shape, generator, self.codebook.device).to(self.codebook)
+        draw = uniform((self.codes,), generator, self.codebook.device)
+        chosen = {name: index[..., 0] for name, index in indices.items()}
+        replaced, donor, unused = replacements(chosen, self.unused, draw, idle, self.recent, valid)
         fresh = self.codebook[:, donor] + 0.001 * noise
         self.codebook.copy_(torch.where(replaced.unsqueeze(-1), fresh, self.codebook))
         if persist:
             self.count.copy_(torch.where(replaced, self.count.mean(dim=-1, keepdim=True), self.count))
             self.weight.copy_(torch.where(replaced.unsqueeze(-1), fresh * self.count.unsqueeze(-1), self.weight))
-        self.unused.copy_(torch.where(dead, torch.zeros_like(unused), unused))
+        self.unused.copy_(unused)

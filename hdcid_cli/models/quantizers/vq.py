@@ -102,8 +102,7 @@ class VectorQuantizer(nn.Module):
 
     def distances(self, z: Tensor, modality: str = "") -> Tensor:
         """Euclidean distance to every code of the first stage, with gradient to z: [..., D] -> [..., L]."""
-        squared = squared_distances(z, self.codebook[0].clone())  # a copy: the codebook changes before backward()
-        return squared.clamp_min(1e-12).sqrt()  # the root's slope at 0 is infinite
+        return euclidean_distances(z, self.codebook[0])
 
     @torch.no_grad()
     def update(
@@ -181,32 +180,21 @@ class VectorQuantizer(nn.Module):
         The published code writes the new vector into the codebook alone; the next update
         computes it anew from the old moving averages, so the code is lost again at once.
         `persist` gives the averages to the code as well.
-
-        Everything is computed for all codes and then selected, so nothing waits for the device.
         """
         stages, codes, dim = self.codebook.shape
         for stage in range(stages):
-            # Segments that are not valid use a code after the last one, which nobody looks at.
-            used = torch.cat(
-                [_where_valid(index[..., stage], valid and valid[m], codes).flatten() for m, index in indices.items()]
-            )
-            unused = torch.cat([self.unused[stage] + 1, self.unused.new_zeros(1)])
-            unused = unused.index_fill(0, used, 0)[:codes]
-            dead = unused > idle
-            donors = (unused >= 0) & (unused < self.recent) & ~dead
             noise = uniform((codes, dim), generator, self.codebook.device).to(self.codebook) * 2 - 1
             draw = uniform((codes,), generator, self.codebook.device)
-            # The j-th donor for each code, j uniform: donors first in a stable sort.
-            order = torch.argsort(donors.logical_not().to(torch.int8), stable=True)
-            donor = order[(draw * donors.sum()).long().clamp_max(codes - 1)]
+            chosen = {m: index[..., stage] for m, index in indices.items()}
+            replaced, donor, unused = replacements(chosen, self.unused[stage], draw, idle, self.recent, valid)
             fresh = self.codebook[stage][donor] + noise / 1024
-            replace = (dead & donors.any()).unsqueeze(-1)
+            replace = replaced.unsqueeze(-1)
             self.codebook[stage] = torch.where(replace, fresh, self.codebook[stage])
             if persist:
-                count = torch.where(dead & donors.any(), self.count[stage].mean(), self.count[stage])
+                count = torch.where(replaced, self.count[stage].mean(), self.count[stage])
                 self.weight[stage] = torch.where(replace, fresh * count.unsqueeze(-1), self.weight[stage])
                 self.count[stage] = count
-            self.unused[stage] = torch.where(dead, torch.zeros_like(unused), unused)
+            self.unused[stage] = unused
 
     @torch.no_grad()
     def start(self, general: dict[str, Tensor], generator: torch.Generator, valid: Valid = None) -> None:
@@ -219,10 +207,7 @@ class VectorQuantizer(nn.Module):
         residual = torch.cat([valid_rows(z.detach(), valid and valid[m]) for m, z in general.items()])  # [N, D]
         for stage in range(self.stages):
             rows = torch.randint(len(residual), (codes,), generator=generator)
-            drawn = residual[rows.to(residual.device)]
-            deviation = residual.std(dim=0, correction=min(1, len(residual) - 1))  # 0, not NaN, of a single row
-            spread = deviation * torch.randn(codes, residual.shape[1], generator=generator).to(residual)
-            self.codebook[stage] = drawn + 0.01 * spread  # apart where N < L
+            self.codebook[stage] = put_on(residual, rows, generator)
             self.count[stage] = 1.0
             self.weight[stage] = self.codebook[stage]
             residual = residual - embedding(nearest(residual, self.codebook[stage]), self.codebook[stage])
@@ -241,8 +226,44 @@ def quantize_alike(quantizer: nn.Module, general: dict[str, Tensor]) -> Quantize
     return Quantized(*({name: each[name] for name in general} for each in (codes, quantized, indices)))
 
 
-def _where_valid(index: Tensor, valid: Tensor | None, otherwise: int) -> Tensor:
-    return index if valid is None else index.masked_fill(~valid, otherwise)
+def put_on(z: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Codes on the features z [N, D] of `rows` [L], a hundredth of their deviation apart where N < L: [L, D]."""
+    deviation = z.std(dim=0, correction=min(1, len(z) - 1))  # 0, not NaN, of a single row
+    spread = deviation * torch.randn(len(rows), z.shape[1], generator=generator).to(z)
+    return z[rows.to(z.device)] + 0.01 * spread
+
+
+def replacements(
+    chosen: dict[str, Tensor], unused: Tensor, draw: Tensor, idle: int, recent: int, valid: Valid
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which codes are replaced, bool [L]; by which recently used one each would be, [L]; and the new `unused`, [L].
+
+    Everything is computed for all codes, so nothing waits for the device.
+
+    Args:
+        chosen: {modality: index [B, T]}.
+        unused: updates since a code was last used, -1 if never, [L].
+        draw: of [0, 1), a number for each code, [L].
+        idle: a code is replaced after more updates without use than that.
+        recent: a replacement is a code used within so many updates.
+    """
+    codes = len(unused)
+    # Segments that are not valid use a code after the last one, which nobody looks at.
+    used = [index if valid is None else index.masked_fill(~valid[m], codes) for m, index in chosen.items()]
+    unused = torch.cat([unused + 1, unused.new_zeros(1)])
+    unused = unused.index_fill(0, torch.cat([index.flatten() for index in used]), 0)[:codes]
+    dead = unused > idle
+    donors = (unused >= 0) & (unused < recent) & ~dead
+    # The j-th donor for each code, j uniform: donors first in a stable sort.
+    order = torch.argsort(donors.logical_not().to(torch.int8), stable=True)
+    donor = order[(draw * donors.sum()).long().clamp_max(codes - 1)]
+    return dead & donors.any(), donor, torch.where(dead, torch.zeros_like(unused), unused)
+
+
+def euclidean_distances(z: Tensor, codebook: Tensor) -> Tensor:
+    """Distance to every code, with gradient to z: [..., D], [L, D] -> [..., L]."""
+    squared = squared_distances(z, codebook.clone())  # a copy: the codebook changes before backward()
+    return squared.clamp_min(1e-12).sqrt()  # the root's slope at 0 is infinite
 
 
 def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ class InfoNCE(Alignment):
         embeddings = clip_embeddings(out.general, out)
         loss, right, pairs = next(iter(embeddings.values())).new_zeros(()), 0.0, 0
         for one, other in combinations(embeddings.values(), 2):
-            loss = loss + 0.5 * (info_nce(one, other, self.temperature) + info_nce(other, one, self.temperature))
-            right, pairs = right + told_right(one, other), pairs + 1
+            value, told = both_ways(cosines(one, other) / self.temperature)
+            loss, right, pairs = loss + value, right + told, pairs + 1
         metrics = measured("infonce_accuracy", right / max(1, pairs), out)
         # Clips that are alike, such as those of one caption, are each other's false negatives.
         return loss, metrics | {"infonce_alike": torch.stack([alike(x) for x in embeddings.values()]).max()}
@@ -56,11 +56,11 @@ def cosines(x: Tensor, y: Tensor) -> Tensor:
     return normalize(x, dim=-1) @ normalize(y, dim=-1).transpose(-1, -2)
 
 
-@torch.no_grad()
-def told_right(x: Tensor, y: Tensor) -> Tensor:
-    """Share of rows whose own partner is the nearest."""
-    nearest = cosines(x, y).argmax(dim=-1)
-    return (nearest == torch.arange(len(x), device=x.device)).to(x.dtype).mean()
+def both_ways(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Half of -log softmax at j = i over rows and over columns, and the share of rows told right: [N, N] -> [], []."""
+    target = torch.arange(len(scores), device=scores.device)
+    loss = 0.5 * (cross_entropy(scores, target) + cross_entropy(scores.T, target))
+    return loss, (scores.detach().argmax(dim=1) == target).to(scores.dtype).mean()
 
 
 @torch.no_grad()

@@ -9,10 +9,11 @@ from itertools import combinations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.training.losses.alignment import Alignment, clip_embeddings, measured
+from hdcid_cli.training.losses.infonce import both_ways
 
 
 class MST(Alignment):
@@ -43,9 +44,6 @@ def symmetric_infonce(embeddings: dict[str, Tensor], log_scale: Tensor) -> tuple
     scale = log_scale.exp().clamp_max(100)
     loss, right, pairs = scale.new_zeros(()), scale.new_zeros(()), 0
     for first, second in combinations(embeddings.values(), 2):
-        scores = scale * first @ second.T
-        target = torch.arange(len(scores), device=scores.device)
-        loss = loss + 0.5 * (cross_entropy(scores, target) + cross_entropy(scores.T, target))
-        right = right + (scores.detach().argmax(dim=1) == target).to(right.dtype).mean()
-        pairs += 1
+        value, told = both_ways(scale * first @ second.T)
+        loss, right, pairs = loss + value, right + told, pairs + 1
     return loss, right / max(1, pairs)

@@ -9,7 +9,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import at_length, valid_in, valid_rows
 from hdcid_cli.training.losses.alignment import Alignment, measured
-from hdcid_cli.training.losses.infonce import info_nce, told_right
+from hdcid_cli.training.losses.infonce import both_ways, cosines
 from hdcid_cli.training.settings import ObjectiveSettings
 
 SEEN, HEARD = "video", "audio"
@@ -37,5 +37,5 @@ class Seconds(Alignment):
         steps = max(out.general[name].shape[1] for name in (SEEN, HEARD))
         valid = valid_in(out.valid, steps, SEEN, HEARD)
         seen, heard = (valid_rows(at_length(out.general[name], steps), valid) for name in (SEEN, HEARD))
-        loss = 0.5 * (info_nce(seen, heard, self.temperature) + info_nce(heard, seen, self.temperature))
-        return loss, measured("seconds_accuracy", told_right(seen, heard), out)
+        loss, right = both_ways(cosines(seen, heard) / self.temperature)
+        return loss, measured("seconds_accuracy", right, out)
