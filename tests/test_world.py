@@ -9,9 +9,9 @@ from torch import nn
 
 from hdcid_cli.core import distributed
 from hdcid_cli.core.device import resolve_device
-from hdcid_cli.core.distributed import World
+from hdcid_cli.core.distributed import World, fill
 from hdcid_cli.core.errors import HdcidError, InputError
-from hdcid_cli.training.gradients import GradientSum, fill
+from hdcid_cli.training.gradients import GradientSum
 
 
 def everywhere(size, work):

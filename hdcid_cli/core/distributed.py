@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,8 @@ from hdcid_cli.core.files import reason
 MESSAGE_BYTES = 64 << 20
 # So long a process may read features before others give it up.
 PATIENCE = timedelta(minutes=30)
+
+OneTensor = TypeVar("OneTensor", bound=Tensor)
 
 
 @dataclass(frozen=True)
@@ -165,13 +167,20 @@ def _messages(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     for tensor in tensors:
         kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
     for alike in kinds.values():
-        part: list[Tensor] = []
-        for tensor in alike:
-            if part and sum(each.nbytes for each in part) + tensor.nbytes > MESSAGE_BYTES:
-                yield part
-                part = []
-            part.append(tensor)
-        yield part
+        yield from fill(alike, MESSAGE_BYTES)
+
+
+def fill(tensors: Iterable[OneTensor], size: int) -> list[list[OneTensor]]:
+    """Tensors in their order, neighbours of one kind together up to `size` bytes."""
+    parts: list[list[OneTensor]] = []
+    for tensor in tensors:
+        last = parts[-1] if parts else []
+        alike = last and (last[0].dtype, last[0].device) == (tensor.dtype, tensor.device)
+        if alike and sum(each.nbytes for each in last) + tensor.nbytes <= size:
+            last.append(tensor)
+        else:
+            parts.append([tensor])
+    return parts
 
 
 def in_main_process() -> bool:

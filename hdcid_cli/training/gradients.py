@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import Tensor
 from torch.nn import Parameter
 
-from hdcid_cli.core.distributed import World
+from hdcid_cli.core.distributed import World, fill
 
 # Of the gradients that are sent together; the first is on its way when so many are there.
 BUCKET_BYTES = 32 << 20
@@ -75,16 +75,3 @@ class GradientSum:
         order = self._world.collect([number[parameter] for parameter in self._came])[0]
         self._buckets = fill([self._parameters[place] for place in order], self._bucket_bytes)
         self._place = {each: place for place, bucket in enumerate(self._buckets) for each in bucket}
-
-
-def fill(parameters: Iterable[Parameter], size: int) -> list[list[Parameter]]:
-    """Parameters in their order, neighbours of one kind together up to `size` bytes."""
-    buckets: list[list[Parameter]] = []
-    for parameter in parameters:
-        last = buckets[-1] if buckets else []
-        alike = last and (last[0].dtype, last[0].device) == (parameter.dtype, parameter.device)
-        if alike and sum(each.nbytes for each in last) + parameter.nbytes <= size:
-            last.append(parameter)
-        else:
-            buckets.append([parameter])
-    return buckets
