@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from references import Reference
 from torch.nn.functional import mse_loss
 
 from hdcid_cli.codes.checkpoint import open_checkpoint
@@ -30,22 +31,13 @@ KINDS = [("codaar_avt", ("audio", "video", "text")), ("codaar_av", ("audio", "vi
 pytestmark = pytest.mark.usefixtures("double")
 
 
-class Reference:
-    def __init__(self, path):
-        self.arrays = np.load(path)
-
-    def __getitem__(self, key):
-        return torch.from_numpy(self.arrays[key])
-
-    def part(self, name):
-        return {key.partition("/")[2]: self[key] for key in self.arrays.files if key.startswith(name + "/")}
-
+class CodaarReference(Reference):
     def model(self, modalities):
         """Our model with the published weights; text is read behind the LSTM."""
         inputs = {name: tuple(self[f"in/{name}"].shape[2:]) for name in modalities}
         settings = {"layers": 1, "quantizer": "aligned", "map_encoder": "bn", "text_hidden": 0, "standardize": False}
         model = HDCID(ModelSettings(inputs=inputs, spatial_attention="softmax", **settings, **SIZES)).eval()
-        state = codaar_encoder_state(self.part("encoder")) | codaar_decoder_state(self.part("decoder"))
+        state = codaar_encoder_state(self.module("encoder")) | codaar_decoder_state(self.module("decoder"))
         missing, unexpected = model.load_state_dict(state, strict=False)
         assert not unexpected and all(".specific.video.summary." in name for name in missing)
         model.layers[0].pooling["video"].attention = "sum"
@@ -70,7 +62,7 @@ def published_cmcm(distributions):
 def published(request, shared):
     """(reference vectors, our model, its output, modalities)."""
     file, modalities = request.param
-    reference = Reference(shared / "reference" / f"{file}.npz")
+    reference = CodaarReference(shared / "reference" / f"{file}.npz")
     model = reference.model(modalities)
     return reference, model, model({name: reference[f"in/{name}"] for name in modalities})[0], modalities
 
@@ -106,7 +98,7 @@ def test_losses_and_their_gradients_are_the_published_ones(published):
     committed = commitment(out.general, out.codes, share=layer.quantizer.others_share)
     distributions = {name: code_distribution(layer.quantizer.distances(z, name)) for name, z in out.general.items()}
     cpc = CPC(modalities, dim=32, context=32)
-    cpc.load_state_dict(cpc_state(reference.part("cpc")))
+    cpc.load_state_dict(cpc_state(reference.module("cpc")))
     predicted, _ = cpc.score(out.general, reference["out/cpc_t"].tolist())
     rebuilt = layer.decode(out)
     losses = {name: mse_loss(rebuilt[name], x) for name, x in inputs.items()}
@@ -148,8 +140,8 @@ def test_two_updates_make_the_published_codebooks(published):
 
 
 def test_a_published_file_becomes_a_checkpoint_that_gives_its_rows(shared, tmp_path):
-    reference = Reference(shared / "reference" / "codaar_av.npz")
-    parts = {f"{name.capitalize()}_parameters": reference.part(name) for name in ("encoder", "decoder")}
+    reference = CodaarReference(shared / "reference" / "codaar_av.npz")
+    parts = {f"{name.capitalize()}_parameters": reference.module(name) for name in ("encoder", "decoder")}
     torch.save({**parts, "epoch": 5, "total_step": 3000}, tmp_path / "published.pt")
     convert_checkpoint(tmp_path / "published.pt", tmp_path / "ours")
     opened = open_checkpoint(tmp_path / "ours", device="cpu")

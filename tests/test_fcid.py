@@ -5,9 +5,9 @@ import re
 from functools import partial
 from itertools import combinations
 
-import numpy as np
 import pytest
 import torch
+from references import Reference
 from torch.nn.functional import mse_loss
 from worlds import write_features
 
@@ -28,17 +28,6 @@ from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
 from hdcid_cli.training.trainer import Trainer
 
 SHORT = {"video": "v", "audio": "a", "text": "t"}
-
-
-class Reference:
-    def __init__(self, path):
-        self.arrays = np.load(path)
-
-    def __getitem__(self, key):
-        return torch.from_numpy(self.arrays[key])
-
-    def module(self, name):
-        return {key.partition("/")[2]: self[key] for key in self.arrays.files if key.startswith(name + "/")}
 
 
 def close(ours, reference, tolerance=1e-8):

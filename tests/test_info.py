@@ -34,6 +34,13 @@ def write(path, values, names="abc", lengths=(5, 3, 5)):
         writer.finish()
 
 
+def change_a_byte(path, row):
+    """Of one clip's numbers, as they stand in the file."""
+    data = bytearray(path.read_bytes())
+    data[bytes(data).index(row.tobytes())] ^= 1
+    path.write_bytes(data)
+
+
 def test_a_sound_file_is_described(tmp_path, capsys, values):
     write(tmp_path / "audio.h5", values)
     status, [record], _ = run(capsys, tmp_path / "audio.h5")
@@ -64,9 +71,7 @@ def test_a_folder_is_described_file_by_file_and_shards_as_one(tmp_path, capsys, 
 def test_changed_bytes_are_named_with_status_2(tmp_path, capsys, values):
     path = tmp_path / "audio.h5"
     write(path, values)
-    data = bytearray(path.read_bytes())
-    data[bytes(data).index(values[2].tobytes())] ^= 1
-    path.write_bytes(data)
+    change_a_byte(path, values[2])
     status, [record], said = run(capsys, path)
     assert (status, record["sound"], record["damaged"]) == (2, False, ["c"])
     assert "clip 'c' has changed since it was written" in said
@@ -86,9 +91,7 @@ def test_nan_is_named_in_a_file_without_checksums(tmp_path, capsys, values):
 def test_quick_says_what_a_file_claims_and_reads_none_of_it(tmp_path, capsys, values):
     path = tmp_path / "audio.h5"
     write(path, values)
-    data = bytearray(path.read_bytes())
-    data[bytes(data).index(values[2].tobytes())] ^= 1
-    path.write_bytes(data)
+    change_a_byte(path, values[2])
     _, [whole], _ = run(capsys, path)
     status, [record], said = run(capsys, path, "--quick")
     assert status == 0 and said == "" and record["sound"] and "mean" not in record

@@ -1,8 +1,8 @@
 """Our model with the published weights gives the published outputs (float64, reference vectors)."""
 
-import numpy as np
 import pytest
 import torch
+from references import Reference
 
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.settings import ModelSettings
@@ -13,22 +13,6 @@ from hdcid_cli.training.losses.commitment import commitment
 from hdcid_cli.training.losses.cpc import CPC
 
 SHORT = {"audio": "a", "video": "v", "text": "t"}
-
-
-class Reference:
-    """One reference file: inputs, outputs, and the published state dicts by module."""
-
-    def __init__(self, path):
-        self.arrays = np.load(path)
-
-    def tensor(self, key):
-        return torch.from_numpy(self.arrays[key])
-
-    def module(self, name):
-        return {key.partition("/")[2]: self.tensor(key) for key in self.arrays.files if key.startswith(name + "/")}
-
-    def inputs(self, modalities):
-        return {name: self.tensor(f"in/{name}") for name in modalities}
 
 
 def close(ours, reference, tolerance=1e-8):
@@ -95,11 +79,11 @@ def test_two_layer_model_reproduces_every_published_output(folder):
 @pytest.mark.parametrize("modality", ["audio", "video", "text"])
 def test_club_reproduces_likelihood_and_bound(folder, suffix, layer, modality):
     reference, short = Reference(folder / "hdcid_avt.npz"), SHORT[modality]
-    x, y = reference.tensor(f"out/{short}_vq{suffix}"), reference.tensor(f"out/{short}_spec{suffix}")
+    x, y = reference[f"out/{short}_vq{suffix}"], reference[f"out/{short}_spec{suffix}"]
     club = Club(32, y.shape[-1], hidden=12).double()
     club.load_state_dict(club_state(reference.module(f"club_{short}{suffix}")))
     close(club.log_likelihood(x, y), reference.arrays[f"out/club_{short}{suffix}_loglikelihood"])
-    permutation = reference.tensor(f"out/club_{short}{suffix}_perm")
+    permutation = reference[f"out/club_{short}{suffix}_perm"]
     close(club.sampled_bound(x, y, permutation), reference.arrays[f"out/club_{short}{suffix}_mi"])
 
 
@@ -115,7 +99,7 @@ def test_cpc_reproduces_the_published_loss(folder, file, module, suffix, modalit
     reference = Reference(folder / f"{file}.npz")
     cpc = CPC(modalities, dim=32, context=32).double()
     cpc.load_state_dict(cpc_state(reference.module(module)))
-    general = {name: reference.tensor(f"out/{SHORT[name]}_gen{suffix}") for name in modalities}
+    general = {name: reference[f"out/{SHORT[name]}_gen{suffix}"] for name in modalities}
     loss, _ = cpc.score(general, reference.arrays[f"out/{module}_t"].tolist())
     close(loss, reference.arrays[f"out/{module}_loss"])
 
@@ -182,4 +166,4 @@ def test_text_front_reproduces_the_published_lstm(folder):
     ).double()
     missing, unexpected = model.load_state_dict(text_state(reference.module("text_lstm")), strict=False)
     assert not unexpected and not any(name.startswith("text_front") for name in missing)
-    close(model.front({"text": reference.tensor("in/words")})["text"], reference.arrays["out/text"])
+    close(model.front({"text": reference["in/words"]})["text"], reference.arrays["out/text"])
