@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from worlds import write_features
 
+from hdcid_cli.core.features import open_features
+from hdcid_cli.report.over import over
+from hdcid_cli.report.results import read_results
+
 STUDY = Path(__file__).parents[1] / "examples" / "study.py"
 SECONDS = 4
 
@@ -46,6 +50,8 @@ def study(*arguments):
         module["SETTINGS"].update({"one": {"align": ("smit",)}, "two": {"align": ("seconds",), "mix": 0.5}})
         for settings in module["SETTINGS"].values():
             settings.update(dim=16, codebook=12, epochs=2, batch_size=8)
+        for _, probe in module["TASKS"].values():
+            probe["epochs"] = 3
         module["main"]()
     finally:
         sys.argv = argv
@@ -79,6 +85,44 @@ def test_the_test_clips_are_looked_at_on_request_alone(world, capsys):
     (kept,) = (world / "study").glob("*.jsonl")
     records = [json.loads(line) for line in kept.read_text().splitlines()]
     assert {record["pretrain_clips"] for record in records} == {30} and {record["n"] for record in records} == {10}
+
+
+def test_few_clips_and_wrong_sounds_are_numbers_that_report_draws_over(world, capsys):
+    asked = (str(world), "--final", "one", "--clips", "10", "20", "--mismatched", "0", "50")
+    study(*asked)
+    rows = [row.split("|")[1].strip() for row in capsys.readouterr().out.splitlines()[2:]]
+    assert rows == [
+        "one, 10 clips",
+        "one, 10 clips, 50 % mismatched",
+        "one, 20 clips",
+        "one, 20 clips, 50 % mismatched",
+    ]
+    results = read_results(sorted((world / "study").glob("final-*.jsonl")), pytest.fail)
+    assert {(each.pretrain_clips, each.get("mismatched_percent")) for each in results} == {
+        (clips, percent) for clips in (10, 20) for percent in (0, 50)
+    }
+    assert {each.n_fit for each in results} == {30}  # the probes learn from all
+    for field, label in (("pretrain_clips", "clips pretrained on"), ("mismatched_percent", "mismatched_percent")):
+        captions = [figure.caption for figure in over(results, field)]
+        assert len(captions) == 4 and all(f"over {label}" in caption for caption in captions)
+
+
+def test_mismatched_clips_have_each_others_sounds_and_all_else_stays(world):
+    module = runpy.run_path(str(STUDY), run_name="study")
+    learned = [f"clip{number:07d}" for number in range(0, 40, 2)]
+    folder = module["mismatched"](world / "features", world / "wrong", learned, module["Case"]("one", None, 40, 3))
+    sounds = {}
+    for place in (world / "features", folder):
+        with open_features(place, "audio") as audio:
+            sounds[place] = dict(zip(audio.ids, audio.read(range(len(audio)))))
+            assert audio.backbone == "made"
+    true, wrong = sounds.values()
+    assert set(true) == set(wrong)
+    changed = [name for name in true if not np.array_equal(true[name], wrong[name])]
+    assert len(changed) == 8 and set(changed) <= set(learned)
+    assert sorted(wrong[name].tobytes() for name in changed) == sorted(true[name].tobytes() for name in changed)
+    with open_features(world / "features", "video") as one, open_features(folder, "video") as other:
+        assert one.ids == other.ids and np.array_equal(one.read(range(50)), other.read(range(50)))
 
 
 def test_what_it_recommends_is_among_its_settings():
