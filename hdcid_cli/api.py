@@ -248,9 +248,7 @@ def cmg(
         reading = read_features(learned, tested)
     else:
         opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
-        if asked.published and opened.reading == "row":
-            opened = opened.as_published()
-        reading = read_codes(opened, learned, tested, task, toc)
+        reading = read_codes(opened, learned, tested, task, toc, published=asked.published)
     return list(run_task(tasks, reading, asked, seeds))
 
 

@@ -92,6 +92,7 @@ def test_micus_files_have_dcids_encoders_and_read_code_0_as_zero_where_published
     assert (opened.method, opened.settings.layers, opened.reading) == ("fcmi,cujp", 1, "row")
     published = opened.as_published()
     assert published.reading == published.describe()["read"] == "emptied" and published.digest == opened.digest
+    assert open_checkpoint(tmp_path / "ours", device="cpu", reading="row").as_published().reading == "row"  # as asked
     x = torch.from_numpy(arrays["in/audio"])
     quantized, _ = opened.model.encode("audio", x)
     torch.testing.assert_close(quantized[:, :, 0], torch.from_numpy(arrays["out/audio_vq"]), rtol=1e-8, atol=1e-8)

@@ -133,16 +133,23 @@ class Checkpoint:
     Attributes:
         path: its directory.
         description: what its `config.yaml` says.
-        reading: what tasks read of its codes, one of READINGS.
+        asked: what tasks are to read of its codes, one of READINGS; None: nobody said.
     """
 
-    def __init__(self, path: Path, description: Description, device="cpu", reading: str = "row"):
-        self.path, self.description, self._device, self.reading = path, description, device, reading
+    def __init__(self, path: Path, description: Description, device="cpu", asked: str | None = None):
+        self.path, self.description, self._device, self.asked = path, description, device, asked
+
+    @property
+    def reading(self) -> str:
+        """What tasks read of its codes, one of READINGS: all of them if nobody said."""
+        return self.asked or "row"
 
     def as_published(self) -> "Checkpoint":
-        """The same, read as the tasks of those who published it read it."""
+        """The same, read as the tasks of those who published it read it, unless somebody said how."""
         reading = self.description.published_reading
-        return self if reading == self.reading else Checkpoint(self.path, self.description, self._device, reading)
+        if self.asked is not None or reading == self.reading:
+            return self
+        return Checkpoint(self.path, self.description, self._device, reading)
 
     @property
     def name(self) -> str:
@@ -336,7 +343,7 @@ def open_checkpoint(
             f"{path} holds no model yet: its training was stopped before the first save; run the same `hdcid "
             "pretrain` again."
         )
-    return Checkpoint(path, description, device, reading or "row")
+    return Checkpoint(path, description, device, reading)
 
 
 def write_checkpoint(path: Path, config: dict, model: Model) -> None:

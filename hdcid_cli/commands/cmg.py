@@ -96,9 +96,7 @@ def command(task, train, test, data, features, test_features, supervised, seed, 
         reading = read_features(learned, tested)
     else:
         checkpoint = open_checkpoint(given["checkpoint"], given["checkpoints"], given["device"], given["read"])
-        if given["read"] is None and settings.published:
-            checkpoint = checkpoint.as_published()
-        reading = read_codes(checkpoint, learned, tested, task, given["toc"], given["layers_used"])
+        reading = read_codes(checkpoint, learned, tested, task, given["toc"], given["layers_used"], settings.published)
     more = {name: given[name] for name in ("per_class", "strict", "device")}
     drawings = Drawings(given["timelines"], given["curves"])
     emit(run_task(tasks, reading, settings, range(seed, seed + seeds), drawings=drawings, **more), as_json)

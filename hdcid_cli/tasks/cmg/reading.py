@@ -71,6 +71,7 @@ def read_codes(
     task: str,
     toc: str = "stored",
     layers: int | None = None,
+    published: bool = False,
 ) -> Reading:
     """Quantized features of all layers side by side, on the channels that TOC selects.
 
@@ -79,7 +80,9 @@ def read_codes(
         task: for `toc` "paper", which depends on it.
         toc: see `resolve_toc`.
         layers: read only so many layers, the first ones.
+        published: of each code what its makers' tasks read, unless the checkpoint was opened to be read otherwise.
     """
+    checkpoint = checkpoint.as_published() if published else checkpoint
     levels = len(checkpoint.codebooks)
     if layers is not None and layers > levels:
         raise InputError(f"{checkpoint.path} has {levels} layers of codes: --layers-used {layers} cannot be read.")
