@@ -11,7 +11,7 @@ import click.testing
 import pytest
 
 from hdcid_cli.commands.report import command
-from hdcid_cli.core.records import result
+from hdcid_cli.core.records import TOC_SCHEMA, result
 from hdcid_cli.report.formats import escape_latex, escape_markdown
 
 DATA = {"ave": "AVE", "avvp": "LLP", "ave2avvp": "AVE-AVVP", "ucf2vgg": "UCF-VGG", "segment": "AVSBench-S4"}
@@ -193,6 +193,16 @@ def test_lines_that_cannot_be_used_are_named_and_the_rest_reported(tmp_path, lin
     assert outcome.return_value == 3
     assert f"{file}, line 2" in outcome.stderr and complaint in outcome.stderr
     assert "44.0" in outcome.stdout
+
+
+def test_lines_of_toc_among_results_are_passed_over(tmp_path):
+    file = tmp_path / "all.jsonl"
+    chosen = {"schema": TOC_SCHEMA, "layer": 1, "kept": 128, "of": 256, "checkpoint": "hdcid"}
+    file.write_text(lines(chosen, record()))
+    outcome = report(file)
+    assert (outcome.return_value, outcome.stderr) == (0, "") and "44.0" in outcome.stdout
+    file.write_text(lines(chosen))
+    assert f"There is not one record in {file}:" in str(report(file).exception)
 
 
 def test_contradictory_values_are_named_with_both_places_and_left_out(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from hdcid_cli.codes import toc
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.records import TOC_SCHEMA
 
 codebooks = arrays(np.float64, st.tuples(st.integers(2, 12), st.integers(1, 9)), elements=st.floats(-3, 3, width=32))
 
@@ -113,6 +114,7 @@ def test_command_stores_the_selection_and_draws_both_heat_maps(hdcid, tmp_path):
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["layer"] for record in records] == [1, 2]
+    assert {record["schema"] for record in records} == {TOC_SCHEMA}
     stored = json.loads((tmp_path / "checkpoints" / "latest" / "toc.json").read_text())
     assert [len(channels) for channels in stored["channels"]] == [5, 5]
     assert (tmp_path / "codes.png").read_bytes().startswith(b"\x89PNG")

@@ -9,6 +9,7 @@ import numpy as np
 from hdcid_cli.core.entries import Entries, read_json
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import write_text
+from hdcid_cli.core.records import TOC_SCHEMA
 
 CRITERIA = ("both", "similarity", "variance")
 LABEL_LIMIT = 100  # characters
@@ -247,6 +248,7 @@ def describe(checkpoint, selection: Selection) -> list[dict]:
     for layer, (codebook, channels) in enumerate(zip(checkpoint.codebooks, selection.channels, strict=True), 1):
         rows.append(
             {
+                "schema": TOC_SCHEMA,
                 "layer": layer,
                 "kept": len(channels),
                 "of": codebook.shape[1],

@@ -25,6 +25,8 @@ from hdcid_cli.core.terminal import records_table
 SCHEMA = "hdcid.result/1"
 TIMELINE_SCHEMA = "hdcid.timeline/1"
 CURVES_SCHEMA = "hdcid.open-set/1"
+# What `hdcid toc` prints of its choice: no result, and no oddity among results either.
+TOC_SCHEMA = "hdcid.toc/1"
 REQUIRED = ("task", "train", "test", "metric", "value", "n", "protocol", "method", "seed")
 
 # Nothing that is measured here comes near these.
@@ -255,9 +257,11 @@ def read_records(stream: BinaryIO, source: str, skip: Skip = refuse, schema: str
     """JSON Lines of one schema: ("FILE, line N", what `READ` makes of it), of every line that is one.
 
     A line that is not such a record is handed to `skip` as a sentence with its place, and left out; without `skip` it
-    is an InputError.
+    is an InputError. Lines of `hdcid toc` are passed over.
     """
     for place, record in objects(stream, source, skip):
+        if record.get("schema") == TOC_SCHEMA:
+            continue
         try:
             if record.get("schema") != schema:
                 said = "no schema" if "schema" not in record else f"the schema {shown(repr(record['schema']))}"
