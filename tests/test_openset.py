@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cmg_world import CLASSES, world
 from sklearn.metrics import accuracy_score, recall_score, roc_auc_score, roc_curve
-from test_cmg import CLASSES, world
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.records import CURVES_SCHEMA, read_records

@@ -133,3 +133,9 @@ def test_of_a_progress_bar_what_matters_is_never_cut(width):
 
 def test_counts_are_said_in_the_singular_and_in_the_plural():
     assert [counted(number, "clip") for number in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+
+
+def test_seeds_are_one_row_of_a_table():
+    records = [record("precision", 50.0), record("precision", 60.0, toc="128"), record("precision", 52.0, seed=1)]
+    rows = records_table(records).splitlines()[-2:]
+    assert [("51.0 ± 1.4" in row, "60.0" in row) for row in rows] == [(True, False), (False, True)]
