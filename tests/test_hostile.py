@@ -5,7 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hostile import GROUPS, Case, Change, Group, attempt, world
+from hostile_answers import attempt
+from hostile_damage import Change
+from hostile_groups import GROUPS, Case, Group
+from hostile_worlds import world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
