@@ -1,6 +1,7 @@
 """`hdcid info`: what a feature file is, and whether it is sound."""
 
 import json
+import os
 import zlib
 
 import h5py
@@ -182,6 +183,14 @@ def test_what_is_not_there_and_codes_for_numpy_are_sentences(tmp_path, capsys):
     np.savez(tmp_path / "codes.npz", **dict.fromkeys(DATASETS, np.zeros(1)))
     with pytest.raises(InputError, match=r"holds codes as arrays for `numpy\.load`"):
         run(capsys, tmp_path / "codes.npz")
+
+
+def test_what_would_never_end_is_refused_at_once(tmp_path, capsys):
+    os.mkfifo(tmp_path / "audio.h5")
+    (tmp_path / "video.h5").symlink_to("/dev/zero")
+    for name in ("audio.h5", "video.h5"):
+        with pytest.raises(InputError, match=f"{name} is a pipe or a device, not a file"):
+            run(capsys, tmp_path / name)
 
 
 def test_on_a_terminal_shapes_ranges_and_answers_read_as_such(tmp_path, capsys, values, monkeypatch):

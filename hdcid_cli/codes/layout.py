@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from hdcid_cli.core.files import atomic_path
+from hdcid_cli.core.files import atomic_path, open_regular
 from hdcid_cli.core.hdf5 import Unsound, attribute, judging, open_hdf5, own_dataset
 
 # What a codes file holds for its readers; its checksums are HDF5's own affair.
@@ -60,9 +60,9 @@ def write_npz(source: Path, target: Path) -> None:
 def holds_codes(path: Path) -> bool:
     """Whether a file is an archive as `write_npz` makes them."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return {f"{name}.npy" for name in DATASETS} <= set(archive.namelist())
-    except (zipfile.BadZipFile, OSError):
+    except Exception:  # zipfile raises many kinds; whoever reads the file as something else says what is wrong
         return False
 
 
