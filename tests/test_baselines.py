@@ -113,22 +113,32 @@ def test_codis_supervises_each_modality_by_the_teacher_of_the_others():
 
 def test_turn_rebuilds_its_own_and_every_other_input():
     z = {name: torch.randn(3, 4, 6) for name in ("audio", "video")}
-    targets = {"audio": torch.randn(3, 4, 5), "video": 0.1 * torch.randn(3, 4, 2)}
+    targets = {"audio": torch.randn(3, 4, 5), "video": 3 + 0.1 * torch.randn(3, 4, 2)}
     module = TURN({"audio": 5, "video": 2}, dim=6)
     expected = 0.0
     for name, y in targets.items():
-        variance = y.numpy().reshape(12, -1).var(axis=0).mean()
-        expected += sum(((module.decoder[name](x) - y) ** 2).mean().item() for x in z.values()) / variance
+        rows = y.numpy().reshape(12, -1)
+        wanted = (rows - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0).mean())
+        rebuilt = [module.decoder[name](x).detach().numpy().reshape(12, -1) for x in z.values()]
+        expected += sum(((x - wanted) ** 2).mean() for x in rebuilt)
     assert module.rebuild(z, targets).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_turn_takes_the_variance_of_valid_segments_alone():
+def test_turn_takes_mean_and_variance_of_valid_segments_alone():
     z, module = {"audio": torch.randn(3, 4, 6)}, TURN({"audio": 5}, dim=6)
     target, valid = torch.randn(3, 4, 5), torch.arange(4) < torch.tensor([[4], [2], [3]])
-    error = (module.decoder["audio"](z["audio"]) - target)[valid].pow(2).mean().item()
+    rows = target[valid].numpy()
+    wanted = (rows - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0).mean())
+    rebuilt = module.decoder["audio"](z["audio"])[valid].detach().numpy()
     spoiled = target.masked_fill(~valid[..., None], 1e3)
     got = module.rebuild(z, {"audio": spoiled}, {"audio": valid}).item()
-    assert got == pytest.approx(error / target[valid].numpy().var(axis=0).mean(), rel=1e-12)
+    assert got == pytest.approx(((rebuilt - wanted) ** 2).mean(), rel=1e-12)
+
+
+def test_what_turn_asks_for_does_not_depend_on_scale_and_offset_of_its_targets():
+    z, module, target = {"audio": torch.randn(3, 4, 6)}, TURN({"audio": 5}, dim=6), torch.randn(3, 4, 5)
+    moved = module.rebuild(z, {"audio": 0.01 * target + torch.arange(5)})
+    assert moved.item() == pytest.approx(module.rebuild(z, {"audio": target}).item(), rel=1e-9)
 
 
 def test_turn_learns_from_what_does_not_vary():

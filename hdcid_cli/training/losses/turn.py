@@ -4,8 +4,10 @@ A segment is expressed as attention over prototypes that all modalities share, a
 other modality's input of the same moment are rebuilt. The expression is the model's general feature (`Prototypes`), so
 that what is aligned is what is quantized; this is the loss.
 
-Each error is divided by its target's variance. A map's mean over its cells varies far less than a vector's channels do,
-and would else hardly be learned from: what a modality is rebuilt from then carries nothing of the other one.
+Each target is brought to mean 0 and variance 1 first. A map's mean over its cells varies far less than a vector's
+channels do, and would else hardly be learned from: what a modality is rebuilt from then carries nothing of the other
+one. And what a deeper layer reads shrinks and moves as CLUB presses on it: decoders that had to follow would be so
+wrong at first that one prototype for everything is the quickest way out, from which attention does not come back.
 """
 
 from typing import Self
@@ -21,7 +23,7 @@ from hdcid_cli.training.settings import ObjectiveSettings
 
 
 class TURN(Alignment):
-    """Sum over ordered pairs (m -> n), m = n included, of MSE(decoder_n(z_m), target_n) / Var(target_n).
+    """Sum over ordered pairs (m -> n), m = n included, of MSE(decoder_n(z_m), standardized target_n).
 
     Args:
         targets: width of what is rebuilt for each modality.
@@ -54,15 +56,15 @@ class TURN(Alignment):
     def rebuild(self, expressed: dict[str, Tensor], targets: dict[str, Tensor], valid: Valid = None) -> Tensor:
         """Expressed features [B, T_m, D] and targets [B, T_m, C_m], which are constants -> loss."""
         loss = next(iter(targets.values())).new_zeros(())
-        for name, target in ((name, target.detach()) for name, target in targets.items()):
-            steps, scale = target.shape[1], _variance(target, valid and valid[name])
+        for name, target in targets.items():
+            steps, target = target.shape[1], standardized(target.detach(), valid and valid[name])
             for source, x in expressed.items():
                 error = (self.decoder[name](at_length(x, steps)) - target) ** 2
-                loss = loss + masked_mean(error, valid_in(valid, steps, name, source)) / scale
+                loss = loss + masked_mean(error, valid_in(valid, steps, name, source))
         return loss
 
 
-def _variance(x: Tensor, valid: Tensor | None) -> Tensor:
-    """Variance over the valid segments of x [B, T, C], mean over channels; never 0."""
+def standardized(x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """x [B, T, C] less each channel's mean over the valid segments, over the deviation of all channels together."""
     mean = time_mean(x.flatten(0, 1).unsqueeze(0), None if valid is None else valid.reshape(1, -1))
-    return masked_mean((x - mean) ** 2, valid).clamp_min(1e-6)
+    return (x - mean) / masked_mean((x - mean) ** 2, valid).clamp_min(1e-6).sqrt()
