@@ -5,7 +5,7 @@ import time
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hdcid_cli.core.entries import Entries, read_json
@@ -31,6 +31,7 @@ def test_what_other_libraries_write_is_read(value):
 @given(st.text("abc: [],{}&*!|>\n- \"'#%@`?1.~", max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_it_agrees_with_the_library_wherever_both_read(text):
+    assume("1:1" not in text)  # 61, of which nobody thinks
     try:
         found = parse_yaml(text, "x")
     except InputError:
@@ -82,8 +83,9 @@ def test_json_that_is_no_object_is_refused(tmp_path, text, said):
     assert f"x.json {said}" in str(caught.value) and len(str(caught.value)) < 300
 
 
-def test_a_date_is_a_text():
+def test_dates_and_what_yaml_once_took_for_numbers_are_texts():
     assert parse_yaml("seed: 2024-01-01", "f") == {"seed": "2024-01-01"}
+    assert parse_yaml("[3:1, 1:30:00, 1:0.5, 1_000]", "f") == ["3:1", "1:30:00", "1:0.5", "1_000"]
 
 
 def test_a_file_is_read_up_to_a_limit(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hdcid_cli.core.errors import HdcidError, InputError
-from hdcid_cli.core.files import NAME_LIMIT, atomic_path, read_text, remove_leftovers, safe_name, write_text
+from hdcid_cli.core.files import NAME_LIMIT, Lock, atomic_path, read_text, remove_leftovers, safe_name, write_text
 
 
 def test_a_new_file_is_made_with_its_folders_and_nothing_else(tmp_path):
@@ -34,8 +34,17 @@ def test_a_symbolic_link_stays_one_and_its_target_is_written(tmp_path):
 def test_links_in_a_circle_are_one_sentence(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    with pytest.raises(HdcidError, match="a cannot be written: Too many levels"):
+    with pytest.raises(InputError, match="a cannot be written: Too many levels"):
         write_text(tmp_path / "a", "x")
+
+
+def test_a_pipe_in_the_place_of_a_file_of_ours_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InputError, match="fifo is a pipe or a device, not a file: remove it"):
+        write_text(tmp_path / "fifo", "x", own=True)
+    with pytest.raises(HdcidError, match="fifo cannot be written"):
+        Lock(tmp_path / "fifo", "taken")
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
 
 
 def test_permissions_are_kept_and_a_new_file_gets_the_usual_ones(tmp_path):

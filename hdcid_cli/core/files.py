@@ -1,6 +1,7 @@
 """Files from strangers are read with limits; files are written so that a crash leaves the old one or the new one."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -26,15 +27,18 @@ _LEFT_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path | str) -> Iterator[Path]:
+def atomic_path(target: Path | str, own: bool = False) -> Iterator[Path]:
     """Yield the path of a temporary file; on success its content becomes that of `target`.
 
     A regular file (or a new one) is replaced by a rename, so a reader never sees half of it; it keeps its
     permissions, and a symbolic link is followed. A device or a FIFO is never replaced: it is written to. If the
     block raises, nothing has changed.
 
+    Args:
+        own: it is a file of a folder of ours, in whose place nobody means a device or a FIFO.
+
     Raises:
-        InputError: `target` is a folder.
+        InputError: `target` is a folder, a link that leads nowhere else, or, as our own, a device or a FIFO.
         HdcidError: it cannot be written (full disk, read-only folder, no permission).
     """
     try:
@@ -42,9 +46,13 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     except FileNotFoundError:
         mode = None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{target} cannot be written: {reason(error)}.") from error
         raise unwritable(target, error) from error
     if mode is not None and stat.S_ISDIR(mode):
         raise InputError(f"{target} is a folder: name a file in it.")
+    if own and mode is not None and not stat.S_ISREG(mode):  # a FIFO would wait for a reader
+        raise InputError(f"{target} is a pipe or a device, not a file: remove it.")
     if _DESCRIPTOR.fullmatch(os.path.abspath(target)) or not (mode is None or stat.S_ISREG(mode)):
         writing = _straight(target)
     else:
@@ -118,9 +126,9 @@ def reason(error: BaseException) -> str:
     )
 
 
-def write_text(target: Path | str, text: str) -> None:
+def write_text(target: Path | str, text: str, own: bool = False) -> None:
     """Make `text` (UTF-8) the content of `target`, as `atomic_path` does."""
-    with atomic_path(target) as temporary:
+    with atomic_path(target, own) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -180,6 +188,11 @@ def pwrite(file: int, content, place: int) -> None:
         rest = rest[written:]
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open a file to write to; of a FIFO it is an OSError that nobody reads it, and no wait."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
+
+
 class Lock:
     """Keeps other processes away from something until it is released, or this process is gone.
 
@@ -196,7 +209,7 @@ class Lock:
         self.path = path
         while True:
             try:
-                self._file = open(path, "ab")
+                self._file = open(path, "ab", opener=_at_once)
             except OSError as error:
                 raise unwritable(path, error) from error
             try:

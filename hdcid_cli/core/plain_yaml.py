@@ -103,9 +103,11 @@ def _value(loader, event: yaml.Event, level: int) -> Any:
 
 
 def _scalar(loader, event: yaml.ScalarEvent) -> Any:
-    """A word, or the number or truth value that it stands for; a date is a word."""
+    """A word, or the number or truth value that it stands for; a date is a word, and so are 3:1 (in YAML's old way 181)
+    and 1_000.
+    """
     tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit) if event.implicit[0] else None
-    if tag not in _NUMBERS:
+    if tag not in _NUMBERS or ":" in event.value or "_" in event.value:
         return event.value
     try:
         value = loader.construct_object(yaml.ScalarNode(tag, event.value))
