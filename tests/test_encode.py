@@ -158,3 +158,12 @@ def test_some_clips_are_decoded_as_all_of_them_are(model, quantizer, monkeypatch
     np.testing.assert_allclose(codes.read(rows, selection), expected, atol=1e-6)
     np.testing.assert_allclose(codes.read(rows, None, layers=1), direct[rows, :, 0], atol=1e-6)
     assert codes.read([]).shape == (0, 6, 32)
+
+
+def test_a_file_in_which_every_clip_failed_is_refused(model):
+    checkpoint, features = model()
+    features.close()
+    with h5py.File(features.paths[0], "r+") as file:
+        file["length"][:] = 0
+    with FeatureFile(features.paths) as empty, pytest.raises(InputError, match="holds no clip that could be read"):
+        encode(checkpoint, empty)

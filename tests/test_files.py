@@ -95,7 +95,7 @@ def test_a_folder_is_refused(tmp_path):
 
 def test_a_file_in_place_of_a_folder_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(HdcidError, match=r"file/x cannot be written: (Not a directory|File exists)\.$"):
+    with pytest.raises(InputError, match=r"file/x cannot be written: (Not a directory|File exists)\.$"):
         write_text(tmp_path / "file" / "x", "x")
 
 

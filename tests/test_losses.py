@@ -253,7 +253,9 @@ def test_a_channel_of_two_levels_starts_on_one_of_them_and_the_default_ones_on_a
     assert reached(default_levels(400)) == [5, 5, 4, 4]
 
 
-@pytest.mark.parametrize("name", ["pq", "vq:3", "rvq:x", "rvq:0", "fsq:1,5", "fsq:a"])
+@pytest.mark.parametrize(
+    "name", ["pq", "vq:3", "rvq:x", "rvq:0", "rvq:1000000000", "fsq:1,5", "fsq:a", "fsq:1000,1000,1000,1000"]
+)
 def test_an_unknown_quantizer_is_refused_in_a_sentence(name):
     with pytest.raises(InputError, match="quantizer"):
         quantizer(name, 10)

@@ -254,8 +254,15 @@ def test_a_save_that_fails_names_the_file_and_keeps_the_one_before(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(HdcidError, match=r"file/run cannot be written: Not a directory\."):
+    with pytest.raises(InputError, match=r"file/run cannot be written: Not a directory\."):
         open_run(tmp_path / "file" / "run")
+
+
+def test_what_is_no_link_in_the_place_of_latest_is_told_before_the_work(tmp_path):
+    (tmp_path / "latest").mkdir()
+    with pytest.raises(InputError, match="latest is no link: move it away"):
+        open_run(tmp_path / "run")
+    assert os.listdir(tmp_path) == ["latest"]
 
 
 def test_records_after_the_last_save_come_again(tmp_path):

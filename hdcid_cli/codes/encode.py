@@ -130,6 +130,8 @@ def check_features(checkpoint: Checkpoint, features: FeatureFile) -> None:
             f"{features.name} was made by {features.backbone}, but {checkpoint.path} learned from {learned.backbone} "
             "features."
         )
+    if not len(features):
+        raise InputError(f"{features.name} holds no clip that could be read.")
 
 
 def decode(checkpoint: Checkpoint, indices: np.ndarray, modality: str) -> np.ndarray:

@@ -49,7 +49,11 @@ def describe_columns(columns: np.ndarray) -> str:
 
 def write_npz(source: Path, target: Path) -> None:
     """Copy a codes file that was just written to an `.npz`, atomically; nothing in it is pickled."""
-    with atomic_path(target) as temporary, h5py.File(source, "r") as file, zipfile.ZipFile(temporary, "w") as archive:
+    with (
+        atomic_path(target, own=True) as temporary,
+        h5py.File(source, "r") as file,
+        zipfile.ZipFile(temporary, "w") as archive,
+    ):
         _add(archive, "ids", np.array(file["ids"].asstr()[:], str))
         for name in ATTRIBUTES:
             _add(archive, name, np.array(file.attrs[name]))

@@ -22,6 +22,8 @@ TEXT_LIMIT = 256 << 20
 NAME_LIMIT = 200
 # Our own open files by name: written through, as the shell that opened them means it.
 _DESCRIPTOR = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/.*")
+# What the system says where there can be no such file: a file stands where a folder should, a link leads to itself.
+_NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 # A temporary file that nobody has written to for so long was left by a process that was killed.
 _LEFT_SECONDS = 3600.0
 
@@ -46,8 +48,6 @@ def atomic_path(target: Path | str, own: bool = False) -> Iterator[Path]:
     except FileNotFoundError:
         mode = None
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise InputError(f"{target} cannot be written: {reason(error)}.") from error
         raise unwritable(target, error) from error
     if mode is not None and stat.S_ISDIR(mode):
         raise InputError(f"{target} is a folder: name a file in it.")
@@ -108,8 +108,9 @@ def _straight(target: Path | str) -> Iterator[Path]:
 
 
 def unwritable(target: Path | str, error: OSError, consequence: str = "") -> HdcidError:
-    """The sentence for a file that cannot be written."""
-    return HdcidError(f"{target} cannot be written: {reason(error)}{consequence and '; '}{consequence}.")
+    """The sentence for a file that cannot be written; an InputError where it never could, by that name."""
+    kind = InputError if error.errno in _NO_PLACE else HdcidError
+    return kind(f"{target} cannot be written: {reason(error)}{consequence and '; '}{consequence}.")
 
 
 def _umask() -> int:
@@ -254,10 +255,15 @@ def file_digest(path: Path | str) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def replace_symlink(link: Path, target: str) -> None:
-    """Point `link` at `target` (relative to the link's folder), atomically; what is no link is an InputError."""
+def check_symlink(link: Path) -> None:
+    """Raise InputError if `replace_symlink` would replace what is no link."""
     if link.exists() and not link.is_symlink():
         raise InputError(f"{link} is no link: move it away, as it has to show which one of its folder is the latest.")
+
+
+def replace_symlink(link: Path, target: str) -> None:
+    """Point `link` at `target` (relative to the link's folder), atomically; what is no link is an InputError."""
+    check_symlink(link)
     for left in link.parent.glob(f".{link.name}.*.tmp"):
         with contextlib.suppress(OSError):
             if left.is_symlink() and time.time() - left.lstat().st_mtime > _LEFT_SECONDS:

@@ -26,6 +26,7 @@ from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.files import (
     Lock,
     atomic_path,
+    check_symlink,
     open_regular,
     reason,
     replace_symlink,
@@ -162,6 +163,8 @@ class RunDirectory:
 
     def _open(self, decides: dict, free: Iterable[Setting], overwrite: bool) -> bool:
         _refuse_strange_folder(self.path, self.kind)
+        if self.kind.latest:  # told before the work
+            check_symlink(self.path.parent / "latest")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -10,6 +10,7 @@ from hdcid_cli.core.registry import listed
 from hdcid_cli.core.settings import SHOWN, Settings, setting
 from hdcid_cli.models.assembled import MODELS
 from hdcid_cli.models.quantizers import QUANTIZERS
+from hdcid_cli.models.quantizers.levels import MOST_CODES
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ModelSettings(Settings):
     )
     layers: int = setting(2, "Disentangling layers: 0 none, 1 DCID, 2 H-DCID.", least=0, most=16)
     dim: int = setting(256, "Width of codes and general features.", least=1, most=1 << 14)
-    codebook: int = setting(400, "Codes in each layer's codebook.", least=2, most=1 << 20)
+    codebook: int = setting(400, "Codes in each layer's codebook.", least=2, most=MOST_CODES)
     quantizer: str = setting("vq", f"{listed(QUANTIZERS)}.")
     own_weight: float | None = setting(
         None,

@@ -11,7 +11,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.models.quantizers.levels import default_levels
+from hdcid_cli.models.quantizers.levels import MOST_CODES, default_levels
 from hdcid_cli.models.quantizers.quantizer import FixedCodes
 from hdcid_cli.models.settings import ModelSettings
 
@@ -36,6 +36,8 @@ class FiniteScalarQuantizer(FixedCodes):
         super().__init__()
         if not levels or min(levels) < 2:
             raise ValueError("fsq needs two levels or more in every channel")
+        if math.prod(levels) > MOST_CODES:
+            raise ValueError(f"its levels make more than {MOST_CODES:,} codes")
         self.levels = list(levels)
         self.project_in = nn.Linear(dim, len(levels))
         self.project_out = nn.Linear(len(levels), dim)

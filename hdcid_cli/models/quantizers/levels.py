@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from itertools import chain, product
 
+MOST_CODES = 1 << 20  # of a codebook, or of all that are added up
 # As Mentzer et al. 2023 recommend for these sizes (table 1).
 RECOMMENDED = {256: (8, 6, 5), 1000: (8, 5, 5, 5)}
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from hdcid_cli.core.draws import uniform
+from hdcid_cli.models.quantizers.levels import MOST_CODES
 from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
 from hdcid_cli.models.segments import Valid, alike, at_length, valid_in, valid_rows
 from hdcid_cli.models.settings import ModelSettings
@@ -60,6 +61,8 @@ class VectorQuantizer(nn.Module):
         super().__init__()
         if codes < 2 or stages < 1:
             raise ValueError("a codebook needs two codes or more, and one stage or more")
+        if stages * codes > MOST_CODES:
+            raise ValueError(f"its codebooks have more than {MOST_CODES:,} codes")
         self.epsilon, self.recent = epsilon, recent
         codebook = torch.empty(stages, codes, dim).uniform_(-1 / codes, 1 / codes)
         self.register_buffer("codebook", codebook)
