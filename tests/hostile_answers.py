@@ -142,9 +142,10 @@ def judge(answer: Answer, group: Group, case: Case, before: dict, after: dict, o
         error = lines[-1] if lines else ""
         if not re.match(r"(error|Error): .*[.)']$", error) or len(error) > 1000:
             note("no sentence")
-        names = {name for change in case.changes for name in Path(change.path).parts}
-        if "options" in names:  # a value in it is told by the option's name
-            names.add("--")
+        paths = [Path(change.path) for change in case.changes]
+        names = {name for path in paths for name in (path.name, str(path.parent), f"{path.parts[0]}/")} - {"."}
+        if names & {"options", "recipe.yaml"}:  # a value in it is told by the option's name
+            names |= {"--", "was trained with other settings"}
         if not any(name in said for name in names) and "warning: skipped" not in said:
             note("does not name the file")
     if answer.status == 3 and not lines:

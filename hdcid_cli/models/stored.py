@@ -61,8 +61,8 @@ def read_model(file: Path, build: Callable[[], Module], described_by: Path) -> M
     try:
         with torch.device("meta"):
             plan = build()
-    except HdcidError:
-        raise
+    except HdcidError as error:
+        raise InputError(f"{described_by}: {error}") from error
     except Exception as error:  # torch and transformers have many kinds for sizes that cannot be
         raise InputError(f"{described_by} describes no model that can be made ({reason(error)}).") from error
     if problem := _misfit(plan, stored):
