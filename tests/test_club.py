@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hdcid_cli.core.draws import permutations
-from hdcid_cli.training.losses.club import Club, Sample, exact_bound, grouped, log_likelihood, sampled_bound
+from hdcid_cli.training.losses.club import Club, Sample, exact_bounds, grouped, log_likelihood, sampled_bounds
 
 
 def alone(club, x, y, valid, permutation):
@@ -39,8 +39,8 @@ def test_networks_together_say_what_each_says_alone_with_the_same_gradient(maske
     parameters = [p for club in clubs for p in club.parameters()]
     together = (
         log_likelihood(grouped(clubs, samples)),
-        sampled_bound(clubs, samples, drawn),
-        exact_bound(clubs, samples),
+        sampled_bounds(clubs, samples, drawn).sum(),
+        exact_bounds(clubs, samples).sum(),
     )
     for value, single in zip(together, zip(*values), strict=True):
         torch.testing.assert_close(value, sum(single), rtol=1e-12, atol=1e-12)

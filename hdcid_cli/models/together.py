@@ -1,8 +1,10 @@
 """Several networks of one shape at once, so that a GPU gets a few large products instead of many small ones.
 
-Parameters are put together in every step, which costs a copy of what are the model's smaller networks.
+Parameters are put together in every step by one copy, and so are their gradients: these are the model's smaller
+networks.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,10 +28,12 @@ def lstms(modules: Sequence[nn.LSTM], x: Tensor) -> Tensor:
 
 def lstms_together(modules: Sequence[nn.LSTM], x: Tensor) -> Tensor:
     """The same by products of all modules, on any device."""
-    for layer in range(modules[0].num_layers):
-        bias = _stack(modules, f"bias_ih_l{layer}") + _stack(modules, f"bias_hh_l{layer}")
-        inputs = _linear(x.flatten(1, 2), _stack(modules, f"weight_ih_l{layer}"), bias).view(*x.shape[:3], -1)
-        recurrent = _stack(modules, f"weight_hh_l{layer}").mT
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    names = [f"{kind}_l{layer}" for layer in range(modules[0].num_layers) for kind in kinds]
+    parameters = iter(joined([[getattr(module, name) for module in modules] for name in names]))
+    for read, again, bias, more in zip(*[parameters] * 4, strict=True):
+        inputs = _linear(x.flatten(1, 2), read, bias + more).view(*x.shape[:3], -1)
+        recurrent = again.mT
         hidden = cell = x.new_zeros(*x.shape[:2], recurrent.shape[1])
         outputs = []
         for gates in inputs.unbind(2):
@@ -71,35 +75,59 @@ def transformers(modules: Sequence[nn.TransformerEncoder], x: Tensor, padding: T
 
 def transformers_together(modules: Sequence[nn.TransformerEncoder], x: Tensor, padding: Tensor | None = None) -> Tensor:
     """The same by products of all modules, on any device."""
-    for layers in zip(*(module.layers for module in modules), strict=True):
-        x = _transformer_layers(layers, x, padding)
+    layers = list(zip(*(module.layers for module in modules), strict=True))
+    # Apart, as in mixed precision norms alone keep their digits.
+    products, norms = (iter(joined([each for same in layers for each in of(same)])) for of in (_products, _norms))
+    for same in layers:
+        own = [next(products) for _ in range(8)], [next(norms) for _ in range(4)]
+        x = _transformer_layer(same[0], *own, x, padding)
     return x
 
 
-def _transformer_layers(layers: Sequence[nn.TransformerEncoderLayer], x: Tensor, padding: Tensor | None) -> Tensor:
-    first, shape = layers[0], x.shape
-    heads = first.self_attn.num_heads
+def _products(layers: Sequence[nn.TransformerEncoderLayer]) -> list[list[Tensor]]:
+    """Weights and biases of one layer's four products, each of all modules."""
+    linear = [[getattr(layer, name) for layer in layers] for name in ("linear1", "linear2")]
+    attention = [layer.self_attn for layer in layers]
+    return [
+        [each.in_proj_weight for each in attention],
+        [each.in_proj_bias for each in attention],
+        *_weights([each.out_proj for each in attention]),
+        *_weights(linear[0]),
+        *_weights(linear[1]),
+    ]
+
+
+def _norms(layers: Sequence[nn.TransformerEncoderLayer]) -> list[list[Tensor]]:
+    """Weights and biases of its two norms."""
+    return [*_weights([layer.norm1 for layer in layers]), *_weights([layer.norm2 for layer in layers])]
+
+
+def _weights(modules: Sequence[nn.Module]) -> list[list[Tensor]]:
+    return [[module.weight for module in modules], [module.bias for module in modules]]
+
+
+def _transformer_layer(
+    layer: nn.TransformerEncoderLayer, products: list[Tensor], norms: list[Tensor], x: Tensor, padding: Tensor | None
+) -> Tensor:
+    """One layer of all modules, each like `layer`; parameters as of `_products` and `_norms`."""
+    heads, shape = layer.self_attn.num_heads, x.shape
 
     def drop(x: Tensor, module: nn.Dropout) -> Tensor:
         return dropout(x, module.p, module.training)
 
+    def norm(x: Tensor, module: nn.LayerNorm, weight: Tensor, bias: Tensor) -> Tensor:
+        return layer_norm(x, x.shape[-1:], eps=module.eps) * weight.unsqueeze(1) + bias.unsqueeze(1)
+
     x = x.flatten(1, 2)  # [M, N, D]
-    attention = [layer.self_attn for layer in layers]
-    inside = _linear(x, _stack(attention, "in_proj_weight"), _stack(attention, "in_proj_bias"))
     # [M, B, T, 3, heads, D / heads] -> three of [M B, heads, T, D / heads]
-    query, key, value = inside.view(*shape[:3], 3, heads, -1).permute(3, 0, 1, 4, 2, 5).flatten(1, 2)
+    inside = _linear(x, *products[:2]).view(*shape[:3], 3, heads, -1)
+    query, key, value = inside.permute(3, 0, 1, 4, 2, 5).flatten(1, 2)
     mask = None if padding is None else ~padding.flatten(0, 1)[:, None, None, :]
-    rate = first.self_attn.dropout if first.self_attn.training else 0.0
+    rate = layer.self_attn.dropout if layer.self_attn.training else 0.0
     read = scaled_dot_product_attention(query, key, value, mask, rate).transpose(1, 2).reshape(x.shape)
-    read = linears([each.out_proj for each in attention], read)
-    x = _norms([layer.norm1 for layer in layers], x + drop(read, first.dropout1))
-    inner = drop(linears([layer.linear1 for layer in layers], x).relu(), first.dropout)
-    inner = linears([layer.linear2 for layer in layers], inner)
-    return _norms([layer.norm2 for layer in layers], x + drop(inner, first.dropout2)).view(shape)
-
-
-def _stack(modules: Sequence[nn.Module], name: str) -> Tensor:
-    return torch.stack([getattr(module, name) for module in modules])
+    x = norm(x + drop(_linear(read, *products[2:4]), layer.dropout1), layer.norm1, *norms[:2])
+    inner = drop(_linear(x, *products[4:6]).relu(), layer.dropout)
+    return norm(x + drop(_linear(inner, *products[6:]), layer.dropout2), layer.norm2, *norms[2:]).view(shape)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -107,12 +135,26 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
-def linears(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
-    """Each `nn.Linear` on its own part: [M, N, C] -> [M, N, O]."""
-    return _linear(x, _stack(modules, "weight"), _stack(modules, "bias"))
+def linears(modules: Sequence[nn.Linear], x: Tensor) -> Tensor:
+    """Each on its own part: [M, N, C] -> [M, N, O]."""
+    return _linear(x, *joined(_weights(modules)))
 
 
-def _norms(modules: Sequence[nn.LayerNorm], x: Tensor) -> Tensor:
-    """[M, N, D] -> the same."""
-    normed = layer_norm(x, x.shape[-1:], eps=modules[0].eps)
-    return torch.addcmul(_stack(modules, "bias").unsqueeze(1), normed, _stack(modules, "weight").unsqueeze(1))
+def joined(tensors: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Tensors of several kinds, those of a kind one behind the other: [M, N, ...] for each kind.
+
+    They are copied all at once, and so are their gradients.
+
+    Args:
+        tensors: those of a kind differ in their first axis alone; it is filled up with zeros to the longest, N.
+    """
+    shapes = [(len(same), max(map(len, same)), *same[0].shape[1:]) for same in tensors]
+    missing = [shape[1:].numel() - x.numel() for same, shape in zip(tensors, map(torch.Size, shapes)) for x in same]
+    zeros = tensors[0][0].new_zeros(max(missing)) if any(missing) else None
+    pieces = []
+    for x, gap in zip((x for same in tensors for x in same), missing, strict=True):
+        pieces.append(x.flatten())
+        if zeros is not None and gap:
+            pieces.append(zeros[:gap])
+    parts = torch.cat(pieces).split([math.prod(shape) for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]

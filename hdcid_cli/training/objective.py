@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.draws import permutations
@@ -17,15 +18,14 @@ from hdcid_cli.models.assembled import Model
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import masked_mean
 from hdcid_cli.training.alignments import ALIGNMENTS
-from hdcid_cli.training.losses.alignment import Alignment
+from hdcid_cli.training.losses.alignment import Alignment, Measured
 from hdcid_cli.training.losses.club import (
     Club,
     ClubGroup,
     Sample,
-    exact_bound,
+    exact_bounds,
     grouped,
-    log_likelihood,
-    sampled_bound,
+    sampled_bounds,
 )
 from hdcid_cli.training.losses.commitment import commitment
 from hdcid_cli.training.losses.pairs import OfPairs, groups_of
@@ -50,33 +50,34 @@ class LayerObjective(nn.Module):
         apart = layer.disentangled(out) if self.club else {}
         return [Sample(*apart[name]) for name in self.club]
 
+    def permutations(self, samples: Sequence[Sample], generator: torch.Generator) -> list[Tensor]:
+        """Whom each clip is compared with by each CLUB network."""
+        if not samples or self.config.club == "exact":
+            return []
+        return list(permutations([len(x) for x, _, _ in samples], generator, samples[0].x.device))
+
     def forward(
-        self, out: LayerOutput, layer: Layer, generator: torch.Generator
+        self, out: LayerOutput, layer: Layer, generator: torch.Generator, known: dict[str, Measured]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses but reconstruction, by name, and metrics, on the global batch.
+        """Losses but reconstruction and CLUB, by name, and metrics, on the global batch.
 
         Args:
             generator: CPU generator of the random step and permutations, the same on every rank.
+            known: what some alignments measured already.
         """
         losses, metrics = {}, {}
         if layer.quantizer.learns_by_ema:
             config, share = self.config, layer.quantizer.others_share
             committed = commitment(out.general, out.codes, config.beta, out.valid, config.mm_ema, share)
-            losses["commitment"] = sum(committed.values())
-        if self.club:
-            losses["club"] = self.config.club_weight * self._club_bound(self.samples(out, layer), generator)
+            losses["commitment"] = _sum(list(committed.values()))
         for name, alignment in self.alignments.items():
-            losses[name], measured = alignment(out, layer, generator)
+            losses[name], measured = known.get(name) or alignment(out, layer, generator)
             metrics |= measured
         return losses, metrics
 
-    def _club_bound(self, samples: list[Sample], generator: torch.Generator) -> Tensor:
-        if self.config.club_gradient == "specific":
-            samples = [sample._replace(x=sample.x.detach()) for sample in samples]
-        if self.config.club == "exact":
-            return exact_bound(self.club.values(), samples)
-        drawn = permutations([len(x) for x, _, _ in samples], generator, samples[0].x.device)
-        return sampled_bound(self.club.values(), samples, drawn)
+
+def _sum(values: Sequence[Tensor]) -> Tensor:
+    return sum(values[1:], values[0])
 
 
 def _alignment(text: str, config: ObjectiveSettings, layer: Layer) -> Alignment:
@@ -133,10 +134,6 @@ class Objective(nn.Module):
             samples += [Sample(x.detach(), y.detach(), valid) for x, y, valid in mine.samples(out, layer)]
         return grouped(clubs, samples)
 
-    def club_likelihood(self, outputs: list[LayerOutput], layers: Iterable[Layer]) -> Tensor:
-        """The sum of the CLUB networks' log-likelihoods."""
-        return log_likelihood(self.club_groups(outputs, layers))
-
     def forward(
         self,
         model: Model,
@@ -153,25 +150,59 @@ class Objective(nn.Module):
             outputs: those of the global batch (the same list on one process).
             rebuilt: what the decoders made of `local`.
         """
-        total, terms = 0.0, {}
-        parts = zip(model.layers, local, outputs, rebuilt, self.layers)
-        for number, (layer, mine, out, decoded, objective) in enumerate(parts, 1):
-            losses, metrics = objective(out, layer, generator)
+        samples = [objective.samples(out, layer) for objective, layer, out in zip(self.layers, model.layers, outputs)]
+        known, drawn, found = self._aligned(outputs), [], []
+        for objective, layer, out, asked, measured in zip(self.layers, model.layers, outputs, samples, known):
+            drawn += objective.permutations(asked, generator)
+            found.append(objective(out, layer, generator, measured))
+        bounds = self._club_bounds(samples, drawn)
+        total, terms = [], {}
+        parts = zip(found, bounds, local, outputs, rebuilt)
+        for number, ((losses, metrics), bound, mine, out, decoded) in enumerate(parts, 1):
+            if bound is not None:
+                losses["club"] = bound
             if decoded:
                 losses["reconstruction"] = self._reconstruction(decoded, mine, out, world)
-            total = total + self.weight(number) * sum(losses.values())
+            total.append(_sum(list(losses.values())))
             terms |= {f"loss/{number}/{name}": value.detach() for name, value in losses.items()}
             terms |= {f"{name}/{number}": value.detach() for name, value in metrics.items()}
-        return total, terms
+        return _sum([total[0], *(self.config.deeper * deeper for deeper in total[1:])]), terms
+
+    def _aligned(self, outputs: list[LayerOutput]) -> list[dict[str, Measured]]:
+        """What alignments measure of all layers at once; for each layer, by name."""
+        known: list[dict[str, Measured]] = [{} for _ in outputs]
+        for name, first in self.layers[0].alignments.items() if len(outputs) > 1 else ():
+            alike = [objective.alignments[name] for objective in self.layers if name in objective.alignments]
+            if len(alike) >= len(outputs):
+                for mine, measured in zip(known, type(first).of_layers(alike[: len(outputs)], outputs) or ()):
+                    mine[name] = measured
+        return known
+
+    def _club_bounds(self, samples: list[list[Sample]], drawn: list[Tensor]) -> list[Tensor | None]:
+        """The CLUB networks' bounds, for each layer; None where it has no networks."""
+        asked = [sample for mine in samples for sample in mine]
+        clubs = [club for objective, _ in zip(self.layers, samples) for club in objective.club.values()]
+        if not clubs:
+            return [None] * len(samples)
+        if self.config.club_gradient == "specific":
+            asked = [sample._replace(x=sample.x.detach()) for sample in asked]
+        bounds = exact_bounds(clubs, asked) if self.config.club == "exact" else sampled_bounds(clubs, asked, drawn)
+        parts = (self.config.club_weight * bounds).split([len(mine) for mine in samples])
+        return [part.sum() if len(part) else None for part in parts]
 
     @staticmethod
     def _reconstruction(decoded: dict[str, Tensor], local: LayerOutput, out: LayerOutput, world: World) -> Tensor:
         """This rank's part of the sum over modalities of the global batch's MSE."""
-        loss = 0.0
+        losses = []
         for name, rebuilt in decoded.items():
-            share = 1 / world.size if out.valid is None else local.valid[name].sum() / out.valid[name].sum()
-            loss = loss + share * masked_mean((rebuilt - local.inputs[name]) ** 2, local.valid and local.valid[name])
-        return loss
+            squares, valid = mse_loss(rebuilt, local.inputs[name], reduction="none"), local.valid and local.valid[name]
+            loss = masked_mean(squares, valid)
+            if out.valid is not None:
+                loss = loss * (local.valid[name].sum() / out.valid[name].sum())
+            elif world.size > 1:
+                loss = loss / world.size
+            losses.append(loss)
+        return _sum(losses)
 
     def weight(self, layer: int) -> float:
         """Weight of a layer's losses, counted from 1."""

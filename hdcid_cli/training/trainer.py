@@ -8,7 +8,7 @@ uses.
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import combinations
 
 import torch
@@ -24,6 +24,7 @@ from hdcid_cli.models.segments import at_length, common_length, masked_mean, val
 from hdcid_cli.training.captured import CapturedStep, Recorder
 from hdcid_cli.training.gradients import GradientSum
 from hdcid_cli.training.losses.club import log_likelihood
+from hdcid_cli.training.mixed import mixed_precision
 from hdcid_cli.training.mixing import draw_exchange, exchange
 from hdcid_cli.training.objective import Objective, current_names, everyone, gather_codes, gather_output
 from hdcid_cli.training.settings import TrainSettings
@@ -63,6 +64,8 @@ class Trainer:
         self.club_optimizer = torch.optim.Adam(clubs, lr=config.club_lr, fused=fused) if clubs else None
         shared = [p for group in objective.alignment_parameters().values() for p in group]
         self._gradients = GradientSum(model.parameters(), shared, self.world)
+        self._encoders = [_children(layer, decode=False) for layer in model.layers]
+        self._decoders = [_children(layer, decode=True) for layer in model.layers]
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step_number = 0
         self.started = 0  # layers that have joined
@@ -110,11 +113,11 @@ class Trainer:
         self, features: dict[str, Tensor], active: int, lengths: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """All of a step that the device does; it can be recorded where no clip is shorter than others."""
-        with self._autocast():
+        with self._mixed_precision(self._encoders[:active]):
             local = self.model(features, active, lengths)
         outputs = [gather_output(out, self.world) for out in local]
         self._fit_club(local, outputs)
-        with self._autocast():
+        with self._mixed_precision(self._decoders[:active]):
             rebuilt = [layer.decode(out) for layer, out in zip(self.model.layers, local)]
         self.objective.observe(self.model.layers, local, outputs, self.world)
         loss, terms = self.objective(self.model, local, outputs, rebuilt, self.generator, self.world)
@@ -235,12 +238,11 @@ class Trainer:
                 persist = config.revival == "persistent"
                 quantizer.revive(out.indices, self.generator, config.idle, persist, out.valid)
 
-    def _autocast(self):
+    def _mixed_precision(self, networks: list[list[nn.Module]]) -> AbstractContextManager:
         """Around the networks alone: losses, distances and the CLUB networks take hardly any time, and need their
         digits.
         """
-        mixed = self.config.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False) if mixed else nullcontext()
+        return mixed_precision(self.device, networks) if self.config.precision == "bf16" else nullcontext()
 
     def state_dict(self) -> dict:
         """Everything that a resumed run needs to go on bit for bit (plain tensors, numbers and lists); all ranks call
@@ -295,6 +297,15 @@ def _plain(state: dict) -> dict:
     """An optimizer's state with numbers for its settings, as where no step is recorded."""
     groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
     return {**state, "param_groups": groups}
+
+
+def _children(layer: nn.Module, decode: bool) -> list[nn.Module]:
+    """A layer's encoders, or what decodes; the quantizer, which needs its digits, is neither."""
+    return [
+        child
+        for name, child in layer.named_children()
+        if name != "quantizer" and (name in ("decoder", "narrow")) == decode
+    ]
 
 
 def modules_to_clip(model: Model) -> dict[str, list[nn.Parameter]]:

@@ -1,6 +1,7 @@
 """What every alignment has in common: what it is asked in a training step."""
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import time_mean
 from hdcid_cli.training.settings import ObjectiveSettings
+
+# A loss, and metrics by name.
+Measured: TypeAlias = tuple[Tensor, dict[str, Tensor]]
 
 
 class Alignment(nn.Module):
@@ -37,7 +41,7 @@ class Alignment(nn.Module):
         """
         return {}
 
-    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> Measured:
         """Loss of the global batch, and metrics by name.
 
         Args:
@@ -46,6 +50,15 @@ class Alignment(nn.Module):
                 where a GPU plays a recorded step; a step that draws otherwise is not recorded.
         """
         raise NotImplementedError
+
+    @classmethod
+    def of_layers(cls, alignments: Sequence[Self], outs: Sequence[LayerOutput]) -> list[Measured] | None:
+        """What `forward` gives of each layer, computed of all layers at once: for a GPU that is half as many operators.
+
+        None, where it cannot be or nobody has written it: then each layer is asked by itself. What draws cannot, as
+        the layers would draw in another order.
+        """
+        return None
 
     def follow(self, layer: Layer) -> None:
         """Called after every step of the optimizer, with the layer as it is now."""

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from hdcid_cli.models.together import joined
 
 
 class Sample(NamedTuple):
@@ -44,102 +47,109 @@ class Club(nn.Module):
 
     def sampled_bound(self, x: Tensor, y: Tensor, permutation: Tensor, valid: Tensor | None = None) -> Tensor:
         """The published bound: each clip against itself and one other, `permutation` [B] says which."""
-        return sampled_bound([self], [Sample(x, y, valid)], [permutation])
+        return sampled_bounds([self], [Sample(x, y, valid)], [permutation])[0]
 
     def exact_bound(self, x: Tensor, y: Tensor, valid: Tensor | None = None) -> Tensor:
         """Eq. 12: each clip's log-likelihood less its mean over all clips j of the batch."""
-        return exact_bound([self], [Sample(x, y, valid)])
+        return exact_bounds([self], [Sample(x, y, valid)])[0]
 
 
 class ClubGroup(NamedTuple):
-    """Networks of one shape and their samples.
+    """Networks that compute together and their samples; S is the widest y, and others are filled up with zeros.
 
-    networks: each one's mu and logvar, one after the other.
-    x: what they are asked, for each of these [2 G, B T, D].
-    y: [G, B, T, S].
+    clubs: G networks.
+    x: what each is asked [G, D, B T].
+    y: [G, S, B, T].
+    valid: [G, 1, B, T], or None.
     places: the places of the networks among all that were asked [G].
     """
 
-    networks: list[nn.Sequential]
+    clubs: list[Club]
     x: Tensor
     y: Tensor
     valid: Tensor | None
     places: list[int]
 
     def answers(self) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of y [G, B, T, S]."""
-        made = _together(self.networks, self.x).unflatten(1, self.y.shape[1:3]).unflatten(0, (-1, 2))
-        return made[:, 0], made[:, 1].tanh()
+        """Mean and log-variance of y [G, S, B, T]; both are zero where y was filled up, so nothing there counts."""
+        mu, logvar = _together(self.clubs, self.x).unflatten(-1, self.y.shape[2:]).unbind(1)
+        return mu, logvar.tanh()
 
 
 def grouped(clubs: Iterable[Club], samples: Iterable[Sample]) -> list[ClubGroup]:
-    """The networks and their samples, those of one shape together."""
+    """The networks and their samples, those asked about as many segments together."""
     alike: dict[tuple, list[int]] = {}
     clubs, samples = list(clubs), list(samples)
     for place, (club, sample) in enumerate(zip(clubs, samples, strict=True)):
-        shape = (*(tuple(p.shape) for p in club.mu.parameters()), sample.x.shape[:2], sample.valid is None)
+        shape = (club.mu[0].weight.shape, sample.x.shape[:2], sample.valid is None)
         alike.setdefault(shape, []).append(place)
     groups = []
     for places in alike.values():
-        x = torch.stack([samples[place].x for place in places for _ in range(2)]).flatten(1, 2)
-        y = torch.stack([samples[place].y for place in places])
-        valid = None
-        if samples[places[0]].valid is not None:
-            valid = torch.stack([samples[place].valid for place in places])
-        networks = [network for place in places for network in (clubs[place].mu, clubs[place].logvar)]
-        groups.append(ClubGroup(networks, x, y, valid, places))
+        mine = [samples[place] for place in places]
+        x = torch.stack([sample.x.flatten(0, 1).T for sample in mine])
+        y = _filled([sample.y.flatten(0, 1).T for sample in mine]).unflatten(-1, mine[0].y.shape[:2])
+        valid = None if mine[0].valid is None else torch.stack([sample.valid for sample in mine]).unsqueeze(1)
+        groups.append(ClubGroup([clubs[place] for place in places], x, y, valid, places))
     return groups
 
 
 def log_likelihood(groups: Iterable[ClubGroup]) -> Tensor:
     """Sum of the networks' log-likelihoods, see `Club.log_likelihood`."""
-    total = 0.0
+    values = []
     for group in groups:
         mu, logvar = group.answers()
-        value = ((mu - group.y) ** 2 * (-logvar).exp() + logvar).sum(dim=-1)  # [G, B, T]
-        valid = group.valid
-        total = total + -0.5 * _mean(value.flatten(1), valid if valid is None else valid.flatten(1), 1).sum()
-    return total
+        value = (_squares(mu, group.y) * (-logvar).exp() + logvar).sum(dim=1, keepdim=True)  # [G, 1, B, T]
+        values.append(-0.5 * _mean(value, group.valid, (2, 3)).sum())
+    return sum(values[1:], values[0])
 
 
-def sampled_bound(clubs: Iterable[Club], samples: Iterable[Sample], permutations: Sequence[Tensor]) -> Tensor:
-    """Sum of the networks' published bounds, `permutations` [B] of each; see `Club.sampled_bound`."""
-    total = 0.0
+def sampled_bounds(clubs: Iterable[Club], samples: Iterable[Sample], permutations: Sequence[Tensor]) -> Tensor:
+    """Each network's published bound, `permutations` [B] of each; see `Club.sampled_bound`."""
+    found: dict[int, Tensor] = {}
     for group in grouped(clubs, samples):
         (mu, logvar), y, valid, places = group.answers(), group.y, group.valid, group.places
         other = torch.stack([permutations[place] for place in places])  # [G, B]
         row = torch.arange(len(places), device=y.device).unsqueeze(1)  # [G, 1]
-        variance = _mean(logvar, valid, 2).exp()  # [G, B, S]
-        both = None if valid is None else valid & valid[row, other]
-        positive = -_mean((mu - y) ** 2, valid, 2) / variance
-        negative = -_mean((mu - y[row, other]) ** 2, both, 2) / variance
-        total = total + (positive.sum(dim=-1) - negative.sum(dim=-1)).mean(dim=1).sum() / 2
-    return total
+        both = None if valid is None else valid & valid[row, :, other].transpose(1, 2)
+        positive = _mean(_squares(mu, y), valid, 3)  # [G, S, B]
+        negative = _mean(_squares(mu, y[row, :, other].transpose(1, 2)), both, 3)
+        gap = (negative - positive) / _mean(logvar, valid, 3).exp()
+        found |= zip(places, (gap.sum(dim=1).mean(dim=1) / 2).unbind())
+    return torch.stack([found[place] for place in range(len(found))])
 
 
-def exact_bound(clubs: Iterable[Club], samples: Iterable[Sample]) -> Tensor:
-    """Sum of the networks' bounds of eq. 12, see `Club.exact_bound`.
+def exact_bounds(clubs: Iterable[Club], samples: Iterable[Sample]) -> Tensor:
+    """Each network's bound of eq. 12, see `Club.exact_bound`.
 
     The constant terms cancel. The mean over all pairs comes from two moments of y,
     so nothing of size [B, B, T, S] is made.
     """
-    total = 0.0
+    found: dict[int, Tensor] = {}
     for group in grouped(clubs, samples):
         (mu, logvar), y, valid = group.answers(), group.y, group.valid
-        precision = (-logvar).exp()
-        # mean_j (mu_i - y_j)^2 = mu_i^2 - 2 mu_i mean(y) + mean(y^2), element by element; [G, 1, T, S] each.
-        first, second = _mean(y, valid, 1).unsqueeze(1), _mean(y**2, valid, 1).unsqueeze(1)
-        own, others = (mu - y) ** 2, mu**2 - 2 * mu * first + second
-        total = total + 0.5 * _mean((others - own) * precision, valid, 2).sum(dim=-1).mean(dim=1).sum()
-    return total
+        # mean_j (mu_i - y_j)^2 = mu_i^2 - 2 mu_i mean(y) + mean(y^2), element by element; [G, S, 1, T] each.
+        first, second = _mean(y, valid, 2).unsqueeze(2), _mean(y**2, valid, 2).unsqueeze(2)
+        gap = (mu**2 - 2 * mu * first + second - _squares(mu, y)) * (-logvar).exp()
+        found |= zip(group.places, (_mean(gap, valid, 3).sum(dim=1).mean(dim=1) / 2).unbind())
+    return torch.stack([found[place] for place in range(len(found))])
 
 
-def _mean(x: Tensor, valid: Tensor | None, dim: int) -> Tensor:
-    """Mean of x [G, ...] along an axis, over what is valid; `valid` has the first axes of x, as many as it has."""
+def _squares(x: Tensor, y: Tensor) -> Tensor:
+    return mse_loss(x, y, reduction="none")
+
+
+def _mean(x: Tensor, valid: Tensor | None, dim: int | tuple[int, ...]) -> Tensor:
+    """Mean of x [G, ..., B, T] along axes, over what is valid [G, 1, B, T]."""
     if valid is None:
         return x.mean(dim=dim)
-    valid = valid.reshape(*valid.shape, *[1] * (x.ndim - valid.ndim))
     return torch.where(valid, x, 0).sum(dim=dim) / valid.sum(dim=dim).clamp_min(1)
+
+
+def _filled(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors [S_g, N] one behind the other, filled up with zeros: [G, S, N]."""
+    longest = max(map(len, parts))
+    zeros = parts[0].new_zeros(longest - min(map(len, parts)), parts[0].shape[1])
+    return torch.cat([each for x in parts for each in (x, zeros[: longest - len(x)])]).unflatten(0, (-1, longest))
 
 
 def _mlp(x_dim: int, hidden: int, y_dim: int) -> nn.Sequential:
@@ -154,16 +164,17 @@ def _mlp(x_dim: int, hidden: int, y_dim: int) -> nn.Sequential:
     )
 
 
-def _together(networks: list[nn.Sequential], x: Tensor) -> Tensor:
-    """Every network of `_mlp` on its own x: [G, N, D] -> [G, N, S].
+def _together(clubs: Sequence[Club], x: Tensor) -> Tensor:
+    """Both networks of every club on its own x: [G, D, N] -> [G, 2, S, N].
 
-    Weights come first in the products, so that their gradient lies in memory as they do and need not be copied.
+    Weights come first in the products, so that their gradient lies in memory as they do.
     """
-    x = x.transpose(1, 2)
-    for same in zip(*networks, strict=True):
-        if isinstance(same[0], nn.Linear):
-            weight, bias = torch.stack([each.weight for each in same]), torch.stack([each.bias for each in same])
-            x = torch.baddbmm(bias.unsqueeze(2), weight, x)
-        else:
-            x = same[0](x)
-    return x.transpose(1, 2).contiguous()
+    networks = [network for club in clubs for network in (club.mu, club.logvar)]
+    layers = [same for same in zip(*networks, strict=True) if isinstance(same[0], nn.Linear)]
+    kinds = joined([[getattr(each, name) for each in same] for same in layers for name in ("weight", "bias")])
+    # Both read the same x in the first product: [G, 2 H, D] times [G, D, N].
+    weight, bias = (kind.unflatten(0, (-1, 2)).flatten(1, 2) for kind in kinds[:2])
+    x = torch.baddbmm(bias.unsqueeze(2), weight, x).unflatten(1, (2, -1)).flatten(0, 1)
+    for weight, bias in zip(kinds[2::2], kinds[3::2], strict=True):  # [2 G, O, I] and [2 G, O]
+        x = torch.baddbmm(bias.unsqueeze(2), weight, x.relu())
+    return x.unflatten(0, (-1, 2))

@@ -1,6 +1,8 @@
 """Cross-modal code matching (Liu et al. 2021, https://arxiv.org/abs/2106.05438; last term of eq. 14)."""
 
+from collections.abc import Sequence
 from itertools import combinations
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.quantizers.quantizer import Quantizer
 from hdcid_cli.models.segments import alike, time_mean
-from hdcid_cli.training.losses.alignment import Alignment
+from hdcid_cli.training.losses.alignment import Alignment, Measured
 
 _TINY = 1e-10  # under the logarithm
 
@@ -24,8 +26,13 @@ class CMCM(Alignment):
         distances = all_distances(layer.quantizer, out.general)
         return {name: code_distribution(far, out.valid and out.valid[name]) for name, far in distances.items()}
 
-    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> Measured:
         return cmcm(out.observed[self]), {}
+
+    @classmethod
+    def of_layers(cls, alignments: Sequence[Self], outs: Sequence[LayerOutput]) -> list[Measured] | None:
+        losses = cmcm_layers([out.observed[each] for each, out in zip(alignments, outs, strict=True)])
+        return [(loss, {}) for loss in losses.unbind()]
 
 
 def code_distribution(distances: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -55,12 +62,18 @@ def cmcm(distributions: dict[str, Tensor]) -> Tensor:
         distributions: p_m [B, L] of each modality, from `code_distribution`; with blocks of channels [B, N, L], of
             which the mean is taken.
     """
-    blocks = [p.unsqueeze(0) if p.ndim == 2 else p.transpose(0, 1) for p in distributions.values()]  # [N, B, L]
-    pairs = list(combinations(blocks, 2))
+    return cmcm_layers([distributions])[0]
+
+
+def cmcm_layers(layers: Sequence[dict[str, Tensor]]) -> Tensor:
+    """The same of K layers with distributions of the same shapes: [K]."""
+    pairs = [pair for distributions in layers for pair in combinations(distributions.values(), 2)]
     if not pairs:
-        return blocks[0].new_zeros(())
-    first, second = (torch.stack(side) for side in zip(*pairs))
-    similarity = code_similarity(first, second).flatten(0, 1)  # [pairs and blocks, B, B]
+        return torch.stack([p.new_zeros(()) for distributions in layers for p in distributions.values()])
+    first, second = (torch.stack(side) for side in zip(*pairs))  # [K pairs, B, L] or [K pairs, B, N, L]
+    if first.ndim == 4:
+        first, second = first.transpose(1, 2), second.transpose(1, 2)
+    similarity = code_similarity(first, second).unflatten(0, (len(layers), -1)).flatten(1, -3)  # [K, n, B, B]
     target = torch.arange(similarity.shape[-1], device=similarity.device).expand(similarity.shape[:-1])
-    mean = cross_entropy(similarity.flatten(0, 1), target.flatten())
-    return 0.5 * len(pairs) * mean
+    losses = cross_entropy(similarity.flatten(0, 2), target.flatten(), reduction="none")
+    return 0.5 * len(pairs) / len(layers) * losses.view(len(layers), -1).mean(dim=1)

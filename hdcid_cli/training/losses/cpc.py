@@ -1,5 +1,6 @@
 """Cross-modal contrastive predictive coding (Oord et al. 2018; Xia et al. 2023; paper eq. 7, 13)."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -9,7 +10,7 @@ from hdcid_cli.core.draws import choice
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.models.segments import Valid, at_length, common_length, masked_mean, valid_in
 from hdcid_cli.models.together import linears, lstms
-from hdcid_cli.training.losses.alignment import Alignment, measured
+from hdcid_cli.training.losses.alignment import Alignment, Measured, measured
 from hdcid_cli.training.settings import ObjectiveSettings
 
 
@@ -49,12 +50,21 @@ class CPC(Alignment):
         modalities, layers, horizon = layer.config.modalities, settings.cpc_layers, settings.cpc_horizon
         return cls(modalities, dim, dim, layers, horizon, scored=settings.cpc_steps)
 
-    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, out: LayerOutput, layer: Layer, generator: torch.Generator) -> Measured:
         steps = list(self.steps(common_length(out.general)))
         if self.scored == "random":
             steps = [steps[choice(len(steps), generator, "CPC scores a step that is drawn (--cpc-steps random)")]]
         loss, accuracy = self.score(out.general, steps, out.valid)
         return loss, measured("cpc_accuracy", accuracy, out)
+
+    @classmethod
+    def of_layers(cls, alignments: Sequence[Self], outs: Sequence[LayerOutput]) -> list[Measured] | None:
+        steps = alignments[0].steps(common_length(outs[0].general))
+        if any(each.scored == "random" for each in alignments):
+            return None
+        general, valid = [out.general for out in outs], [out.valid for out in outs]
+        scores = score_layers(alignments, general, list(steps), valid)
+        return [(loss, measured("cpc_accuracy", right, out)) for loss, right, out in zip(*scores, outs, strict=True)]
 
     def steps(self, time: int) -> range:
         """The steps t that may be drawn: [1, T - R); the last usable one where T is too short for that."""
@@ -77,39 +87,47 @@ class CPC(Alignment):
             The weighted sum over ordered pairs of the mean InfoNCE, and the share of clips
             whose right partner scored highest over the pairs m != n.
         """
-        time = common_length(general)
-        general = {m: at_length(z, time) for m, z in general.items()}
-        valid = valid and {m: valid_in(valid, time, m) for m in general}
-        ahead = min(self.horizon, time - 1)  # T = 1: a step tells itself, which is InfoNCE
-        first, last = steps[0], steps[-1]
-        if len(steps) != last - first + 1:
-            raise ValueError(f"steps should follow one another, not {steps}")
-        names = list(general)
-        z = torch.stack(list(general.values()))  # [M, B, T, D]
-        context = lstms([self.context[m] for m in names], z[:, :, : last + 1])[:, :, first:]  # [M, B, S, context]
-        losses, rights = [], []
-        for r in range(self.horizon):
-            later = slice(first + min(r + 1, ahead), last + min(r + 1, ahead) + 1)
-            predicted = linears([self.predictors[m][r] for m in names], context.flatten(1, 2))
-            predicted = predicted.view(*context.shape[:3], -1)  # [M, B, S, D]
-            # Scores [m, S, B (prediction), n, B (truth)] of all pairs in one product for each step.
-            truth = z[:, :, later].permute(2, 3, 0, 1).flatten(2)  # [S, D, N B]
-            asked = predicted.permute(2, 0, 1, 3).flatten(1, 2)  # [S, M B, D]
-            scores = (asked @ truth).unflatten(2, (len(names), -1)).unflatten(1, (len(names), -1))  # [S, M, B, N, B]
-            part = None
-            if valid is not None:
-                there = torch.stack([valid[m] for m in names])  # [M, B, T]
-                part = there[:, None, :, first : last + 1] & there[None, :, :, later]  # [M, N, B, S]
-                part = part.transpose(2, 3)
-            # As published: which prediction belongs to this truth.
-            value, right = _info_nce(scores.permute(1, 3, 0, 4, 2), part)  # from [M, N, S, B (truth), B (prediction)]
-            losses.append(value)
-            rights.append(right)
-        loss, right = (sum(values[1:], values[0]) for values in (losses, rights))  # [M, N]
-        own_loss, own_right = loss.diagonal().sum(), right.diagonal().sum()
-        others = len(names) * (len(names) - 1) * self.horizon
-        loss = (loss.sum() - own_loss + self.own_weight * own_loss) / self.horizon
-        return loss, (right.sum() - own_right) / max(1, others)
+        loss, right = score_layers([self], [general], steps, [valid])
+        return loss[0], right[0]
+
+
+def score_layers(
+    layers: Sequence[CPC], generals: Sequence[dict[str, Tensor]], steps: list[int], valids: Sequence[Valid]
+) -> tuple[Tensor, Tensor]:
+    """`CPC.score` of K layers with features of the same shapes: losses and accuracies, [K] each."""
+    alike, names = layers[0], list(generals[0])
+    time, count = common_length(generals[0]), (len(layers), len(names))
+    ahead = min(alike.horizon, time - 1)  # T = 1: a step tells itself, which is InfoNCE
+    first, last = steps[0], steps[-1]
+    if len(steps) != last - first + 1:
+        raise ValueError(f"steps should follow one another, not {steps}")
+    z = torch.stack([at_length(general[m], time) for general in generals for m in names])  # [K M, B, T, D]
+    there = None
+    if valids[0] is not None:
+        there = torch.stack([valid_in(valid, time, m) for valid in valids for m in names]).unflatten(0, count)
+    context = lstms([layer.context[m] for layer in layers for m in names], z[:, :, : last + 1])[:, :, first:]
+    losses, rights = [], []
+    for r in range(alike.horizon):
+        later = slice(first + min(r + 1, ahead), last + min(r + 1, ahead) + 1)
+        predicted = linears([layer.predictors[m][r] for layer in layers for m in names], context.flatten(1, 2))
+        predicted = predicted.view(*count, *context.shape[1:3], -1)  # [K, M, B, S, D]
+        # Scores of all pairs in one product for each layer and step.
+        truth = z.unflatten(0, count)[:, :, :, later].permute(0, 3, 4, 1, 2).flatten(3).flatten(0, 1)  # [K S, D, N B]
+        asked = predicted.permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)  # [K S, M B, D]
+        scores = (asked @ truth).view(len(layers), len(steps), *[len(names), z.shape[1]] * 2)  # [K, S, M, B, N, B]
+        part = None
+        if there is not None:
+            part = there[:, :, None, :, first : last + 1] & there[:, None, :, :, later]  # [K, M, N, B, S]
+            part = part.transpose(3, 4)
+        # As published: which prediction belongs to this truth; from [K, M, N, S, B (truth), B (prediction)].
+        value, right = _info_nce(scores.permute(0, 2, 4, 1, 5, 3), part)
+        losses.append(value)
+        rights.append(right)
+    loss, right = (sum(values[1:], values[0]) for values in (losses, rights))  # [K, M, N]
+    own_loss, own_right = (x.diagonal(dim1=1, dim2=2).sum(dim=1) for x in (loss, right))
+    others = len(names) * (len(names) - 1) * alike.horizon
+    loss = (loss.sum(dim=(1, 2)) - own_loss + alike.own_weight * own_loss) / alike.horizon
+    return loss, (right.sum(dim=(1, 2)) - own_right) / max(1, others)
 
 
 def _info_nce(scores: Tensor, part: Tensor | None) -> tuple[Tensor, Tensor]:
