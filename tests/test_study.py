@@ -102,7 +102,8 @@ def test_few_clips_and_wrong_sounds_are_numbers_that_report_draws_over(world, ca
         (clips, percent) for clips in (10, 20) for percent in (0, 50)
     }
     assert {each.n_fit for each in results} == {30}  # the probes learn from all
-    for field, label in (("pretrain_clips", "clips pretrained on"), ("mismatched_percent", "mismatched_percent")):
+    labels = {"pretrain_clips": "clips pretrained on", "mismatched_percent": "% of clips with another's sound"}
+    for field, label in labels.items():
         captions = [figure.caption for figure in over(results, field)]
         assert len(captions) == 4 and all(f"over {label}" in caption for caption in captions)
 

@@ -14,7 +14,12 @@ from hdcid_cli.report.pivot import cell_of, choose_metrics, column_order, phrase
 from hdcid_cli.report.results import OWN, QUANTITY, SETTING, SUPERVISED, SYNTH, Measured, key
 
 CODEBOOK = "codebook"
-LABELS = {CODEBOOK: "codes", "pretrain_clips": "clips pretrained on", "n_fit": "clips that the probe learned on"}
+LABELS = {
+    CODEBOOK: "codes",
+    "pretrain_clips": "clips pretrained on",
+    "n_fit": "clips that the probe learned on",
+    "mismatched_percent": "% of clips with another's sound",  # of examples/study.py
+}
 # How the absence of a setting reads.
 ABSENT = {"layers_used": "all layers read"}
 # What a chart has in common, beside the quantity.
