@@ -54,7 +54,8 @@ NOTES = ("checkpoints/m/clips.txt",)
 CACHE = "checkpoints/m/cache/*"
 TABLES = ("data/classify.csv", "data/localise.csv")
 
-# Commands that take their options from a file, and what the file says.
+# Commands that take their options from a file, and what the file says; those of pretrain's that keep it short are said
+# here as well, as a file that says nothing is a good one.
 CONFIGURED = {
     "toc": "device: cpu\njson: true\nkeep: 3\nlambda: 0.5\ncriterion: both\nmix: '3:1'\n",
     "encode": "device: cpu\njson: true\ntoc: none\nfeatures: features\n",
@@ -63,7 +64,9 @@ CONFIGURED = {
     "report records.jsonl": "format: markdown\nmetrics: all\n",
     "retrieve": "device: cpu\nquery: a\ngallery: v\nclips: all\nby: codes\n",
     "cmg classify": "device: cpu\ntrain: a\ntest: v\nepochs: 1\nlr: 0.001\nbatch-size: 4\nseeds: 2\n",
-    "pretrain": "device: cpu\nepochs: 1\ndim: 8\ncodebook: 6\nlr: 0.001\noutput: checkpoints/new\nalign: cpc\n",
+    "pretrain --epochs 1 -o checkpoints/new": (
+        "device: cpu\nepochs: 1\ndim: 8\ncodebook: 6\nlr: 0.001\noutput: checkpoints/new\nalign: cpc\n"
+    ),
     "extract sounds": "modality: audio\nbackbone: logmel\nfeatures: new\nworkers: 0\nseconds: 2\n",
 }
 

@@ -1,5 +1,6 @@
 """Signals, streams that are closed and readers that go away: the right exit status, and no traceback."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 
 import pytest
 
+from hdcid_cli.core import interruption
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.main import run
 
@@ -92,21 +94,39 @@ def test_the_end_of_a_file_is_no_interruption(monkeypatch, capsys):
 
 
 def test_two_signals_are_remembered_and_the_second_ctrl_c_stops():
-    with Interruption() as interruption:
-        assert not interruption.asked
+    with Interruption() as job:
+        assert not job.asked
         os.kill(os.getpid(), signal.SIGTERM)
-        assert interruption.asked
+        assert job.asked
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_came_to_nothing_stops_the_job_before_its_first_step():
+    """Python prints a KeyboardInterrupt that a destructor raises, and goes on."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        interruption.listen()
+        interruption.forget()
+        with Interruption() as job:
+            assert not job.asked
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with Interruption() as job:
+            assert job.asked
+        interruption.forget()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_job_in_a_thread_is_never_asked_to_stop():
     seen = []
 
     def job():
-        with Interruption() as interruption:
-            seen.append(interruption.asked)
+        with Interruption() as job_in_thread:
+            seen.append(job_in_thread.asked)
 
     thread = threading.Thread(target=job)
     thread.start()

@@ -64,6 +64,8 @@ class Interruption:
             self._previous = {number: signal.signal(number, self._ask) for number in SIGNALS}
         except ValueError:
             self._previous = {}
+        # A KeyboardInterrupt that came to nothing, as in a destructor of a library, is not lost.
+        self.asked |= _came and _interrupt in self._previous.values()
         return self
 
     def _ask(self, number, frame):
