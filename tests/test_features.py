@@ -204,6 +204,30 @@ def test_a_file_that_is_not_sound_is_refused_with_the_reason(tmp_path, change, s
     assert said in str(caught.value)
 
 
+def test_a_foreign_file_that_cannot_be_read_to_its_end_has_no_digest(tmp_path):
+    clips, path = rows("abcd"), tmp_path / "audio.h5"
+    write(path, clips)
+    with h5py.File(path, "r+") as file:
+        values = file["features"][:]
+        del file["features"], file["crc32"]
+        packed = file.create_dataset("features", data=values, chunks=(1, *SHAPE), compression="gzip")
+        place = packed.id.get_chunk_info(2).byte_offset
+    with open(path, "r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 8)
+    with FeatureFile([path]) as file, pytest.raises(InputError, match=r"audio\.h5: clip 'c' cannot be read"):
+        assert file.digest
+
+
+def test_a_link_in_the_place_of_a_file_that_is_made_is_not_followed(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "audio.h5.part.new").symlink_to(tmp_path / "mine")
+    clips = rows("ab")
+    write(tmp_path / "audio.h5", clips)
+    check(tmp_path / "audio.h5", clips)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 def test_a_clip_twice_is_refused(tmp_path):
     path = tmp_path / "audio.h5"
     write(path, rows("ab"))

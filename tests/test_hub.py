@@ -175,6 +175,24 @@ def test_a_part_of_the_weights_that_is_missing_is_noticed(tmp_path):
         fetch(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "index",
+    [
+        "[]",
+        "[" * 9999,
+        '{"weight_map": []}',
+        '{"weight_map": {"a": "../x.safetensors"}}',
+        '{"weight_map": {"a": "x.bin"}}',
+    ],
+)
+def test_an_index_names_weights_beside_it_or_is_refused(tmp_path, index):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "x.bin").touch()
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(InputError, match=r"The text encoder .* cannot be loaded"):
+        find_model(str(tmp_path), "text encoder", "")
+
+
 def test_a_folders_own_code_is_neither_run_nor_asked_about(saved, tmp_path, monkeypatch, capsys):
     """transformers would ask on standard output, and take a `y` on standard input for an answer."""
     config = json.loads((saved / "config.json").read_text())

@@ -9,6 +9,7 @@ from media_files import grey, rotate, tone, write_media
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.media.audio import RATE, audio_seconds
+from hdcid_cli.media.stream import decode
 from hdcid_cli.media.video import video_seconds
 from hdcid_cli.media.wave import Wave
 
@@ -23,6 +24,14 @@ def wave(path, seconds=10, start=0.0) -> np.ndarray:
 
 
 # --- video ---------------------------------------------------------------------------------------
+
+
+def test_a_picture_that_would_fill_the_memory_is_not_decoded(tmp_path, monkeypatch):
+    path = write_media(tmp_path / "a.mp4", [grey(9)] * 5, fps=5)
+    assert len(list(decode(path, "video"))) == 5
+    monkeypatch.setattr("hdcid_cli.media.stream.MOST_PIXELS", 100)
+    with pytest.raises(InputError, match="no video that can be decoded"):
+        list(decode(path, "video"))
 
 
 def test_a_sample_is_what_is_on_the_screen_in_the_middle_of_its_interval(tmp_path):

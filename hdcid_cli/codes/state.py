@@ -49,7 +49,13 @@ def take_up(path: Path, trainer: Resumable) -> None:
     except HdcidError:
         raise
     except Exception as error:  # torch has many kinds for a state that does not fit
-        why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
+        match error:
+            case KeyError():
+                why = f"it has no {error}"
+            case TypeError() | AttributeError():  # which say it in Python's names
+                why = "a part of it is of another kind"
+            case _:
+                why = reason(error)
         raise InputError(f"{path / STATE} is not the state of this run ({why}): remove it to start again.") from error
 
 

@@ -17,10 +17,9 @@ from urllib.request import urlopen
 
 from huggingface_hub import constants, errors, snapshot_download, try_to_load_from_cache
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-from safetensors import SafetensorError
 from transformers.utils import logging
 
-from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.files import read_text
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
@@ -85,7 +84,9 @@ def load_pretrained(name: str | Snapshot, load: Callable, what: str, remedy: str
     with _quietly():
         try:
             return load(str(snapshot.folder), local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        except HdcidError:
+            raise
+        except Exception as error:  # transformers has many kinds for settings that are none
             raise _cannot(what, snapshot.name, _reason(error), remedy) from error
 
 
@@ -131,8 +132,14 @@ def _kind_of_weights(folder: Path) -> str:
 
 
 def _parts(index: Path) -> set[str]:
-    parts = json.loads(read_text(index)).get("weight_map", {}).values()
-    return {str(part) for part in parts}
+    """The files that an index names; ValueError if it is none, or names others than such as lie beside it."""
+    found = json.loads(read_text(index))
+    parts = found.get("weight_map") if isinstance(found, dict) else None
+    ending = Path(index.stem.removesuffix(".index")).suffix
+    names = set(map(str, parts.values())) if isinstance(parts, dict) else {""}
+    if not all(name == Path(name).name and name.endswith(ending) for name in names):
+        raise ValueError(f"{index.name} is no list of weights that lie beside it")
+    return names
 
 
 def _check_weights(folder: Path, pickles: bool) -> None:

@@ -25,6 +25,8 @@ TRUNCATED_SECONDS = 1.0
 # Formats that store no duration: what FFmpeg says then is guessed, from the rate of the first packets or from the
 # last time in the file.
 GUESSED_DURATION = frozenset(["aac", "ac3", "eac3", "h264", "hevc", "m4v", "mpeg", "mpegts", "mpegvideo"])
+# Pictures beyond this are not decoded: a file of a few hundred kilobytes may unpack to gigabytes.
+MOST_PIXELS = 100_000_000
 MP3_HEADERS = (b"Xing", b"Info", b"VBRI")  # with one of these, within the first frame, an mp3 does store it
 
 
@@ -47,13 +49,14 @@ def decode(path: Path | str, kind: str, start: float = 0.0) -> Iterator[tuple[fl
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting for ever
             raise InputError(f"{path} is not a file.")
-        container = av.open(str(path))
+        container = av.open(str(path), options={"max_pixels": str(MOST_PIXELS)})
     except (FFmpegError, OSError) as error:
         raise InputError(f"{path} cannot be opened: {_reason(error)}.") from error
     with container:
         stream = _best(container, kind)
         if stream is None:
             raise InputError(f"{path} has no {kind}.")
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         stream.thread_count = 1  # the worker processes are the parallelism
         origin = (container.start_time or 0) / av.time_base + start
         if start > 0:

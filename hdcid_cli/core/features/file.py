@@ -123,10 +123,7 @@ class FeatureFile:
             try:
                 bad += self._readers[shard].read(self._row[rows[places]], out, places)
             except Unreadable as problem:
-                raise InputError(
-                    f"{self.paths[shard]}: clip {self.ids[rows[problem.place]]!r} cannot be read ({problem}); extract "
-                    "it again."
-                ) from problem
+                raise _unreadable(self.paths[shard], self.ids[rows[problem.place]], problem) from problem
         return bad
 
     def inspect(self) -> Iterator["Inspected"]:
@@ -189,7 +186,10 @@ class FeatureFile:
             else:
                 for rows in self._slabs(len(layout.features)):
                     out = np.empty((len(rows), *self.shape), self.dtype)
-                    reader.read(rows, out, np.arange(len(rows)))
+                    try:
+                        reader.read(rows, out, np.arange(len(rows)))
+                    except Unreadable as problem:
+                        raise _unreadable(layout.path, layout.names[rows[problem.place]], problem) from problem
                     sha.update(out.data)
         return "sha256:" + sha.hexdigest()
 
@@ -218,6 +218,10 @@ class Inspected(NamedTuple):
     features: np.ndarray
     intact: np.ndarray
     finite: np.ndarray
+
+
+def _unreadable(path: Path, clip: str, problem: Unreadable) -> InputError:
+    return InputError(f"{path}: clip {clip!r} cannot be read ({problem}); extract it again.")
 
 
 def open_features(where: Path | str, modality: str) -> FeatureFile:

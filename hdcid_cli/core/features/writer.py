@@ -122,6 +122,7 @@ class FeatureWriter:
             raise InputError(f"A feature file holds up to {MAX_CLIPS:,} clips, not {len(ids):,}: use --shard.")
         building = self.part.with_name(self.part.name + ".new")
         try:
+            building.unlink(missing_ok=True)  # a link there would be followed
             _allocate(building, ids, shape, attributes, dtype)
             if previous is not None:
                 _copy_rows(*previous, building)
