@@ -210,6 +210,7 @@ def test_a_state_is_taken_up_whole(tmp_path):
         put("three", "step"),
         put(10.5, "step"),
         put([], "model"),
+        put(None, "model"),
         put(torch.zeros(7), "model", "weight"),
         put("x", "model", "weight"),
         put(torch.zeros(9, 9), "optimizer", "state", 0, "exp_avg"),
@@ -226,5 +227,6 @@ def test_a_state_that_does_not_fit_is_one_sentence(tmp_path, damage):
     state = Trains().train().state_dict()
     damage(state)
     write_state(Path(tmp_path, "state.pt"), state)
-    with pytest.raises(InputError, match=r"state\.pt is not the state of this run .*: remove it to start again\."):
+    with pytest.raises(InputError, match=r"state\.pt is not the state of this run .*: remove it to start again\.") as caught:
         take_up(tmp_path, Trains())
+    assert "NoneType" not in str(caught.value)
