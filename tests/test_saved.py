@@ -227,6 +227,8 @@ def test_a_state_that_does_not_fit_is_one_sentence(tmp_path, damage):
     state = Trains().train().state_dict()
     damage(state)
     write_state(Path(tmp_path, "state.pt"), state)
-    with pytest.raises(InputError, match=r"state\.pt is not the state of this run .*: remove it to start again\.") as caught:
+    with pytest.raises(
+        InputError, match=r"state\.pt is not the state of this run .*: remove it to start again\."
+    ) as caught:
         take_up(tmp_path, Trains())
     assert "NoneType" not in str(caught.value)
