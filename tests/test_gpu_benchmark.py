@@ -1,6 +1,8 @@
 """tests/benchmarks/gpu.sh runs without a GPU, at sizes that show nothing but that."""
 
+import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -40,3 +42,36 @@ def test_one_line_starts_every_part_and_all_limits_are_under_nine_minutes():
     assert [name for name, _ in started] == PARTS
     assert sum(int(limit) for _, limit in started) < 540
     assert subprocess.run(["bash", "-n", HERE / "gpu.sh"]).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_script_measures_every_part_without_a_gpu():
+    done = subprocess.run(
+        [HERE / "gpu.sh", "--tiny"], capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable}
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [part for part, _ in itertools.groupby(each["part"] for each in found)] == PARTS
+    assert {each["error"] for each in found if "error" in each} == {"CUDA records steps, and there is no GPU"}
+    assert [each["processes"] for each in found if each["part"] == "ranks"] == [1, 2]
+    assert done.stderr.split() == [word for part in PARTS for word in ("gpu.sh:", part)]
+
+
+@pytest.mark.slow
+def test_with_more_processes_more_is_sent_and_each_computes_its_own_clips():
+    program = [
+        sys.executable,
+        HERE / "scaling.py",
+        "--processes",
+        "1,2",
+        "--channels",
+        "8",
+        "--batch-size",
+        "2",
+        "--steps",
+        "1",
+    ]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    one, two = map(json.loads, done.stdout.splitlines())
+    assert (one["messages"], one["megabytes"]) == (0, 0) and two["messages"] >= 2
+    assert two["megabytes"] > 3e-6 * two["parameters"]  # gradients, of four bytes, of nearly all
+    assert min(one["processor_seconds"], two["processor_seconds"]) > 0

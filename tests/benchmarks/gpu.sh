@@ -5,7 +5,7 @@
 #
 # One JSON object a measurement, with "part" in each (tests/benchmarks/gpu.py says what they are); talk goes to stderr.
 # A part that fails or takes too long is an object with "error", and the others go on. Without a GPU, or with --tiny,
-# sizes are such that all of it takes seconds: that shows that it runs, not how fast anything is.
+# sizes are such that all of it takes a minute: that shows that it runs, not how fast anything is.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
