@@ -142,7 +142,7 @@ def test_every_option_that_is_named_exists(path):
     known = {"--help", "-h", "--version"}.union(*(options_of(cli.get_command(context, name)) for name in COMMANDS))
     # of torchrun, ruff and examples/study.py
     foreign = {"--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--max-restarts", "--check"}
-    foreign |= {"--clips", "--mismatched"}
+    foreign |= {"--final", "--mismatched"}
     text = path.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - foreign
     assert not named - known
