@@ -149,6 +149,8 @@ def test_pickled_weights_are_read_only_where_they_are_allowed(saved, tmp_path):
         (lambda folder: (folder / "config.json").unlink(), "there is no config.json"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text("{}"), "cannot be loaded"),
+        (lambda folder: (folder / "config.json").write_text('{"a": {"n_layer": 1000000}}'), "for 1,000,000 layers"),
+        (lambda folder: (folder / "config.json").write_text('{"depths": [2, 99999]}'), "for 99,999 layers"),
         (lambda folder: cut(folder / "model.safetensors", 1000), "cannot be loaded"),
         (lambda folder: cut(folder / "model.safetensors", 10), "cannot be loaded"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"words, not numbers"), "cannot be loaded"),

@@ -24,6 +24,9 @@ from hdcid_cli.core.files import read_text
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+# Layers are made one by one before weights are looked at, and the deepest models have a hundred.
+MOST_LAYERS = 1000
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "depths")
 # What is fetched of a model: settings, vocabularies and weights; no code, no weights of other programs.
 _PATTERNS = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 _PICKLE_PATTERNS = ["pytorch_model*.bin"]
@@ -145,6 +148,8 @@ def _parts(index: Path) -> set[str]:
 def _check_weights(folder: Path, pickles: bool) -> None:
     if not (folder / "config.json").is_file():
         raise OSError("there is no config.json, so it is no model that transformers saved")
+    if (layers := _most_layers(json.loads(read_text(folder / "config.json")))) > MOST_LAYERS:
+        raise ValueError(f"its config.json asks for {layers:,} layers")
     kind = _kind_of_weights(folder)
     if kind not in (SAFETENSORS + PICKLES if pickles else SAFETENSORS):
         raise OSError(
@@ -154,6 +159,16 @@ def _check_weights(folder: Path, pickles: bool) -> None:
             if pickles
             else "it has no weights in safetensors"
         )
+
+
+def _most_layers(config: Any) -> int:
+    """The greatest number of layers that settings, or settings within them, ask for."""
+    if not isinstance(config, dict):
+        return 0
+    found = [_most_layers(value) for value in config.values()]
+    for value in map(config.get, _LAYERS):
+        found += [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, int)]
+    return max(found, default=0)
 
 
 @contextmanager
