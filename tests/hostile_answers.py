@@ -144,6 +144,7 @@ def judge(answer: Answer, group: Group, case: Case, before: dict, after: dict, o
             note("no sentence")
         paths = [Path(change.path) for change in case.changes]
         names = {name for path in paths for name in (path.name, str(path.parent), f"{path.parts[0]}/")} - {"."}
+        names |= {f"error: {path.parts[0]} " for path in paths}  # of what is in the folder as a whole
         if names & {"options", "recipe.yaml"}:  # a value in it is told by the option's name
             names |= {"--", "was trained with other settings"}
         if not any(name in said for name in names) and "warning: skipped" not in said:
