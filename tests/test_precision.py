@@ -103,3 +103,9 @@ def test_a_pooled_map_is_the_sum_of_its_gated_cells(dtype, rtol):
     pooling, maps = MapPooling(24).to(dtype), torch.rand(3, 2, 7, 7, 24, dtype=dtype)
     gated = maps + maps * pooling.gate(maps.mean(dim=(2, 3)))[:, :, None, None]
     torch.testing.assert_close(pooling(maps), gated.sum(dim=(2, 3)), rtol=rtol, atol=0)
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cuda", "bf16"), ("cpu", "float32"), ("mps", "float32")])
+def test_the_precision_is_the_device_s_unless_one_is_asked_for(device, precision):
+    assert TrainSettings().resolved(280, device).precision == precision
+    assert TrainSettings(precision="tf32").resolved(280, device).precision == "tf32"

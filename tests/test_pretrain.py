@@ -393,6 +393,7 @@ def test_a_config_file_sets_options_and_the_line_overrides_it(pretrain, tmp_path
     config = read_config(open_checkpoint().path, CHECKPOINT)
     assert config["model"]["layers"] == 1 and config["model"]["standardize"] is False
     assert config["objective"]["cpc_steps"] == "random" and config["train"]["idle"] == 9
+    assert config["train"]["precision"] == "float32"  # what `auto` came to, not `auto`
 
 
 def test_a_layer_that_has_not_joined_is_not_computed_at_all():

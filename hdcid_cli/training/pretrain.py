@@ -82,7 +82,7 @@ def pretrain(run: Run) -> Path:
 def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, world: World) -> Path:
     settings = run.settings
     ids = common_clips(files, run.clips)
-    train = settings.train.for_clips(len(ids))
+    train = settings.train.resolved(len(ids), device.type)
     joined = train.warmup * (settings.model.trained_layers - 1) + 1
     if joined > train.epochs:
         say(

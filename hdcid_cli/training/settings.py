@@ -95,7 +95,8 @@ class TrainSettings(Settings):
     """How the losses are minimised.
 
     With few clips more epochs, and smaller batches, are needed: None leaves `epochs`, `batch_size` and `warmup` to
-    `for_clips`. The trapezoid schedule lets layers that join late learn at the full rate too.
+    `resolved`, as "auto" does the precision. The trapezoid schedule lets layers that join late learn at the full rate
+    too.
 
     Args:
         milestones: epochs after which `schedule: steps` halves the rate.
@@ -156,16 +157,23 @@ class TrainSettings(Settings):
         published="published",
     )
     idle: int = setting(30, "Updates after which an unused code is replaced.", least=1, published=300)
-    precision: str = setting("float32", "Of the computation.", choices=PRECISIONS, published="float64")
+    precision: str = setting(
+        "auto",
+        "Of the computation; auto: bf16 on CUDA, where it is many times faster, and else float32.",
+        choices=("auto", *PRECISIONS),
+        published="float64",
+    )
     seed: int = setting(0, "Seed of everything random.", least=0, most=MOST_SEED)
 
-    def for_clips(self, clips: int) -> "TrainSettings":
-        """The same with epochs, batch size and warm-up chosen for so many clips, where they are None."""
+    def resolved(self, clips: int, device: str = "cpu") -> "TrainSettings":
+        """The same with epochs, batch size and warm-up for so many clips, and the precision for a type of device."""
         batch_size = self.batch_size or (SMALL_BATCH if clips < FEW_CLIPS else BATCH)
         steps = steps_per_epoch(clips, batch_size)
         epochs = self.epochs or max(LEAST_EPOCHS, -(-LEAST_STEPS // steps))
         warmup = max(1, epochs * 2 // 5) if self.warmup is None else self.warmup
-        return self.but(batch_size=batch_size, epochs=epochs, warmup=warmup)
+        found = "bf16" if device == "cuda" else "float32"
+        precision = found if self.precision == "auto" else self.precision
+        return self.but(batch_size=batch_size, epochs=epochs, warmup=warmup, precision=precision)
 
 
 def steps_per_epoch(clips: int, batch_size: int) -> int:
