@@ -16,21 +16,14 @@ import numpy as np
 import torch
 from hostile_groups import CONFIGURED, GROUPS
 from media_files import grey, write_media
+from segment_world import TINY, write_squares, write_tiny_checkpoint
 from segment_world import write_features as write_square_features
-from segment_world import write_squares, write_tiny_checkpoint
 from worlds import write_features
 
 from hdcid_cli import main
 
 CLIPS = [f"c{number:02d}" for number in range(16)]
 MELS = 128  # what logmel gives a second
-TINY = {
-    "model_type": "resnet",
-    "embedding_size": 8,
-    "hidden_sizes": [8, 16, 16, 16],
-    "depths": [1, 1, 1, 1],
-    "layer_type": "basic",
-}
 
 
 def hdcid(*arguments: object) -> str:

@@ -9,6 +9,15 @@ from hdcid_cli.media.picture import write_picture
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 70, 230)}
 
+# A backbone of pictures that learns in seconds, by transformers' names.
+TINY = {
+    "model_type": "resnet",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16, 16, 16],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+}
+
 
 def write_squares(data: Path, clips: dict[str, int], size: int = 32, seed: int = 0) -> list[tuple[str, str]]:
     """Make `data/avs_s4` with so many clips a split: one square of the clip's colour, one of another. Returns (name,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from segment_world import write_features, write_squares, write_tiny_checkpoint
+from segment_world import TINY, write_features, write_squares, write_tiny_checkpoint
 
 from hdcid_cli import main
 from hdcid_cli.codes.checkpoint import open_checkpoint
@@ -26,14 +26,6 @@ from hdcid_cli.tasks.segmentation.overlay import Overlays
 from hdcid_cli.tasks.segmentation.predict import predict
 from hdcid_cli.tasks.segmentation.segmenter import Segmenter, SegmenterSettings
 from hdcid_cli.tasks.segmentation.settings import SegmenterTrainSettings
-
-TINY = {
-    "model_type": "resnet",
-    "embedding_size": 8,
-    "hidden_sizes": [8, 16, 16, 16],
-    "depths": [1, 1, 1, 1],
-    "layer_type": "basic",
-}
 
 
 @pytest.fixture(scope="module")

@@ -165,7 +165,7 @@ class TrainSettings(Settings):
     )
     seed: int = setting(0, "Seed of everything random.", least=0, most=MOST_SEED)
 
-    def resolved(self, clips: int, device: str = "cpu") -> "TrainSettings":
+    def resolved(self, clips: int, device: str) -> "TrainSettings":
         """The same with epochs, batch size and warm-up for so many clips, and the precision for a type of device."""
         batch_size = self.batch_size or (SMALL_BATCH if clips < FEW_CLIPS else BATCH)
         steps = steps_per_epoch(clips, batch_size)

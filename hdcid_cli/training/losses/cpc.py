@@ -59,11 +59,11 @@ class CPC(Alignment):
 
     @classmethod
     def of_layers(cls, alignments: Sequence[Self], outs: Sequence[LayerOutput]) -> list[Measured] | None:
-        steps = alignments[0].steps(common_length(outs[0].general))
         if any(each.scored == "random" for each in alignments):
             return None
+        steps = list(alignments[0].steps(common_length(outs[0].general)))
         general, valid = [out.general for out in outs], [out.valid for out in outs]
-        scores = score_layers(alignments, general, list(steps), valid)
+        scores = score_layers(alignments, general, steps, valid)
         return [(loss, measured("cpc_accuracy", right, out)) for loss, right, out in zip(*scores, outs, strict=True)]
 
     def steps(self, time: int) -> range:
