@@ -108,6 +108,7 @@ def _run(arguments: tuple[str, ...], folder: Path) -> None:
     status = 99
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.environ["https_proxy"] = "http://127.0.0.1:9"  # nothing is downloaded
         for name, stream, descriptor in (("out", sys.stdout, 1), ("err", sys.stderr, 2)):
             with contextlib.suppress(ValueError, OSError):
                 stream.flush()
@@ -128,7 +129,8 @@ def judge(answer: Answer, group: Group, case: Case, before: dict, after: dict, o
     """Note what is wrong with an answer."""
     note, said = answer.problems.append, answer.said
     lines = [line for line in said.splitlines() if line]
-    if answer.status not in (0, 2, 3) and not answer.problems:
+    offline = answer.status == 1 and "cannot be downloaded" in said  # a backbone was named whose weights are not here
+    if answer.status not in (0, 2, 3) and not offline and not answer.problems:
         note(f"status {answer.status}")
     if INTERNAL.search(said):
         note("internal")
@@ -145,8 +147,8 @@ def judge(answer: Answer, group: Group, case: Case, before: dict, after: dict, o
         paths = [Path(change.path) for change in case.changes]
         names = {name for path in paths for name in (path.name, str(path.parent), f"{path.parts[0]}/")} - {"."}
         names |= {f"error: {path.parts[0]} " for path in paths}  # of what is in the folder as a whole
-        if names & {"options", "recipe.yaml"}:  # a value in it is told by the option's name
-            names |= {"--", "was trained with other settings"}
+        if names & {"options", "recipe.yaml"}:  # a value in it is told by the option's name, or as it stands there
+            names |= {"--", "was trained with other settings", *_values(case)}
         if not any(name in said for name in names) and "warning: skipped" not in said:
             note("does not name the file")
     if answer.status == 3 and not lines:
@@ -162,6 +164,14 @@ def judge(answer: Answer, group: Group, case: Case, before: dict, after: dict, o
     for path in before.keys() | after.keys():
         if before.get(path) != after.get(path) and not any(Path(path).match(pattern) for pattern in _written(group)):
             note(f"touches {path}")
+
+
+def _values(case: Case) -> set[str]:
+    """What a hurt file of options says, as a sentence would tell it."""
+    texts = [change.content.decode("utf-8", "replace") for change in case.changes if isinstance(change.content, bytes)]
+    values = {line.partition(": ")[2].strip("'\"") for text in texts for line in text.splitlines()}
+    around = (" ", ":"), (" ", ";"), ("'", "'")
+    return {f"{before}{value}{after}" for value in values - {""} for before, after in around}
 
 
 def _written(group: Group) -> tuple[str, ...]:

@@ -121,6 +121,7 @@ def _places(tree, place=()):
 def hurt_tree(draw, tree, values=VALUES):
     """Values swapped, missing, added or renamed in lists and mappings."""
     tree = copy.deepcopy(tree)
+    values = values.map(copy.deepcopy)  # a second change may be made inside what the first put in
     for _ in range(draw(st.integers(1, 2))):
         *way, key = draw(st.sampled_from([place for place in _places(tree) if place] or [("x",)]))
         parent = tree

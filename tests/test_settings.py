@@ -113,6 +113,7 @@ def test_a_value_that_may_not_be_is_refused_wherever_it_comes_from(tmp_path, nam
         ("steps: &a 3\nrate: *a", "aliases"),
         ("steps: !!python/object:os.system 3", "tags"),
         ("steps: 2026-11-21", "should be"),
+        ('way: "u\\0p"', "way: has a zero byte in 'u"),
         ("[" * 100_000, "deep"),
         ("x: " + "{a: " * 50_000, "deep"),
         ("steps: " + "9" * 5000, "toy.yaml"),

@@ -111,6 +111,8 @@ def _typed(option: click.Parameter, value):
     for item in several:
         if isinstance(item, bool) or not isinstance(item, (str, int, float)):
             raise InputError(f"should be a word or a number, not {SHOWN.repr(item)}.")
+        if isinstance(item, str) and "\0" in item:  # a command line cannot hold one, and no path may
+            raise InputError(f"has a zero byte in {SHOWN.repr(item)}.")
     words = [str(item) for item in several]
     if option.multiple or option.nargs != 1:
         return words

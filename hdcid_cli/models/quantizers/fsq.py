@@ -11,14 +11,14 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.models.quantizers.levels import MOST_CODES, default_levels
+from hdcid_cli.models.quantizers.levels import MOST_CODES, default_levels, whole
 from hdcid_cli.models.quantizers.quantizer import FixedCodes
 from hdcid_cli.models.settings import ModelSettings
 
 
 def fsq(argument: str, settings: ModelSettings) -> "FiniteScalarQuantizer":
     """`fsq:8,5,5,2`, or levels that make about as many codes as the settings ask for."""
-    levels = [int(level) for level in argument.split(",")] if argument else default_levels(settings.codebook)
+    levels = [whole(level) for level in argument.split(",")] if argument else default_levels(settings.codebook)
     return FiniteScalarQuantizer(levels, settings.dim)
 
 

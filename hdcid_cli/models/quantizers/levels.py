@@ -1,12 +1,20 @@
-"""How many levels each channel of finite scalar quantization has, where nobody says it."""
+"""Numbers of a quantizer: those in its name, and how many levels finite scalar quantization has where nobody says."""
 
 import math
+import re
 from collections.abc import Iterable
 from itertools import chain, product
 
 MOST_CODES = 1 << 20  # of a codebook, or of all that are added up
 # As Mentzer et al. 2023 recommend for these sizes (table 1).
 RECOMMENDED = {256: (8, 6, 5), 1000: (8, 5, 5, 5)}
+
+
+def whole(word: str) -> int:
+    """A number after a quantizer's colon; a ValueError says that it is none."""
+    if not re.fullmatch("[0-9]{1,9}", word):
+        raise ValueError(f"{word[:20]!r} is no whole number")
+    return int(word)
 
 
 def default_levels(codes: int) -> tuple[int, ...]:

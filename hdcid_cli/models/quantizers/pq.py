@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from hdcid_cli.models.quantizers.levels import whole
 from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, quantize_alike
 from hdcid_cli.models.segments import Valid
@@ -17,7 +18,7 @@ from hdcid_cli.models.settings import ModelSettings
 
 def pq(argument: str, settings: ModelSettings) -> "ProductQuantizer":
     """`pq:N`: N blocks."""
-    return ProductQuantizer(settings.codebook, settings.dim, int(argument))
+    return ProductQuantizer(settings.codebook, settings.dim, whole(argument))
 
 
 class ProductQuantizer(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from hdcid_cli.core.draws import uniform
-from hdcid_cli.models.quantizers.levels import MOST_CODES
+from hdcid_cli.models.quantizers.levels import MOST_CODES, whole
 from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
 from hdcid_cli.models.segments import Valid, alike, at_length, valid_in, valid_rows
 from hdcid_cli.models.settings import ModelSettings
@@ -28,7 +28,7 @@ def vq(argument: str, settings: ModelSettings) -> "VectorQuantizer":
 
 def rvq(argument: str, settings: ModelSettings) -> "VectorQuantizer":
     """`rvq:N`: N codebooks, two if not said."""
-    return VectorQuantizer(settings.codebook, settings.dim, stages=int(argument or 2))
+    return VectorQuantizer(settings.codebook, settings.dim, stages=whole(argument or "2"))
 
 
 def emptied(quantizer: "VectorQuantizer") -> "VectorQuantizer":
