@@ -170,7 +170,7 @@ def _values(case: Case) -> set[str]:
     """What a hurt file of options says, as a sentence would tell it."""
     texts = [change.content.decode("utf-8", "replace") for change in case.changes if isinstance(change.content, bytes)]
     values = {line.partition(": ")[2].strip("'\"") for text in texts for line in text.splitlines()}
-    around = (" ", ":"), (" ", ";"), ("'", "'")
+    around = (" ", ":"), (" ", ";"), (" ", "."), ("'", "'")
     return {f"{before}{value}{after}" for value in values - {""} for before, after in around}
 
 

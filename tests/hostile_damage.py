@@ -59,7 +59,8 @@ BYTES_INSERTED = st.sampled_from(
         b"\n\n",
         b"\x1b[2J",
         b"\xc2\x85",
-        b"x" * 100_000,
+        b"x" * 200_000,
+        b"a,b\n" * 2000,
         b"[" * 100_000,
         b"- " * 9000,
     ]
@@ -67,6 +68,8 @@ BYTES_INSERTED = st.sampled_from(
         b'"',
         b",",
         b"\t",
+        b"&",
+        b";",
         b":",
         b"{",
         b"&a [*a]",
@@ -75,7 +78,9 @@ BYTES_INSERTED = st.sampled_from(
         b"1e999",
         b"9" * 5000,
         b"-5",
+        b"train",
         b"../../x",
+        b"/dev/zero",
         b"\xed\xa0\x80",
     ]
 )
@@ -87,7 +92,8 @@ def hurt_bytes(draw, content: bytes) -> bytes:
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(content)))
         end = min(len(content), start + draw(st.integers(0, 40)))
-        match draw(st.sampled_from(["cut", "remove", "replace", "insert", "flip", "flip", "zero", "repeat", "append"])):
+        kinds = ["cut", "remove", "replace", "insert", "flip", "flip", "zero", "swap", "repeat", "append"]
+        match draw(st.sampled_from(kinds)):
             case "cut":
                 content = content[:start]
             case "remove":
@@ -102,6 +108,11 @@ def hurt_bytes(draw, content: bytes) -> bytes:
                 )
             case "zero":
                 content = content[:start] + bytes(end - start) + content[end:]
+            case "swap":
+                lines = content.split(b"\n")
+                one, other = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+                lines[one], lines[other] = lines[other], lines[one]
+                content = b"\n".join(lines)
             case "repeat":
                 content = content[:end] + content[start:]
             case "append":
