@@ -162,6 +162,17 @@ def test_damage_is_found(tmp_path):
         assert file.damaged() == ["b"]
 
 
+def test_a_damaged_index_of_chunks_is_told_when_a_row_is_read(tmp_path):
+    path = tmp_path / "audio.h5"
+    write(path, rows("abc"))
+    data = bytearray(path.read_bytes())
+    keys = data.index(b"TREE\x01") + 24  # each: 4 bytes of size, 4 of filters, 8 for each of 4 offsets, 8 of its place
+    data[keys + 2 * 48 + 8 + 3 * 8] ^= 1  # the last offset counts bytes within a number, and is 0
+    path.write_bytes(data)
+    with FeatureFile([path]) as file, pytest.raises(InputError, match=r"audio\.h5: clip '.' cannot be read \("):
+        file.read([0, 1, 2])
+
+
 @pytest.mark.parametrize("kept", [0, 10, 100, 700])
 def test_a_file_that_was_cut_off_is_not_believed(tmp_path, kept):
     path = tmp_path / "audio.h5"

@@ -136,7 +136,10 @@ def _name(dataset: h5py.Dataset) -> str:
 
 
 def row_offsets(dataset: h5py.Dataset) -> np.ndarray | None:
-    """Where in the file each row's bytes lie, [N] int64; None if rows are packed, split, missing or byte-swapped."""
+    """Where in the file each row's bytes lie, [N] int64.
+
+    None if HDF5 alone can read them: rows are packed, split, missing or byte-swapped, or their index is damaged.
+    """
     if dataset.file.userblock_size or dataset.dtype.newbyteorder("=") != dataset.dtype:
         return None
     rows, size = len(dataset), int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize
@@ -151,7 +154,10 @@ def row_offsets(dataset: h5py.Dataset) -> np.ndarray | None:
         if chunk.size == size and chunk.filter_mask == 0:
             offsets[chunk.chunk_offset[0]] = chunk.byte_offset
 
-    dataset.id.chunk_iter(take)
+    try:
+        dataset.id.chunk_iter(take)
+    except Exception:  # the index is damaged: HDF5 may still find some rows, and tells which it cannot read
+        return None
     end = os.stat(dataset.file.filename).st_size - size
     return offsets if rows == 0 or (offsets.min() >= 0 and offsets.max() <= end) else None
 
