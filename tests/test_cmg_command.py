@@ -98,6 +98,11 @@ def test_own_table_and_supervised_ceiling(workplace):
     found = next(run_task(read_task("classify", workplace / "mine.csv", "audio", "audio"), reading))
     assert found["method"] == "supervised" and found["checkpoint"] is None
     assert found["value"] > found["chance"] + 15
+    assert "classifier" not in found
+    tasks = read_task("classify", workplace / "mine.csv", "audio", "audio")
+    by_mean = next(run_task(tasks, reading, ProbeSettings(classifier="mean")))
+    assert by_mean["classifier"] == "mean" and "localizer" not in by_mean
+    assert by_mean["value"] > by_mean["chance"] + 15
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,18 @@ def test_classifier_is_linear_max_linear_over_valid_segments():
     assert loss(torch.tensor(expected), samples.labels, samples.valid).item() == pytest.approx(cross_entropy)
 
 
+def test_mean_classifier_is_a_linear_probe_of_the_mean_over_valid_segments():
+    samples = clips()
+    probe, _ = new_probe("classification", 5, 7, 3, seed=0, name="mean")
+    w = weights(probe)
+    inputs, valid = samples.inputs.double().numpy(), samples.valid.numpy()
+    mean = np.stack([clip[there].mean(0) for clip, there in zip(inputs, valid, strict=True)])
+    expected = (mean @ w["linear.weight"].T + w["linear.bias"]) @ w["event.weight"].T + w["event.bias"]
+    np.testing.assert_allclose(predict(probe, samples), expected, atol=1e-5)
+    samples.inputs[~samples.valid] = 9
+    np.testing.assert_allclose(predict(probe, samples), expected, atol=1e-5)
+
+
 def test_localisation_loss_is_the_published_one_over_valid_segments():
     random = np.random.default_rng(0)
     logits, valid = random.normal(size=(4, 3, 6)), random.random((4, 3)) < 0.7
@@ -135,7 +147,7 @@ def test_temporal_localizer_is_three_residual_convolutions_over_valid_segments()
     random = np.random.default_rng(0)
     valid = np.arange(12) < np.array([12, 7])[:, None]
     inputs = random.normal(size=(2, 12, 5))
-    probe, _ = new_probe("localization", 5, 6, 3, seed=0, localizer="tcn")
+    probe, _ = new_probe("localization", 5, 6, 3, seed=0, name="tcn")
     w = weights(probe)
     hidden = (inputs @ w["linear.weight"].T + w["linear.bias"]) * valid[..., None]
     for layer, step in enumerate((1, 2, 4)):

@@ -7,7 +7,6 @@ epoch is nothing but a few dozen small matrix products.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdcid_cli.tasks.cmg.protocol import Schedule
-from hdcid_cli.tasks.cmg.scores import CLASSIFICATION
+from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, LOCALIZATION
 
 
 class Classifier(nn.Module):
@@ -28,10 +27,21 @@ class Classifier(nn.Module):
 
     def forward(self, inputs: Tensor, valid: Tensor) -> Tensor:
         """[B, T, C], [B, T] bool -> [B, classes]; segments that are not valid do not take part."""
-        hidden = self.linear(inputs)
+        return self.event(self.over_time(self.linear(inputs), valid))
+
+    def over_time(self, hidden: Tensor, valid: Tensor) -> Tensor:
+        """[B, T, H], [B, T] bool -> [B, H]."""
         if not valid.all():
             hidden = hidden.masked_fill(~valid[..., None], -torch.inf)
-        return self.event(hidden.amax(1))  # amax: thirty times faster than max on a CPU
+        return hidden.amax(1)  # amax: thirty times faster than max on a CPU
+
+
+class MeanClassifier(Classifier):
+    """As Classifier, with the mean over time, in which every segment has its say: a linear probe of a clip's mean."""
+
+    def over_time(self, hidden: Tensor, valid: Tensor) -> Tensor:
+        there = valid[..., None]
+        return hidden.masked_fill(~there, 0).sum(1) / there.sum(1).clamp(min=1)
 
 
 class Localizer(nn.Module):
@@ -72,8 +82,12 @@ class TemporalLocalizer(nn.Module):
         return self.event(hidden.transpose(1, 2))
 
 
-LOCALIZERS = {"linear": Localizer, "tcn": TemporalLocalizer}
 Probe = Classifier | Localizer | TemporalLocalizer
+# By kind of task; the first of each is the published one.
+PROBES: dict[str, dict[str, type[Probe]]] = {
+    CLASSIFICATION: {"max": Classifier, "mean": MeanClassifier},
+    LOCALIZATION: {"linear": Localizer, "tcn": TemporalLocalizer},
+}
 
 
 def regularize(probe: Probe, dropout: float) -> None:
@@ -161,19 +175,22 @@ class Samples:
 
 
 def new_probe(
-    kind: str, width: int, hidden: int, classes: int, seed: int, localizer: str = "linear"
+    kind: str, width: int, hidden: int, classes: int, seed: int, name: str | None = None
 ) -> tuple[Probe, nn.Module]:
     """Decoder and loss for a kind of task, with weights that only the seed decides.
 
     Args:
-        localizer: which of LOCALIZERS finds the events of segments.
+        name: which of the kind's PROBES; None: the published one.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if kind == CLASSIFICATION:
-            return Classifier(width, hidden, classes), ClassificationLoss()
-        found = cast(Probe, LOCALIZERS[localizer](width, hidden, classes))
-        return found, LocalizationLoss(classes)
+        probe = PROBES[kind][name or published_probe(kind)](width, hidden, classes)
+        return probe, ClassificationLoss() if kind == CLASSIFICATION else LocalizationLoss(classes)
+
+
+def published_probe(kind: str) -> str:
+    """The name of the decoder that the papers use for a kind of task."""
+    return next(iter(PROBES[kind]))
 
 
 def fit(

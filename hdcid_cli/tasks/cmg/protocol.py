@@ -16,7 +16,7 @@ from hdcid_cli.core.settings import Settings, setting
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, divide
 from hdcid_cli.tasks.cmg.inputs import Inputs
 from hdcid_cli.tasks.cmg.openset import SCORES
-from hdcid_cli.tasks.cmg.scores import Answers
+from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, LOCALIZATION, Answers
 from hdcid_cli.tasks.metrics import Score
 
 PROTOCOLS = ("heldout", "published")
@@ -114,6 +114,12 @@ class ProbeSettings(Settings):
         "Encode anew every epoch with the encoder's dropout, so that a clip has other codes each time, as the released "
         "code does. By default with --protocol published alone.",
     )
+    classifier: str = setting(
+        "max",
+        "What names the class of a clip: two linear layers with the maximum over its segments between them, as "
+        "published, or with their mean.",
+        choices=("max", "mean"),
+    )
     localizer: str = setting(
         "linear",
         "What finds the events of a segment: two linear layers on it alone, as published, or a temporal convolutional "
@@ -156,6 +162,11 @@ class ProbeSettings(Settings):
         if self.open_set is None or not self.published:
             return task
         return replace(task, published=task.open_published, epochs=task.open_epochs)
+
+    def probe(self, kind: str) -> tuple[str, str]:
+        """Which setting says what decodes a kind of task, and its value."""
+        name = {CLASSIFICATION: "classifier", LOCALIZATION: "localizer"}[kind]
+        return name, getattr(self, name)
 
     @property
     def published(self) -> bool:

@@ -15,6 +15,7 @@ from hdcid_cli.core.splits import left_out
 from hdcid_cli.tasks.annotations import identity
 from hdcid_cli.tasks.annotations.clips import Annotations
 from hdcid_cli.tasks.cmg.openset import curves as open_curves
+from hdcid_cli.tasks.cmg.probe import published_probe
 from hdcid_cli.tasks.cmg.protocol import ProbeSettings, Task
 from hdcid_cli.tasks.cmg.reading import Reading
 from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, LOCALIZATION
@@ -234,8 +235,9 @@ def _probe_fields(trial: Trial, outcome: Outcome) -> dict:
     found: dict = {}
     if outcome.learned.dropout or trial.reading.supervised:
         found["probe_dropout"] = outcome.learned.dropout
-    if trial.task.kind == LOCALIZATION and trial.settings.localizer != "linear":
-        found["localizer"] = trial.settings.localizer
+    name, probe = trial.settings.probe(trial.task.kind)
+    if probe != published_probe(trial.task.kind):
+        found[name] = probe
     if trial.task.kind == LOCALIZATION and trial.settings.threshold == "chosen":
         found |= {"decision": "chosen", "threshold": outcome.threshold}
     return found

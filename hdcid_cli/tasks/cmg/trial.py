@@ -185,7 +185,7 @@ class Trial:
         """A probe at its best epoch."""
         task, width = self.task, self.fit.inputs.shape[-1]
         hidden = SUPERVISED_HIDDEN if self.reading.supervised else width
-        decoder, loss = new_probe(task.kind, width, hidden, len(self.known), seed, self.settings.localizer)
+        decoder, loss = new_probe(task.kind, width, hidden, len(self.known), seed, self.settings.probe(task.kind)[1])
         if dropout:
             regularize(decoder, dropout)
         if self.reading.supervised:
