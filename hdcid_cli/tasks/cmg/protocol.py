@@ -22,9 +22,9 @@ from hdcid_cli.tasks.metrics import Score
 PROTOCOLS = ("heldout", "published")
 # On few clips the published 50 or 100 epochs are too few steps to learn anything.
 LEAST_STEPS = 500
-# The published rate, for codes. A supervised probe reads standardized features, which take a larger one.
+# The published rate, for codes. Standardized features, and means of codes, which differ little, take a larger one.
 LR = 4e-4
-SUPERVISED_LR = 2e-3
+LARGER_LR = 2e-3
 # Raw features are wide and clips few: a ceiling that learned its clips by heart would be none.
 SUPERVISED_DROPOUTS = (0.0, 0.5)
 
@@ -92,7 +92,7 @@ class ProbeSettings(Settings):
     """How to probe.
 
     `epochs` None is the task's own number, held out at least as many as LEAST_STEPS take; `lr` None is LR or
-    SUPERVISED_LR; `encoder_dropout` None is as the protocol does; `dropout` None chooses among SUPERVISED_DROPOUTS.
+    LARGER_LR; `encoder_dropout` None is as the protocol does; `dropout` None chooses among SUPERVISED_DROPOUTS.
     """
 
     protocol: str = setting(
@@ -108,7 +108,9 @@ class ProbeSettings(Settings):
         most=10**6,
     )
     batch_size: int = setting(80, "Clips a step.", least=1, most=10**6)
-    lr: float | None = setting(None, "Adam's rate; 4e-4 by default, 2e-3 with --supervised.", above=0, most=100)
+    lr: float | None = setting(
+        None, "Adam's rate; 4e-4 by default, 2e-3 with --supervised and --classifier mean.", above=0, most=100
+    )
     encoder_dropout: bool | None = setting(
         None,
         "Encode anew every epoch with the encoder's dropout, so that a clip has other codes each time, as the released "
@@ -203,7 +205,8 @@ def schedule_for(task: Task, settings: ProbeSettings, clips: int, supervised: bo
         clips: how many it learns on.
         start: the epoch after that of an imported checkpoint: the released scripts count the probe's from there.
     """
-    lr = settings.lr or (SUPERVISED_LR if supervised else LR)
+    by_mean = settings.probe(task.kind) == ("classifier", "mean")
+    lr = settings.lr or (LARGER_LR if supervised or by_mean else LR)
     if settings.published:
         return Schedule(settings.epochs or max(1, task.epochs - start), settings.batch_size, lr)
     steps = -(-clips // settings.batch_size)
