@@ -148,7 +148,8 @@ def judge(answer: Answer, group: Group, case: Case, before: dict, after: dict, o
         names = {name for path in paths for name in (path.name, str(path.parent), f"{path.parts[0]}/")} - {"."}
         names |= {f"error: {path.parts[0]} " for path in paths}  # of what is in the folder as a whole
         if names & {"options", "recipe.yaml"}:  # a value in it is told by the option's name, or as it stands there
-            names |= {"--", "was trained with other settings", *_values(case)}
+            names |= {"--", *_values(case)}
+        names |= {"was trained with other settings"}  # what is hurt may be a sound file of something else
         if not any(name in said for name in names) and "warning: skipped" not in said:
             note("does not name the file")
     if answer.status == 3 and not lines:
