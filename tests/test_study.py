@@ -50,7 +50,7 @@ def study(*arguments):
         module["SETTINGS"].update({"one": {"align": ("smit",)}, "two": {"align": ("seconds",), "mix": 0.5}})
         for settings in module["SETTINGS"].values():
             settings.update(dim=16, codebook=12, epochs=2, batch_size=8)
-        for _, probe in module["TASKS"].values():
+        for _, probe in module["PROBES"]:
             probe["epochs"] = 3
         module["main"]()
     finally:
@@ -61,7 +61,8 @@ def test_settings_are_compared_on_clips_that_are_not_tested_and_nothing_is_run_t
     study(str(world))
     table = capsys.readouterr().out
     header, _, *rows = table.splitlines()
-    assert header.split("|")[2:-1] == [f" small {task} {way} " for way in ("v->a", "a->v") for task in ("ave", "avvp")]
+    probes = ("ave", "ave by mean", "avvp")
+    assert header.split("|")[2:-1] == [f" small {probe} {way} " for way in ("v->a", "a->v") for probe in probes]
     assert [row.split("|")[1].strip() for row in rows] == ["one", "two"]
     kept = sorted((world / "study").glob("*.jsonl"))
     assert [path.name for path in kept] == ["choose-one-0.jsonl", "choose-two-0.jsonl"]
