@@ -5,6 +5,7 @@ line of help; the module `hdcid_cli.commands.NAME` (with a click command `comman
 is imported when that command runs. Errors become one sentence and an exit status here.
 """
 
+import errno
 import importlib
 import io
 import os
@@ -119,7 +120,9 @@ def _explain(error: Exception) -> int:
             return error.exit_status
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
-            tell(f"error: {printable(in_short(f'{where}{error.strerror or error}'))}")
+            tell(f"error: {printable(in_short(f'{where}{error.strerror or error}'))}.")
+            if error.errno == errno.ENAMETOOLONG:  # what was asked is wrong, and not this machine
+                return BAD_INPUT
         case _:
             words = printable(in_short(f"{type(error).__name__}: {error}"))
             tell(f"error: {words} (run again with --debug for the traceback)")

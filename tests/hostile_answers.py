@@ -129,7 +129,8 @@ def judge(answer: Answer, group: Group, case: Case, before: dict, after: dict, o
     """Note what is wrong with an answer."""
     note, said = answer.problems.append, answer.said
     lines = [line for line in said.splitlines() if line]
-    offline = answer.status == 1 and "cannot be downloaded" in said  # a backbone was named whose weights are not here
+    # A backbone was named whose weights are not here, and the network is off.
+    offline = answer.status == 1 and re.search("cannot be downloaded|does not answer", said)
     if answer.status not in (0, 2, 3) and not offline and not answer.problems:
         note(f"status {answer.status}")
     if INTERNAL.search(said):
@@ -147,10 +148,11 @@ def judge(answer: Answer, group: Group, case: Case, before: dict, after: dict, o
         paths = [Path(change.path) for change in case.changes]
         names = {name for path in paths for name in (path.name, str(path.parent), f"{path.parts[0]}/")} - {"."}
         names |= {f"error: {path.parts[0]} " for path in paths}  # of what is in the folder as a whole
-        if names & {"options", "recipe.yaml"}:  # a value in it is told by the option's name, or as it stands there
-            names |= {"--", *_values(case)}
+        configured = bool(names & {"options", "recipe.yaml"})  # a value is told by its option's name, or as it stands
+        names |= {"--"} if configured else set()
         names |= {"was trained with other settings"}  # what is hurt may be a sound file of something else
-        if not any(name in said for name in names) and "warning: skipped" not in said:
+        told = any(name in said for name in names) or (configured and any(_tells(said, each) for each in _values(case)))
+        if not told and "warning: skipped" not in said:
             note("does not name the file")
     if answer.status == 3 and not lines:
         note("skips in silence")
@@ -162,17 +164,23 @@ def judge(answer: Answer, group: Group, case: Case, before: dict, after: dict, o
                 except ValueError:
                     note("a record that is no JSON")
                     break
+    written = (*_written(group), *(f"{value}/*" for value in _values(case) if "extract" in case.arguments))
     for path in before.keys() | after.keys():
-        if before.get(path) != after.get(path) and not any(Path(path).match(pattern) for pattern in _written(group)):
+        if before.get(path) != after.get(path) and not any(Path(path).match(pattern) for pattern in written):
             note(f"touches {path}")
 
 
 def _values(case: Case) -> set[str]:
-    """What a hurt file of options says, as a sentence would tell it."""
-    texts = [change.content.decode("utf-8", "replace") for change in case.changes if isinstance(change.content, bytes)]
-    values = {line.partition(": ")[2].strip("'\"") for text in texts for line in text.splitlines()}
-    around = (" ", ":"), (" ", ";"), (" ", "."), ("'", "'")
-    return {f"{before}{value}{after}" for value in values - {""} for before, after in around}
+    """What hurt files of options say, one line one value."""
+    files = [change for change in case.changes if change.path.endswith(".yaml") and isinstance(change.content, bytes)]
+    lines = [line for change in files for line in change.content.decode("utf-8", "replace").splitlines()]
+    return {re.sub("^(- |[a-z-]+: )", "", line).strip("'\"") for line in lines}
+
+
+def _tells(said: str, value: str) -> bool:
+    """Whether a sentence has a value as a word; a long one is told in short, and a folder without a name is `.`."""
+    word = re.escape(value.removeprefix(".")[:50] or ".")
+    return bool(re.search(rf"(^|[\s',]){word}($|[\s',:;]|\.(\s|$))" if len(value) < 50 else word, said))
 
 
 def _written(group: Group) -> tuple[str, ...]:

@@ -93,6 +93,8 @@ def test_a_config_file_that_is_none_is_one_sentence(tmp_path, capsys, content):
 
 def test_wrong_usage_is_status_two_without_traceback(capsys):
     assert run(["nonsense"], {"debug": False}) == 2
+    assert run(["info", "x" * 5000], {"debug": False}) == 2
+    assert capsys.readouterr().err.endswith("File name too long.\n")
     assert run(["cmg", "ave"], {"debug": False}) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error

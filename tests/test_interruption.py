@@ -153,7 +153,7 @@ def shell(line, folder):
         ("hdcid --help >&-", 0, ""),
         ("hdcid info nothing.h5 2>&-", 2, ""),
         ("hdcid info nothing.h5 <&- >&- 2>&-", 2, ""),
-        ("hdcid --help >/dev/full", 1, "error: No space left on device\n"),
+        ("hdcid --help >/dev/full", 1, "error: No space left on device.\n"),
     ],
 )
 def test_output_that_nobody_takes_is_no_traceback(tmp_path, line, status, said):
