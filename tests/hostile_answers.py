@@ -179,7 +179,7 @@ def _values(case: Case) -> set[str]:
 
 def _tells(said: str, value: str) -> bool:
     """Whether a sentence has a value as a word; a long one is told in short, and a folder without a name is `.`."""
-    word = re.escape(value.removeprefix(".")[:50] or ".")
+    word = re.escape({"": ".", ".nan": "nan", ".inf": "inf"}.get(value, value)[:50])
     return bool(re.search(rf"(^|[\s',]){word}($|[\s',:;]|\.(\s|$))" if len(value) < 50 else word, said))
 
 

@@ -91,6 +91,7 @@ def test_command_from_features_to_report(hdcid, workplace):
     done = hdcid("cmg", "ave", "--train", "v", "--test", "a", "--protocol", "published", "--epochs", "2")
     first = json.loads(done.stdout.splitlines()[0])
     assert (first["encoder_dropout"], first["probe_epochs"], first["n_pretrained"]) == (0.3, 2, first["n"])
+    assert first["probe_lr"] == 4e-4
 
 
 def test_own_table_and_supervised_ceiling(workplace):

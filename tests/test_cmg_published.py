@@ -144,7 +144,6 @@ def test_released_epochs_count_from_the_imported_checkpoints_own():
     assert schedule_for(ave, published, 3339, start=6).epochs == 44
     assert schedule_for(ave, ProbeSettings(protocol="published", epochs=7), 3339, start=6).epochs == 7
     assert schedule_for(ave, ProbeSettings(), 3339, start=6).epochs == 50
-    assert [schedule_for(ave, ProbeSettings(), 3339).lr, schedule_for(avvp, ProbeSettings(), 3339).lr] == [4e-4, 4e-4]
-    mean = ProbeSettings(classifier="mean")
-    assert [schedule_for(ave, mean, 3339).lr, schedule_for(avvp, mean, 3339).lr] == [2e-3, 4e-4]
-    assert schedule_for(ave, ProbeSettings(classifier="mean", lr=0.1), 3339).lr == 0.1
+    assert [schedule_for(task, published, 3339).lr for task in (ave, ucf, avvp)] == [4e-4] * 3
+    assert schedule_for(ave, published, 3339, supervised=True).lr == schedule_for(ave, ProbeSettings(), 3339).lr == 2e-3
+    assert schedule_for(ave, ProbeSettings(protocol="published", lr=0.1), 3339).lr == 0.1

@@ -21,8 +21,8 @@ EXAMPLES = int(os.environ.get("HDCID_EXAMPLES", "12"))
 GOOD = record(value=44.0, noise=0.1)
 RESULT = record(
     value=31.25, layers=1, interval=[28.0, 34.0], toc_criterion="both", modalities="avt", pretrain_clips=280, n_fit=9,
-    epoch=3, probe_epochs=50, encoder_dropout=0.1, backbone="vggish", checkpoint_name="run", data_digest="a" * 16,
-    per_class={"dog": 1.0}, open_set=5, known=["a", "b"], threshold=0.4, noise=0.2,
+    epoch=3, probe_epochs=50, probe_lr=0.002, encoder_dropout=0.1, backbone="vggish", checkpoint_name="run",
+    data_digest="a" * 16, per_class={"dog": 1.0}, open_set=5, known=["a", "b"], threshold=0.4, noise=0.2,
 )  # fmt: skip
 EVENTS = [{"label": "dog", "start": 1, "end": 2}]
 CLIP = timeline("clip", 10.0, EVENTS, [], task="avvp", train="v", test="a", data="LLP")

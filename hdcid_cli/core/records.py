@@ -163,6 +163,7 @@ class Result(Checked):
     n_pretrained: int | None = None
     epoch: int | None = None
     probe_epochs: int | None = None
+    probe_lr: float | None = None
     encoder_dropout: float | None = None
     backbone: str | None = None
     checkpoint: str | None = None

@@ -50,7 +50,7 @@ SYNTH, OWN, UNSAID = "synth", "own", "not said"
 # Fields in which results of one quantity may differ and are then no repetitions of each other: on which data ...
 DATA = ("data", "data_digest", "features_digest")
 # ... and how. So do the fields that this version does not know.
-OPTIONS = ("encoder_dropout", "probe_epochs")
+OPTIONS = ("encoder_dropout", "probe_epochs", "probe_lr")
 # Fields of `more` that do not: what was found rather than chosen, and what another field says already.
 FOUND = ("left_out", "n_unknown", "threshold", "probe_dropout", "seconds")
 

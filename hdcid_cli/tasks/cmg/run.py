@@ -206,6 +206,7 @@ def _fields(part: AnnotatedTask, trial: Trial, outcome: Outcome) -> dict:
         "seed": outcome.seed,
         "epoch": outcome.learned.epoch,
         "probe_epochs": trial.schedule.epochs,
+        "probe_lr": trial.schedule.lr,
         "encoder_dropout": reading.dropout if trial.noisy else 0.0,
         "n_fit": len(trial.fit),
         "n_choose": len(trial.choose or ()),
