@@ -106,6 +106,10 @@ def write_features(
             f"Features should be [N, T, C] or [N, T, H, W, C] with N names and lengths, not {features.shape} with "
             f"{len(ids)} names."
         )
+    if not len(ids) or not all(isinstance(clip, str) for clip in ids) or len(set(ids)) < len(ids):
+        raise InputError("A feature file holds one clip or more, each once, by a name that is a text.")
+    if wrong := [clip for clip, steps in zip(ids, lengths) if not 1 <= steps <= features.shape[1]]:
+        raise InputError(f"Clip {wrong[0]!r} should have from 1 to {features.shape[1]} valid segments.")
     attributes = {"modality": name, "backbone": backbone, "weights": "none", "segment_seconds": segment_seconds}
     with FeatureWriter(path, ids, features.shape[1:], attributes, features.dtype, overwrite=True) as writer:
         for clip, row, steps in zip(ids, features, lengths, strict=True):
@@ -129,6 +133,7 @@ def extract(
         backbone: the papers' one if not given.
         options: fields of `backbones.Options` and of `ExtractionSettings`, such as `seconds=10, workers=4`.
     """
+    _refuse_unknown(options, "extraction", Options, ExtractionSettings)
     name = full_name(modality)
     given: Mapping[str, Wave] | list[str]
     if isinstance(paths, Mapping):
@@ -209,6 +214,8 @@ def encode(checkpoint: Checkpoint, features: FeatureFile | Place | np.ndarray, m
     model = checkpoint.model
     if name not in model.config.inputs or x.shape[2:] != model.config.inputs[name]:
         raise InputError(f"{checkpoint.path} reads {dict(model.config.inputs)}, not {name} of {x.shape[2:]}.")
+    if x.dtype.kind not in "biuf" or not np.isfinite(x).all():
+        raise InputError(f"The array of {name} holds what is no finite number.")
     parameter = next(model.parameters())
     with matmul_precision(checkpoint.description.precision):
         parts = [
@@ -237,19 +244,32 @@ def cmg(
             than all of a code is read.
         train, test: modalities learned and tested on.
         features, data: folders of feature files and of annotations.
-        settings: fields of `ProbeSettings`, such as `protocol="published"`; and `seeds=(0, 1, 2)`.
+        settings: fields of `ProbeSettings`, such as `protocol="published"`; `seeds`, how many or which (`(0, 1, 2)`);
+            and `layers_used`, `leave_out`, `test_features`, `per_class`, `strict` and `device` as options are called.
     """
     learned_on, tested_on = full_name(train), full_name(test)
-    seeds = tuple(settings.pop("seeds", (0,)))
+    seeds = settings.pop("seeds", 1)
+    layers, elsewhere = settings.pop("layers_used", None), settings.pop("test_features", None)
+    leave_out = settings.pop("leave_out", None)
+    more = {name: settings.pop(name) for name in ("per_class", "strict", "device") if name in settings}
+    _refuse_unknown(settings, "cmg", ProbeSettings)
     asked = ProbeSettings(**settings)
-    tasks = read_task(task, Path(data), learned_on, tested_on)
-    learned, tested = open_features(features, learned_on), open_features(features, tested_on)
+    tasks = read_task(task, Path(data), learned_on, tested_on, leave_out)
+    learned, tested = open_features(features, learned_on), open_features(elsewhere or features, tested_on)
     if checkpoint is None:
         reading = read_features(learned, tested)
     else:
-        opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
-        reading = read_codes(opened, learned, tested, task, toc, published=asked.published)
-    return list(run_task(tasks, reading, asked, seeds))
+        device = more.get("device", "auto")
+        opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint, device=device)
+        reading = read_codes(opened, learned, tested, task, toc, layers, asked.published)
+    return list(run_task(tasks, reading, asked, range(seeds) if isinstance(seeds, int) else tuple(seeds), **more))
+
+
+def _refuse_unknown(given: Iterable[str], what: str, *bundles: type) -> None:
+    """Raise InputError if there is a setting that none of the bundles has."""
+    known = {item.name for bundle in bundles for item in fields(bundle)}
+    if unknown := [name for name in given if name not in known]:
+        raise InputError(f"There is no setting {unknown[0]!r} of {what}; there are {', '.join(sorted(known))}.")
 
 
 def read_records(*paths: Place) -> list[dict]:
@@ -267,9 +287,9 @@ def table(records: Iterable[dict], form: str = "markdown", layout: str | None = 
     Args:
         form: markdown, latex, csv, json or terminal.
         layout: of a paper's table, such as "table1"; None for one column a quantity.
-        metrics: "headline", "all", or names separated by commas.
+        metrics: "headline", "all", or names separated by commas; a layout has its own.
     """
     if form not in RENDERERS:
         raise InputError(f"A table is {', '.join(RENDERERS)}, not {form!r}.")
-    shown = choose_metrics(results_of(records, warn), metrics)
-    return RENDERERS[form](lay_out(layout, shown)[0] if layout else pivots(shown))
+    found = results_of(records, warn)
+    return RENDERERS[form](lay_out(layout, found)[0] if layout else pivots(choose_metrics(found, metrics)))

@@ -16,6 +16,8 @@ from hdcid_cli.main import run
 
 TOP = Path(__file__).parents[1]
 EXAMPLE = TOP / "examples" / "python_api.py"
+RECORD = {"schema": "hdcid.result/1", "task": "ave", "train": "video", "test": "audio", "direction": "v->a"}
+RECORD |= {"metric": "precision", "value": 50.0, "n": 10, "seed": 0, "method": "cpc", "protocol": "heldout"}
 SMALL = {"dim": 16, "codebook": 12, "batch_size": 8, "epochs": 2, "warmup": 1}
 
 
@@ -131,7 +133,14 @@ def test_what_was_written_is_read_again(tmp_path):
         (lambda place: hdcid.pretrain(place, recipe="table9"), "no recipe 'table9'"),
         (lambda place: hdcid.write_features(place / "x.h5", ["a"], np.zeros((1, 3)), "a"), "should be"),
         (lambda place: hdcid.open_checkpoint(place / "none"), "not a checkpoint"),
+        (lambda place: hdcid.write_features(place / "x.h5", ["a", "a"], np.zeros((2, 3, 4)), "a"), "each once"),
+        (lambda place: hdcid.write_features(place / "x.h5", ["a"], np.zeros((1, 3, 4)), "a", [4]), "from 1 to 3 valid"),
+        (lambda place: hdcid.extract(place, "audio", second=5), "no setting 'second' of extraction"),
+        (lambda place: hdcid.cmg("av", place, "v", "a"), "no task 'av'"),
+        (lambda place: hdcid.cmg("ave", place, "v", "a", classifer="mean"), "no setting 'classifer' of cmg"),
         (lambda place: hdcid.table([], "pdf"), "a table is"),
+        (lambda place: hdcid.table([], layout="table9"), "no layout 'table9'; there are table1"),
+        (lambda place: hdcid.table([RECORD], metrics="recall"), "no record is of recall"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(tmp_path, call, reason):
@@ -140,7 +149,34 @@ def test_what_cannot_be_is_one_sentence(tmp_path, call, reason):
 
 
 def test_records_go_through_a_file(tmp_path):
-    record = {"schema": "hdcid.result/1", "task": "ave", "train": "video", "test": "audio", "direction": "v->a"}
-    record |= {"metric": "precision", "value": 50.0, "n": 10, "seed": 0, "method": "cpc", "protocol": "heldout"}
-    (tmp_path / "r.jsonl").write_text(json.dumps(record) + "\n")
+    (tmp_path / "r.jsonl").write_text(json.dumps(RECORD) + "\n")
     assert "50.0" in hdcid.table(hdcid.read_records(tmp_path / "r.jsonl"))
+
+
+def test_an_open_sets_table_has_all_of_its_columns():
+    opened = [
+        RECORD | {"metric": name, "value": value, "open_set": 5} for name, value in (("hos", 41.0), ("auroc", 72.0))
+    ]
+    table = hdcid.table(opened, layout="openset")
+    assert "41.0" in table and "72.0" in table
+
+
+def test_an_array_that_is_not_finite_has_no_codes(tmp_path):
+    write_features(tmp_path / "features", clips=8)
+    model = hdcid.pretrain(tmp_path / "features", tmp_path / "model", **SMALL | {"epochs": 1})
+    with pytest.raises(hdcid.InputError, match="no finite number"):
+        hdcid.encode(model, np.full((1, 6, *SHAPES["audio"]), np.nan), "a")
+
+
+def test_python_and_the_command_probe_alike(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    _, ids = write_features(tmp_path / "features", clips=16)
+    rows = [f"{name},{('train', 'train', 'val', 'test')[i % 4]},{'xy'[i // 4 % 2]}" for i, name in enumerate(ids)]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/classify.csv").write_text("id,split,label\n" + "\n".join(rows))
+    model = hdcid.pretrain("features", "model", data="data", **SMALL | {"layers": 2})
+    line = "classify --train v --test a --checkpoint model --epochs 1 --seeds 2 --layers-used 1 --per-class"
+    assert run(["cmg", *line.split()], {}) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    asked = {"train": "v", "test": "a", "epochs": 1, "seeds": 2, "layers_used": 1, "per_class": True}
+    assert json.loads(json.dumps(hdcid.cmg("classify", model, **asked))) == said

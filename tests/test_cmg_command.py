@@ -139,18 +139,45 @@ def test_what_is_missing_is_said_in_a_sentence(hdcid, workplace, arguments, mess
     assert message in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_records_say_how_the_probe_learned_where_nobody_would_expect_it(workplace):
+    reading = read_features(open_features(workplace / "features", "audio"))
+    tasks = read_task("classify", workplace / "mine.csv", "audio", "audio")
+
+    def found(**settings):
+        record = next(run_task(tasks, reading, ProbeSettings(epochs=1, **settings)))
+        return {name: record[name] for name in ("dropout", "probe_batch_size") if name in record}
+
+    assert found() == found(batch_size=80) == {}
+    assert found(dropout=0.0, batch_size=8) == {"dropout": 0.0, "probe_batch_size": 8}
+
+
+def test_settings_that_make_no_difference_are_said(workplace, capsys):
+    reading = read_features(open_features(workplace / "features", "audio"))
+
+    def said(task, data, **settings):
+        next(
+            run_task(read_task(task, workplace / data, "audio", "audio"), reading, ProbeSettings(epochs=1, **settings))
+        )
+        return [line.split()[0] for line in capsys.readouterr().err.splitlines() if "makes no difference" in line]
+
+    assert said("avvp", "data", classifier="mean", localizer="tcn") == ["--classifier"]
+    assert said("classify", "mine.csv", localizer="tcn", threshold="chosen", keep=0.9) == [
+        *("--localizer", "--threshold", "--keep"),
+    ]
+    assert said("classify", "mine.csv", open_set="2", score="energy", classifier="mean") == []
+
+
 def test_timelines_of_another_question_are_not_lost(workplace):
-    def probe(test="audio", seed=0):
+    def probe(test="audio", seed=0, **settings):
         reading = read_features(open_features(workplace / "features", test))
         tasks = read_task("avvp", workplace / "data", test, test)
-        return list(
-            run_task(tasks, reading, ProbeSettings(epochs=1), (seed,), drawings=Drawings(workplace / "t.jsonl"))
-        )
+        asked, drawings = ProbeSettings(epochs=1, **settings), Drawings(workplace / "t.jsonl")
+        return list(run_task(tasks, reading, asked, (seed,), drawings=drawings))
 
     probe()
     before = (workplace / "t.jsonl").read_text()
     assert probe() and (workplace / "t.jsonl").read_text() == before  # the same question is answered again
-    for other in ({"test": "video"}, {"seed": 1}):
+    for other in ({"test": "video"}, {"seed": 1}, {"localizer": "tcn"}, {"protocol": "published"}):
         with pytest.raises(InputError, match=r"holds the timelines of avvp a->a, .* already: name another file"):
             probe(**other)
     (workplace / "t.jsonl").write_text("notes of mine\n")

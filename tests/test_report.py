@@ -153,6 +153,56 @@ def test_ceilings_of_two_backbones_are_not_averaged():
     }
 
 
+def ceiling(**changes):
+    model = dict.fromkeys(("layers", "quantizer", "codebook", "toc", "checkpoint"))
+    return record(**({"method": "supervised", "train": "a", "test": "a"} | model | changes))
+
+
+def test_ceilings_by_two_probes_are_not_averaged():
+    stdin = lines(record(), ceiling(value=78.0), ceiling(value=88.0, classifier="mean"))
+    assert [(row["method"], row["ave precision v→a"]) for row in rows(stdin=stdin) if row["kind"] == "supervised"] == [
+        ("supervised", "78.0"),
+        ("supervised, classifier mean", "88.0"),
+    ]
+    assert "other seeds" not in report(stdin=stdin).stdout
+    (only,) = [row for row in rows(stdin=lines(record(), ceiling(classifier="mean"))) if row["kind"] == "supervised"]
+    assert only["method"] == "supervised, classifier mean"
+
+
+def test_what_departs_from_the_papers_way_is_told_whether_or_not_it_keeps_results_apart():
+    events = dict(task="avvp", metric="accuracy", value=60.0)
+    both = lines(record(), record(value=50.0, classifier="mean"), record(**events))
+    found = [(row["classifier"], row["ave precision v→a"], row["avvp accuracy v→a"]) for row in rows(stdin=both)]
+    assert found[:2] == [("", "44.0", "60.0"), ("mean", "50.0", "")], "events belong to the row of the published probe"
+    mean = record(classifier="mean")
+    assert "classifier mean" in report(stdin=lines(mean)).stdout.split("method")[0]
+    assert "classifier mean of ave" in report(stdin=lines(mean, record(**events))).stdout
+    back = record(train="a", test="v")
+    assert "classifier mean of ave v→a" in report(stdin=lines(mean, back)).stdout
+    assert "dim 32" in report(stdin=lines(record(dim=32), record(**events, dim=32))).stdout
+    assert "classifier" not in report(stdin=lines(record(), record(**events))).stdout
+
+
+def test_probes_that_learn_otherwise_do_not_contradict_each_other():
+    dropped = [record(value=40.0, probe_dropout=0.5, dropout=0.5), record(value=42.0, probe_lr=0.01)]
+    outcome = report(stdin=lines(record(), *dropped))
+    assert outcome.return_value == 0 and all(value in outcome.stdout for value in ("40.0", "42.0", "44.0"))
+    chosen = [
+        ceiling(seed=seed, value=value, probe_dropout=share) for seed, value, share in ((0, 70.0, 0.0), (1, 80.0, 0.5))
+    ]
+    assert rows(stdin=lines(*chosen))[0]["ave precision a→a runs"] == "2", "a dropout that was found is no setting"
+
+
+def test_codes_that_are_shared_by_other_models_are_averaged():
+    shared = [
+        record(
+            task="codes", metric="layer 1 shared", value=value, seed=seed, pretrain_seed=seed, shared={"dog": [seed]}
+        )
+        for seed, value in enumerate((3.0, 5.0))
+    ]
+    assert rows("--metrics", "all", stdin=lines(*shared))[0]["codes layer 1 shared v→a"] == "4.0"
+
+
 def test_models_of_one_seed_are_not_averaged():
     table = rows(
         stdin=lines(
@@ -172,6 +222,13 @@ def test_other_metrics_are_announced_and_shown_on_demand():
     assert rows("--metrics", "map", stdin=stdin)[0]["ave map v→a"] == "0.5"
     assert "r@1" in report("--metrics", "all", stdin=stdin).stdout
     assert "No record is of recall" in str(report("--metrics", "recall", stdin=stdin).exception)
+    some = report("--metrics", "map,recall", stdin=stdin)
+    assert some.return_value == 0 and "no record is of recall; there are map" in some.stderr and "0.5" in some.stdout
+
+
+def test_explanations_go_where_the_output_is_to_go(tmp_path):
+    outcome = report("--explain", "-o", tmp_path / "words.txt", stdin=lines(record()))
+    assert outcome.stdout == "" and "top-1 accuracy" in (tmp_path / "words.txt").read_text()
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,16 @@ def test_results_over_a_field_are_means_at_its_values_with_deviations_and_a_fram
     assert {"50", "100", "200", "400", "clips pretrained on"} <= set(texts)
 
 
+def test_ceilings_by_two_probes_are_two_lines():
+    records = series_of({50: 20, 100: 40}, classifier="mean")
+    ceilings = [dict(value=95.0), dict(value=85.0, classifier="mean")]
+    records += [record(method="supervised", train="a", test="a", checkpoint=None, **each) for each in ceilings]
+    (figure,) = over(results_of(records, pytest.fail), "pretrain_clips")
+    assert figure.caption.endswith("on AVE, classifier mean")
+    texts = [shape.text for shape in figure.drawing.shapes if isinstance(shape, Label)]
+    assert {"supervised", "supervised, classifier mean"} <= set(texts)
+
+
 def test_a_field_of_ones_own_keeps_models_and_data_apart():
     values = {0.0: 80, 0.2: 70, 0.4: 55}
     records = [
@@ -134,6 +144,9 @@ def test_open_sets_show_shares_by_score_and_the_oscr_curve(tmp_path):
         "scores-ave-v-to-a-5-known-classes-on-synthetic-clips-smit.svg",
     ]
     drawn = list(open_sets(read_curves([tmp_path / "curves.jsonl"], lambda _: None), 8))
+    (tmp_path / "probes.jsonl").write_text(lines(CURVES, CURVES | {"classifier": "mean"}))
+    probes = list(open_sets(read_curves([tmp_path / "probes.jsonl"], lambda _: None), 8))
+    assert [each.caption.rsplit(", ", 1)[1] for each in probes[1:]] == ["the probe", "classifier mean"]
     x = np.array(points_of(drawn[0].drawing, "blue"))
     assert np.allclose((x[:, 0] - x[0, 0]) / (x[-1, 0] - x[0, 0]), CURVES["oscr"]["fpr"], atol=0.01)
     heights = [points_of(drawn[1].drawing, colour) for colour in ("blue", "vermilion")]

@@ -214,6 +214,53 @@ def test_table4_and_table5_read_their_own_fields():
     )
 
 
+EIGHT = [
+    (task, metric, *direction)
+    for task, metric in (("ave", "precision"), ("avvp", "accuracy"), ("ave2avvp", "f1"), ("ucf2vgg", "precision"))
+    for direction in ("va", "av")
+]
+
+
+@pytest.mark.parametrize("departure", [{"classifier": "mean"}, {"localizer": "tcn"}, {"dim": 32}, {"dropout": 0.5}])
+def test_a_row_that_departs_from_the_papers_way_says_so_in_every_format(departure):
+    (words,) = [f"{name} {value}" for name, value in departure.items()]
+    alone = record(**departure)
+    assert ("H-DCID", "2", "–", f"measured, heldout, {words}") in table("table1", alone)
+    for form in ("terminal", "markdown", "latex", "json", "html"):
+        assert words in " ".join(report("--layout", "table1", "--format", form, stdin=lines(alone)).stdout.split())
+    rows = table("table1", record(), alone | {"value": 60.0})
+    assert rows["H-DCID", "2", "–", "measured, heldout"]["AVE V→A"] == "44.0"
+    assert rows["H-DCID", "2", "–", f"measured, heldout, {words}"]["AVE V→A"] == "60.0"
+
+
+def test_a_result_by_another_probe_leaves_the_papers_row_its_average():
+    eight = [record(task=task, metric=metric, train=one, test=other, value=10.0) for task, metric, one, other in EIGHT]
+    rows = table("table1", *eight, record(value=60.0, classifier="mean"))
+    assert rows["H-DCID", "2", "–", "measured, heldout"]["Avg."] == "10.0"
+    assert rows["H-DCID", "2", "–", "measured, heldout, classifier mean"]["Avg."] == ""
+
+
+def test_segmenters_that_are_not_avsbenchs_are_told_apart():
+    common = dict(task="segment", train="a", test="t", metric="miou")
+    small = record(**common, value=20.0, segmenter="backbone resnet10, random weights, size 64")
+    rows = table("table4", record(**common, value=50.0), small)
+    assert rows["H-DCID", "other modality", "measured, heldout"]["A→T mIoU"] == "50.0"
+    words = "measured, heldout, segmenter backbone resnet10, random weights, size 64"
+    assert rows["H-DCID", "other modality", words]["A→T mIoU"] == "20.0"
+
+
+def test_a_layout_without_rows_of_a_paper_needs_results():
+    for stdin in ("", lines(record())):
+        assert "No record is of an open set" in str(report("--layout", "openset", stdin=stdin).exception)
+
+
+def test_tables_beside_the_paper_look_as_asked(tmp_path):
+    pair = lines(record(), record(layers=1, value=40.0))
+    report("--best", "-o", tmp_path / "page.html", stdin=pair)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "rows and of the measured ones" in page
+
+
 def test_results_without_a_place_are_counted():
     outcome = report("--layout", "table1", stdin=lines(record(), record(task="vggsound"), record(layers=5)))
     assert "2 results have no place in table1" in outcome.stderr

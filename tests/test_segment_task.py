@@ -106,6 +106,7 @@ def test_records_name_what_was_done(squares, tiny_backbone):
             and record["protocol"] == "heldout"
         )
         assert record["checkpoint"] == checkpoint.digest
+        assert record["segmenter"] == "backbone tiny, random weights, size 32, width 16, epochs 1, lr 0.003"
     assert not left_out
 
 

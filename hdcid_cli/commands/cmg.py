@@ -5,8 +5,6 @@ from pathlib import Path
 import click
 
 from hdcid_cli.commands import options
-from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.modalities import letter
 from hdcid_cli.tasks.cmg.protocol import ProbeSettings
 from hdcid_cli.tasks.cmg.tasks import TASKS
 
@@ -79,14 +77,11 @@ def command(task, train, test, data, features, test_features, supervised, seed, 
     from hdcid_cli.codes.checkpoint import open_checkpoint
     from hdcid_cli.core.features import open_features
     from hdcid_cli.core.records import emit
-    from hdcid_cli.tasks.cmg.reading import read_codes, read_features
+    from hdcid_cli.tasks.cmg.reading import check_supervised, read_codes, read_features
     from hdcid_cli.tasks.cmg.run import Drawings, read_task, run_task
 
-    if supervised and train != test:
-        raise InputError(
-            f"A supervised probe reads raw features, so it is tested on what it learns on: --train {letter(test)} "
-            f"--test {letter(test)}."
-        )
+    if supervised:
+        check_supervised(train, test)
     settings = options.take(ProbeSettings, given)
     tasks = read_task(task, data, train, test, given["leave_out"])
     elsewhere = test_features or features

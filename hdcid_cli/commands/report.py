@@ -47,7 +47,7 @@ class Skipped:
     "--metrics",
     default="headline",
     show_default=True,
-    help="headline (one a task, the papers' where they have the task), all, or names: f1,map.",
+    help="headline (one a task, the papers' where they have the task), all, or names: f1,map. A layout has its own.",
 )
 @click.option(
     "--spread",
@@ -143,7 +143,8 @@ def command(files, form, names, metrics, spread, explain, best, output, figures,
     skipped = Skipped()
     records = read_results(_sources(files), skipped)
     if explain:
-        click.echo(_explained(records))
+        explained = _explained(records)
+        write_text(output, explained + "\n") if output else click.echo(explained)
         return _status(skipped)
     if not records and not names and not pictured:
         skipped.tell_rest()
@@ -152,13 +153,15 @@ def command(files, form, names, metrics, spread, explain, best, output, figures,
     tables = [table for name in names for table in _layout(name, records, look)]
     if records and (form == "html" or not names):
         tables = [*_pivots(records, metrics, look), *tables]
+    if names and not tables:  # of a paper's table there are the paper's rows
+        raise InputError("No record is of an open set, so there is no table openset: `cmg --open-set K` makes some.")
     pictures: Any = _pictures(records, drawn, skipped) if form == "html" or figures else None
     if figures:
         _write_figures(pictures, figures)
     if form == "html":
         from hdcid_cli.report.compose import compose
 
-        text = compose(tables, records, pictures)
+        text = compose(tables, records, pictures, look)
     else:
         text = RENDERERS[form](tables)
     if output:
@@ -239,8 +242,6 @@ def _pivots(records: list, metrics: str, look) -> list:
 
     shown = choose_metrics(records, metrics)
     others = sorted({record.metric for record in records} - {record.metric for record in shown})
-    if not shown:
-        raise InputError(f"No record is of {metrics}; there are {', '.join(others)}.")
     if others and metrics in ("headline", "paper"):
         count = f" ({len(others)} more; --explain says what they are)"
         named = f": {', '.join(others)}" if len(others) <= NAMED else count

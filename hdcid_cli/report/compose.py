@@ -15,7 +15,7 @@ from hdcid_cli.report.html import Figures, Folded, Section, Sign, Terms, Words, 
 from hdcid_cli.report.layouts import lay_out, layouts
 from hdcid_cli.report.pivot import GROUND_NOTES, TITLES
 from hdcid_cli.report.results import Measured
-from hdcid_cli.report.tables import MEASURED, Table
+from hdcid_cli.report.tables import MEASURED, PLAIN, Look, Table
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,21 @@ def draw(sources: Sources, skip: Skip) -> Illustrations:
     return Illustrations([section for section in drawn if section.parts])
 
 
-def compose(tables: Sequence[Table], records: Sequence[Measured], drawn: Illustrations) -> str:
+def compose(tables: Sequence[Table], records: Sequence[Measured], drawn: Illustrations, look: Look = PLAIN) -> str:
     """The page as text.
 
     Args:
         tables: the tables to show; the papers' other tables follow where something was measured for them.
         records: results, for what the page says of them.
         drawn: its pictures.
+        look: of the tables that follow.
     """
     words = glossary({(record.task, record.metric) for record in records})
     results = [grid(table, heading=table.title != TITLES[None]) for table in tables]
     alerts = [GROUND_NOTES[ground] for ground in TITLES if ground and any(each.ground == ground for each in records)]
     sections = [
         Section("Results", [*results, *([Folded("What the words mean", [Terms(words)])] if records else [])]),
-        Section("Beside the paper", _beside_the_paper(records, {table.title for table in tables})),
+        Section("Beside the paper", _beside_the_paper(records, {table.title for table in tables}, look)),
         *drawn.sections,
     ]
     if not results:
@@ -103,11 +104,11 @@ def compose(tables: Sequence[Table], records: Sequence[Measured], drawn: Illustr
     return page("hdcid report", _lead(records), alerts, sections)
 
 
-def _beside_the_paper(records: Sequence[Measured], shown: set[str]) -> list[Any]:
+def _beside_the_paper(records: Sequence[Measured], shown: set[str], look: Look) -> list[Any]:
     """The layouts that are not shown yet and have cells measured on the papers' data, the fullest open and the others
     folded.
     """
-    tables = [lay_out(name, records)[0][0] for name, layout in layouts().items() if layout["title"] not in shown]
+    tables = [lay_out(name, records, look)[0][0] for name, layout in layouts().items() if layout["title"] not in shown]
     filled = {
         table.title: sum(cell is not None for row in table.rows if row.kind == MEASURED for cell in row.cells)
         for table in tables

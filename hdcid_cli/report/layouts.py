@@ -15,6 +15,7 @@ from statistics import fmean
 
 import yaml
 
+from hdcid_cli.core.errors import InputError
 from hdcid_cli.report import openset
 from hdcid_cli.report.glossary import LOWER_IS_BETTER
 from hdcid_cli.report.pivot import (
@@ -29,7 +30,7 @@ from hdcid_cli.report.pivot import (
     rank,
     split_by_setting,
 )
-from hdcid_cli.report.results import QUANTITY, Measured, key, text
+from hdcid_cli.report.results import DEPARTURES, QUANTITY, Measured, departures, key, text
 from hdcid_cli.report.tables import MEASURED, PAPER, PLAIN, Cell, Column, Look, Row, Table
 
 # `method` of the full model: the paper's, and the released two-layer code's, which leaves CMCM out.
@@ -71,6 +72,8 @@ def lay_out(name: str, records: Sequence[Measured], look: Look = PLAIN) -> tuple
     """
     if name == openset.NAME:
         return openset.open_set_tables(records, look)
+    if name not in layouts():
+        raise InputError(f"There is no layout {name!r}; there are {', '.join([*layouts(), openset.NAME])}.")
     layout = layouts()[name]
     records = choose_metrics(records, "headline")
     tables, unplaced = [], 0
@@ -127,7 +130,7 @@ def _table(layout: dict, records: Sequence[Measured], look: Look) -> tuple[Table
         for variant, group in sorted(groups, key=lambda pair: [rank(value) for value in pair[0].values()]):
             belonging = [[record for record in group if _belongs(record, column, spec)] for column in columns]
             cells = [cell_of(each) if each else None for each in belonging]
-            words.append(_described(variant, variants, spec, layout))
+            words.append(_described(variant, group, variants, spec, layout))
             rows.append(Row((*spec["labels"], "measured"), (*cells, _average(cells, columns, spec)), MEASURED))
     rows, notes = _say_sources(rows, words)
     rows += _framing_rows(records, columns, rows, layout)
@@ -204,24 +207,29 @@ def _variants(records: Sequence[Placed]) -> dict[str, str]:
     return variants
 
 
-def _described(variant: dict, phrases: dict[str, str], spec: dict, layout: dict) -> list[str]:
-    """Protocol and data, and whatever else is neither the row's own nor the paper's setting."""
-    said = []
+def _described(
+    variant: dict, group: Sequence[Measured], phrases: dict[str, str], spec: dict, layout: dict
+) -> list[str]:
+    """Protocol, data and departures from the papers' way, in one phrase that every row has, whatever they all share;
+    and whatever else is neither the row's own nor the paper's setting.
+    """
+    always: list[str] = []
+    said: list[str] = []
     for name, value in variant.items():
         if name == "apart":
-            said += [phrase(*pair) for pair in value if pair[1]]
+            for pair in value:
+                (always if pair[0] in DEPARTURES else said).append(phrase(*pair))
         elif value is not None and value not in (spec["match"].get(name), layout["settings"].get(name)):
-            said.append({**phrases, "checkpoint": "model {}"}[name].format(text(name, value)))
-    if variant["ground"] is not None:
-        said[:2] = [", ".join(said[:2])]  # in every row, whatever they all share
-    return said
+            words = {**phrases, "checkpoint": "model {}"}[name].format(text(name, value))
+            (always if name in ("protocol", "ground") else said).append(words)
+    return [", ".join([*always, *departures(group)]), *said]
 
 
 def _say_sources(rows: Sequence[Row], words: Sequence[list[str]]) -> tuple[list[Row], list[str]]:
     """The rows with their last label completed, and a note for what holds of all measured rows.
 
     Args:
-        words: for each measured row what `_described` says, the protocol first.
+        words: for each measured row what `_described` says.
     """
     common = [word for word in (words[0][1:] if words else ()) if all(word in others for others in words)]
     described = iter(words)

@@ -17,7 +17,7 @@ from hdcid_cli.report.pivot import (
     rank,
     split_by_setting,
 )
-from hdcid_cli.report.results import SETTING, SUPERVISED, Measured, key, text
+from hdcid_cli.report.results import SETTING, SUPERVISED, Measured, departures, key, text
 from hdcid_cli.report.tables import CHANCE, MEASURED, Cell, Column, Look, Row, Table
 
 NAME = "openset"
@@ -59,6 +59,8 @@ def _table(records: Sequence[Measured], ground: str | None, look: Look) -> Table
         settings.sort(key=lambda pair: [rank(pair[0][name]) for name in ("layers", "method", *names)])
         for setting, results in settings:
             kind = SUPERVISED if setting["method"] == SUPERVISED else MEASURED
+            if kind == SUPERVISED:
+                setting = {**setting, "method": ", ".join([SUPERVISED, *departures(results)])}
             found.append((question, setting, kind, _cells(results)))
         framing.append((question, _chance(group)))
     apart = dict.fromkeys(name for _, setting, _, _ in found for name, _ in setting["apart"] if name != "open_set")
@@ -79,6 +81,7 @@ def _table(records: Sequence[Measured], ground: str | None, look: Look) -> Table
     # What was asked is a column of its own only where several things were.
     constant = {name: words.format(rows[0].labels[place]) for place, (name, words) in enumerate(questions.items())}
     said = [phrase(name, values[0].get(name)) for name in fields if values and name not in (*shown, "checkpoint")]
+    said += departures([record for record in records if record.method != SUPERVISED])
     columns = [Column((label,), lower=LOWER_IS_BETTER.fullmatch(name) is not None) for name, label in MEASURES.items()]
     title = f"{TITLES[ground]}: open sets"
     notes = [*notes_on(rows, ground), "HOS is the harmonic mean of OS* and UNK; of FPR95 the lowest is the best."]

@@ -11,7 +11,7 @@ from hdcid_cli.report.drawing import Figure
 from hdcid_cli.report.glossary import name_in
 from hdcid_cli.report.layouts import layouts
 from hdcid_cli.report.pivot import cell_of, choose_metrics, column_order, phrase
-from hdcid_cli.report.results import OWN, QUANTITY, SETTING, SUPERVISED, SYNTH, Measured, key
+from hdcid_cli.report.results import OWN, QUANTITY, SETTING, SUPERVISED, SYNTH, Measured, departures, key
 
 CODEBOOK = "codebook"
 LABELS = {
@@ -82,7 +82,7 @@ def _figures(records: Sequence[Measured], field: str) -> Iterator[Figure]:
             [*(series for series, _ in lines), *rings, *_frame(measured, supervised, field, ends)],
             settings=True,
         )
-        yield Figure(_caption(chart, found, LABELS.get(field, field)), drawing)
+        yield Figure(_caption(chart, measured, LABELS.get(field, field)), drawing)
 
 
 def _order(chart: tuple) -> tuple:
@@ -158,9 +158,11 @@ def _frame(
     measured: Sequence[Measured], supervised: Sequence[Measured], field: str, ends: tuple[float, float]
 ) -> Iterator[Series]:
     """The ceiling and chance, in grey."""
-    if supervised:
-        ceiling = fmean(record.value for record in supervised if record.value is not None)
-        yield Series("supervised", [(end, ceiling, None) for end in ends], dash=1, grey=True)
+    ceilings = defaultdict(list)
+    for record in supervised:
+        ceilings[", ".join([SUPERVISED, *(phrase(*pair) for pair in record.apart)])].append(record)
+    for name, found in sorted(ceilings.items()):
+        yield Series(name, [(end, cell_of(found).mean, None) for end in ends], dash=1, grey=True)
     chance = defaultdict(list)
     for record in measured:
         if record.chance is not None:
@@ -196,7 +198,7 @@ def _caption(chart: tuple, records: Sequence[Measured], label: str) -> str:
     words = [f"{task} {direction}, {name_in(task, metric)} over {label}", on_data(each.data for each in records)]
     if named["protocol"] != "heldout":
         words.append(named["protocol"])
-    return ", ".join(words)
+    return ", ".join([*words, *departures(records)])
 
 
 def on_data(names) -> str:

@@ -16,6 +16,7 @@ from hdcid_cli.media.picture import encode_png, read_picture
 from hdcid_cli.report.charts import Axis, Bar, Histogram, Series, curves, histogram_chart, line_chart, timeline_chart
 from hdcid_cli.report.drawing import WIDTH, Drawing, Figure, Picture
 from hdcid_cli.report.over import on_data
+from hdcid_cli.report.results import DEPARTURES
 
 POINTS = 300  # a curve of more is thinned out
 CODES = 1024  # a heat map shows no more
@@ -159,16 +160,18 @@ def _rising(record: OpenSet) -> list[tuple[float, float]]:
 
 def _told_apart(records: Sequence[OpenSet]) -> list[tuple[str, OpenSet]]:
     """The records by what they differ in."""
-    names = ("method", "layers", "toc", "protocol", "seed", "checkpoint_name", "checkpoint")
+    names = ("method", "layers", "toc", "protocol", *DEPARTURES, "keep", "seed", "checkpoint_name", "checkpoint")
     differing = [name for name in names if len({str(record.get(name)) for record in records}) > 1]
     # The digest only tells what nothing else does.
     if len(differing) > 1 and differing[-1] == "checkpoint":
         differing = differing[:-1]
-    words = {"layers": "{} layers", "toc": "toc {}", "seed": "seed {}"}
-    return [
-        (", ".join(words.get(name, "{}").format(record.get(name)) for name in differing) or "the probe", record)
-        for record in records
-    ]
+    words = {name: f"{name} {{}}" for name in ("toc", "seed", "keep", *DEPARTURES)} | {"layers": "{} layers"}
+
+    def named(record: OpenSet) -> str:
+        found = [(name, record.get(name)) for name in differing]
+        return ", ".join(words.get(name, "{}").format(value) for name, value in found if value is not None)
+
+    return [(named(record) or "the probe", record) for record in records]
 
 
 def timelines(records: Sequence[Timeline], count: int) -> Iterator[Figure]:

@@ -12,8 +12,23 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.progress import warn
 from hdcid_cli.report.glossary import LOWER_IS_BETTER, TASKS, headline, name_in, order, place
-from hdcid_cli.report.results import DATA, OWN, QUANTITY, RUN, SETTING, SUPERVISED, SYNTH, UNSAID, Measured, key, text
+from hdcid_cli.report.results import (
+    DATA,
+    OWN,
+    QUANTITY,
+    RUN,
+    SETTING,
+    SUPERVISED,
+    SYNTH,
+    UNSAID,
+    Measured,
+    departures,
+    key,
+    text,
+)
 from hdcid_cli.report.tables import CHANCE, MEASURED, PLAIN, Cell, Column, Look, Row, Table, digits_for
 
 DIRECTIONS = [("v", "a"), ("a", "v"), ("a", "t"), ("t", "a"), ("v", "t"), ("t", "v")]
@@ -24,7 +39,7 @@ SEVERAL = ", "
 # Metrics that count codes.
 COUNTS = re.compile(r"layer \d+ (block \d+ )?(used|shared)")
 
-# What ceiling and chance depend on, of what keeps results apart.
+# What chance depends on, of what keeps results apart; ceilings depend on all of it.
 FRAMED = (*DATA, "open_set", "known")
 # Columns that every table has; the others of SETTING stand there only if rows differ in them.
 ALWAYS = ("method", "layers", "quantizer", "toc", "protocol")
@@ -56,22 +71,29 @@ GROUND_NOTES = {
 
 def choose_metrics(records: Sequence[Measured], metrics: str) -> list[Measured]:
     """The records that a table shows: those of each task's headline ("headline" or "paper"), "all", or of the metrics
-    named.
+    named; of those that no record has it is warned.
+
+    Raises:
+        InputError: there are records, and none of the metrics named.
     """
     if metrics == "all":
         return list(records)
     if metrics not in ("headline", "paper"):
         wanted = {name.strip().lower() for name in metrics.split(",")}
-        return [
-            record
-            for record in records
-            if {record.metric.lower(), name_in(record.task, record.metric).lower()} & wanted
-        ]
+        names = [{record.metric.lower(), name_in(record.task, record.metric).lower()} for record in records]
+        shown = [record for record, own in zip(records, names, strict=True) if own & wanted]
+        missing = sorted(wanted - {""}.union(*names)) if records else []
+        there = f"there are {', '.join(sorted({record.metric for record in records}))}."
+        if records and not shown:
+            raise InputError(f"No record is of {', '.join(missing) or repr(metrics)}; {there}")
+        if missing:
+            warn(f"no record is of {', '.join(missing)}; {there}")
+        return shown
     measured: dict[str, dict[str, None]] = defaultdict(dict)
     for record in records:
         measured[record.task][record.metric] = None
-    shown = {task: headline(task, names) for task, names in measured.items()}
-    return [record for record in records if record.metric in shown[record.task]]
+    headlines = {task: headline(task, names) for task, names in measured.items()}
+    return [record for record in records if record.metric in headlines[record.task]]
 
 
 def pivots(records: Sequence[Measured], look: Look = PLAIN) -> list[Table]:
@@ -110,7 +132,10 @@ def _pivot(records: Sequence[Measured], ground: str | None, look: Look) -> Table
         [_column(quantity, [row.cells[i] for row in rows]) for i, quantity in enumerate(quantities)],
         rows,
         notes_on(rows, ground),
-        [phrase(name, values[0][name]) for name in PHRASES if values and name not in shown and values[0][name]],
+        [
+            *(phrase(name, values[0][name]) for name in PHRASES if values and name not in shown and values[0][name]),
+            *departures(measured),
+        ],
         {name: phrase(name, values[0].get(name)) for name in shown
          if values and name != "method" and name not in differing},
         look,
@@ -232,14 +257,14 @@ def framing(records: Sequence[Measured], quantities: Sequence[tuple]) -> Iterato
         groups[record.protocol, tuple(each for each in record.apart if each[0] in FRAMED)].append(record)
     for (protocol, apart), group in sorted(groups.items()):
         supervised = [record for record in group if record.method == SUPERVISED]
-        for name, found in _by_backbone(supervised).items():
+        for (name, further), found in _ceilings(supervised):
             ceiling = defaultdict(list)
             for record in found:
                 ceiling[key(record, ("task", "test", "metric"))].append(record)
             ceilings = [ceiling.get((task, test, metric)) for task, _, test, metric in quantities]
             cells = tuple(cell_of(each) if each else None for each in ceilings)
             if any(cells):
-                yield Frame(SUPERVISED, name, protocol, apart, cells)
+                yield Frame(SUPERVISED, ", ".join([name, *departures(found)]), protocol, further, cells)
         chance = defaultdict(list)
         for record in group:
             if record.chance is not None:
@@ -251,16 +276,18 @@ def framing(records: Sequence[Measured], quantities: Sequence[tuple]) -> Iterato
             yield Frame(CHANCE, CHANCE, protocol, apart, cells)
 
 
-def _by_backbone(supervised: Sequence[Measured]) -> dict[str, list[Measured]]:
-    """One ceiling for all records, or one for each backbone where a modality has several."""
+def _ceilings(supervised: Sequence[Measured]) -> list[tuple[tuple[str, tuple], list[Measured]]]:
+    """The ceilings by their names and what keeps them apart: one for all records, or one for each backbone where a
+    modality has several, and for each way of probing.
+    """
     backbones = defaultdict(set)
     for record in supervised:
         backbones[record.test].add(record.backbone)
     groups = defaultdict(list)
     for record in supervised:
         several = len(backbones[record.test]) > 1
-        groups[f"{SUPERVISED}, {record.backbone}" if several else SUPERVISED].append(record)
-    return groups
+        groups[f"{SUPERVISED}, {record.backbone}" if several else SUPERVISED, record.apart].append(record)
+    return sorted(groups.items(), key=lambda item: item[0])
 
 
 def notes_on(rows: Sequence[Row], ground: str | None = None) -> list[str]:
@@ -295,7 +322,7 @@ def _row_order(setting: dict) -> tuple:
 
 def rank(value: Any) -> tuple:
     """A place in the order of rows: nothing first, then numbers as numbers, then words."""
-    if value is None or value == "none":
+    if value in (None, "none", ()):
         return (0, 0, "")
     # Sixty digits are a name rather than a number.
     return (1, float(value), "") if str(value).isdecimal() and len(str(value)) < 20 else (2, 0, str(value))

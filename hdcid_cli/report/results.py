@@ -4,7 +4,7 @@ import io
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,13 @@ DATA = ("data", "data_digest", "features_digest")
 # ... and how. So do the fields that this version does not know.
 OPTIONS = ("encoder_dropout", "probe_epochs", "probe_lr")
 # Fields of `more` that do not: what was found rather than chosen, and what another field says already.
-FOUND = ("left_out", "n_unknown", "threshold", "probe_dropout", "seconds")
+FOUND = ("left_out", "n_unknown", "threshold", "probe_dropout", "seconds", "shared")
+# Fields of `more` that say in what a result departs from the papers' way, and are there only then: where they keep
+# nothing apart, as all results of a quantity have them, they are told of all.
+DEPARTURES = (
+    *("classifier", "localizer", "decision", "dropout", "probe_batch_size"),
+    *("segmenter", "dim", "mix", "read"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +68,7 @@ class Measured(Result):
     Attributes:
         ground: None for a result on a published data set (if the papers measure its task, on theirs); else SYNTH, OWN
             or UNSAID: not to stand beside what the papers measured.
-        apart: (name, value as text) of the fields that keep it apart from others of its quantity.
+        apart: (name, value as text) of the fields that keep it apart from others of its quantity; those that it has.
     """
 
     ground: str | None = None
@@ -180,11 +186,37 @@ def kept_apart(records: Sequence[Measured]) -> list[Measured]:
             found[_rivals(record, name)].add(key(record, (name,)))
         records = [
             replace(record, apart=(*record.apart, (name, text(name, record.get(name)))))
-            if len(found[_rivals(record, name)]) > 1
+            if record.get(name) is not None and len(found[_rivals(record, name)]) > 1
             else record
             for record in records
         ]
     return list(records)
+
+
+def departures(records: Sequence[Measured]) -> list[str]:
+    """In what all results of some quantities depart from the papers' way, in words: `dim 32`, and where not all of the
+    records do, of which tasks and directions: `classifier mean of ave, ucf2vgg v→a`.
+    """
+    everywhere = {key(record, QUANTITY[:3]) for record in records}
+    found: dict[tuple[str, str], set] = defaultdict(set)
+    for record in records:
+        for name in set(DEPARTURES) - {name for name, _ in record.apart}:
+            if record.get(name) is not None:
+                found[name, text(name, record.get(name))].add(key(record, QUANTITY[:3]))
+    return [
+        f"{name} {value}" + (f" of {_named(places, everywhere)}" if places != everywhere else "")
+        for (name, value), places in sorted(found.items(), key=lambda item: (DEPARTURES.index(item[0][0]), item[0]))
+    ]
+
+
+def _named(places: Collection[tuple], everywhere: Collection[tuple]) -> str:
+    """Tasks, with the directions that are meant where not all of a task's are."""
+    words = []
+    for task in sorted({task for task, _, _ in places}):
+        here, all_here = ({place for place in among if place[0] == task} for among in (places, everywhere))
+        directions = " and ".join(f"{train}→{test}" for _, train, test in sorted(here))
+        words.append(task if here == all_here else f"{task} {directions}")
+    return ", ".join(words)
 
 
 def _rivals(record: Measured, name: str) -> tuple:

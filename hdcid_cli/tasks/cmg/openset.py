@@ -38,6 +38,10 @@ def known_classes(text: str, classes: Sequence[str]) -> tuple[int, ...]:
     """
     text = text.strip()
     known = tuple(range(min(int(text), len(classes)))) if text.isdecimal() else _named(text, classes)
+    if len(classes) < 3:
+        raise InputError(
+            f"--open-set needs 3 classes or more, 2 of them known and one that is not; there are {len(classes)}."
+        )
     if not 2 <= len(known) < len(classes):
         raise InputError(
             f"--open-set {text}: from 2 to {len(classes) - 1} of the {len(classes)} classes can be known, so that some "

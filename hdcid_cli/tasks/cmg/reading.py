@@ -14,6 +14,7 @@ from hdcid_cli.codes.toc import Selection, apply_toc, resolve_toc
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.loading import ClipReader, batches_on
+from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.tasks.cmg.inputs import Inputs
 
@@ -46,13 +47,23 @@ def read_features(train: FeatureFile, test: FeatureFile | None = None) -> Readin
     """Raw features, one flat vector a segment: the supervised ceiling of a modality.
 
     Args:
-        train, test: the features learned on and tested on; None: the same.
+        train, test: the features learned on and tested on, of one modality; None: the same.
     """
+    check_supervised(train.modality, (test or train).modality)
     learned = _feature_inputs(train)
     tested = learned if test in (None, train) else _feature_inputs(test)
     model = dict.fromkeys(("layers", "quantizer", "codebook", "toc", "checkpoint"))
     model |= {"method": "supervised", "backbone": (test or train).backbone}
     return Reading(learned, tested, model, supervised=True)
+
+
+def check_supervised(train: str, test: str) -> None:
+    """Raise InputError unless one modality is learned and tested on."""
+    if train != test:
+        raise InputError(
+            f"A supervised probe reads raw features, so it is tested on what it learns on: --train {letter(test)} "
+            f"--test {letter(test)}."
+        )
 
 
 def _feature_inputs(features: FeatureFile) -> Inputs:

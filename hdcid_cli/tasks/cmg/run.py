@@ -1,7 +1,7 @@
 """From annotations and what a probe reads to records."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from hdcid_cli.core.splits import left_out
 from hdcid_cli.tasks.annotations import identity
 from hdcid_cli.tasks.annotations.clips import Annotations
 from hdcid_cli.tasks.cmg.openset import curves as open_curves
+from hdcid_cli.tasks.cmg.openset import known_classes
 from hdcid_cli.tasks.cmg.probe import published_probe
 from hdcid_cli.tasks.cmg.protocol import ProbeSettings, Task
 from hdcid_cli.tasks.cmg.reading import Reading
 from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, LOCALIZATION
 from hdcid_cli.tasks.cmg.tasks import TASKS
-from hdcid_cli.tasks.cmg.timelines import refuse_others
+from hdcid_cli.tasks.cmg.timelines import PROBED, SEEN, refuse_others
 from hdcid_cli.tasks.cmg.timelines import timelines as draw
 from hdcid_cli.tasks.cmg.trial import Outcome, Trial
 from hdcid_cli.tasks.metrics import Score
@@ -56,8 +57,10 @@ def read_task(name: str, data: Path, train: str, test: str, leave_out: str | Non
         leave_out: groups to test, all of whose clips are kept from the probe (`core.splits.left_out`).
 
     Raises:
-        InputError: none can: words have no seconds, or files are missing or broken.
+        InputError: none can: there is no such task, words have no seconds, or files are missing or broken.
     """
+    if name not in TASKS:
+        raise InputError(f"There is no task {name!r}; there are {', '.join(TASKS)}.")
     groups = left_out(data, leave_out) if leave_out else None
     found = []
     for task in TASKS[name]:
@@ -120,9 +123,10 @@ def run_task(
     _check_drawings(drawings, tasks, settings)
     for path, schema in ((drawings.timelines, TIMELINE_SCHEMA), (drawings.curves, CURVES_SCHEMA)):
         if path:
-            refuse_others(path, schema, _question(tasks[0], reading, seeds[0]))
+            refuse_others(path, schema, _question(_drawn(schema, tasks), reading, settings, seeds[0]))
     if settings.published and any(part.left_out for part in tasks):
         raise InputError("The published protocol leaves no groups out: --leave-out goes with --protocol heldout.")
+    _tell_idle(settings, {part.task.kind for part in tasks})
     timelines: list[dict] = []
     curves: list[dict] = []
     for part in tasks:
@@ -171,6 +175,22 @@ def _check_drawings(drawings: Drawings, tasks: Sequence[AnnotatedTask], settings
         )
 
 
+def _tell_idle(settings: ProbeSettings, kinds: Collection[str]) -> None:
+    """Say which settings were chosen that make no difference."""
+    idle = {}
+    if CLASSIFICATION not in kinds:
+        idle["classifier"] = "no clips are classified here"
+    if LOCALIZATION not in kinds:
+        idle |= dict.fromkeys(("localizer", "threshold"), "no events are localised here")
+    if settings.open_set is None:
+        idle |= dict.fromkeys(("score", "keep"), "all classes are known here, without --open-set")
+    elif settings.published:
+        idle["keep"] = "the published protocol chooses the threshold on what is tested"
+    for name, why in idle.items():
+        if getattr(settings, name) != getattr(DEFAULTS, name):
+            say(f"--{name} makes no difference: {why}.")
+
+
 def _tell_trial(trial: Trial, tested: Mapping, left_out: str | None) -> None:
     """Say what makes the results look better than they are, and what takes long."""
     if tested["n_pretrained"] and not trial.settings.published:
@@ -186,11 +206,23 @@ def _tell_trial(trial: Trial, tested: Mapping, left_out: str | None) -> None:
         )
 
 
-def _question(part: AnnotatedTask, reading: Reading, seed: int) -> dict:
+def _drawn(schema: str, tasks: Sequence[AnnotatedTask]) -> AnnotatedTask:
+    """The task that a file of drawings is of."""
+    kind = LOCALIZATION if schema == TIMELINE_SCHEMA else CLASSIFICATION
+    return next(part for part in tasks if part.task.kind == kind)
+
+
+def _question(part: AnnotatedTask, reading: Reading, settings: ProbeSettings, seed: int) -> dict:
     """What one file of drawings is of."""
     model = {name: reading.model.get(name) for name in ("method", "checkpoint", "toc", "layers_used")}
     train, test = letter(reading.train.modality), letter(reading.test.modality)
-    return {"task": part.task.name, "train": train, "test": test, "seed": seed, **model}
+    found = {"task": part.task.name, "train": train, "test": test, "seed": seed, **model}
+    found["protocol"] = _protocol(settings, part)
+    found |= dict.fromkeys(PROBED) | _decoding(settings, part.task.kind)
+    if settings.open_set is not None:
+        known = [part.source.classes[number] for number in known_classes(settings.open_set, part.source.classes)]
+        found |= _opening(settings) | {"open_set": len(known), "known": known}
+    return found
 
 
 def _fields(part: AnnotatedTask, trial: Trial, outcome: Outcome) -> dict:
@@ -223,25 +255,42 @@ def _tested(part: AnnotatedTask, trial: Trial, clips: Sequence[str]) -> dict:
     """
     seen = {recording(name) for name in trial.reading.pretrained}
     pretrained = sum(recording(name) in seen for name in clips)
-    protocol = [trial.settings.protocol]
-    if part.left_out:
-        protocol.append(f"{part.left_out} left out")
+    protocol = _protocol(trial.settings, part)
     if pretrained and not trial.settings.published:
-        protocol.append("seen in pretraining")
-    return {"protocol": ", ".join(protocol), "n": len(clips), "n_pretrained": pretrained}
+        protocol = f"{protocol}, {SEEN}"
+    return {"protocol": protocol, "n": len(clips), "n_pretrained": pretrained}
+
+
+def _protocol(settings: ProbeSettings, part: AnnotatedTask) -> str:
+    return settings.protocol + (f", {part.left_out} left out" if part.left_out else "")
 
 
 def _probe_fields(trial: Trial, outcome: Outcome) -> dict:
     """What a record says of a probe that is not the published one."""
     found: dict = {}
-    if outcome.learned.dropout or trial.reading.supervised:
+    settings, supervised = trial.settings, trial.reading.supervised
+    if outcome.learned.dropout or supervised:
         found["probe_dropout"] = outcome.learned.dropout
-    name, probe = trial.settings.probe(trial.task.kind)
-    if probe != published_probe(trial.task.kind):
-        found[name] = probe
-    if trial.task.kind == LOCALIZATION and trial.settings.threshold == "chosen":
-        found |= {"decision": "chosen", "threshold": outcome.threshold}
+    if settings.dropout or (supervised and settings.dropout is not None):
+        found["dropout"] = settings.dropout
+    if settings.batch_size != DEFAULTS.batch_size:
+        found["probe_batch_size"] = settings.batch_size
+    found |= _decoding(settings, trial.task.kind)
+    if "decision" in found:
+        found["threshold"] = outcome.threshold
     return found
+
+
+def _decoding(settings: ProbeSettings, kind: str) -> dict:
+    """What decodes a kind of task, and how it decides, where that is not as published."""
+    name, probe = settings.probe(kind)
+    found = {} if probe == published_probe(kind) else {name: probe}
+    return found | ({"decision": "chosen"} if kind == LOCALIZATION and settings.threshold == "chosen" else {})
+
+
+def _opening(settings: ProbeSettings) -> dict:
+    """By what clips of an open set are rejected."""
+    return {"score": settings.score, "keep": None if settings.published else settings.keep}
 
 
 def _open_fields(trial: Trial, outcome: Outcome) -> dict:
@@ -252,8 +301,7 @@ def _open_fields(trial: Trial, outcome: Outcome) -> dict:
         "open_set": len(trial.known),
         "known": list(trial.known),
         "n_unknown": int((~outcome.opened.known).sum()),
-        "score": trial.settings.score,
-        "keep": None if trial.settings.published else trial.settings.keep,
+        **_opening(trial.settings),
         "threshold": outcome.threshold,
     }
 

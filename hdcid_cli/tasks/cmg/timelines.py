@@ -10,6 +10,11 @@ from hdcid_cli.core.files import open_regular
 from hdcid_cli.core.records import CURVES_SCHEMA, TIMELINE_SCHEMA, read_records, timeline
 from hdcid_cli.tasks.cmg.scores import Answers, runs
 
+# Of a protocol in which the model was pretrained on tested clips.
+SEEN = "seen in pretraining"
+# Fields of a record that say by what probe a question was asked.
+PROBED = ("classifier", "localizer", "decision", "open_set", "score", "keep")
+
 
 def refuse_others(path: Path, schema: str, fields: dict) -> None:
     """Raise InputError if a file is there that another question's drawings, or something else, would be lost with.
@@ -26,8 +31,12 @@ def refuse_others(path: Path, schema: str, fields: dict) -> None:
             _, first = next(read_records(stream, str(path), schema=schema))
     except (InputError, StopIteration):
         raise InputError(f"{path} is there already and holds no {what}: name another file.") from None
-    if any(first.get(name) != value for name, value in fields.items()):
-        described = [f"{first.get('task')} {first.get('train')}->{first.get('test')}", f"toc {first.get('toc')}"]
+    said = {name: first.get(name) for name in fields}
+    if isinstance(said.get("protocol"), str):
+        said["protocol"] = said["protocol"].removesuffix(f", {SEEN}")
+    if said != fields:
+        described = [f"{first.get('task')} {first.get('train')}->{first.get('test')}", str(first.get("protocol"))]
+        described += [f"{name} {said[name]}" for name in ("toc", *PROBED) if said.get(name) is not None]
         described += [f"seed {first.get('seed')}", str(first.get("checkpoint_name") or first.get("method"))]
         raise InputError(f"{path} holds the {what} of {', '.join(described)} already: name another file, or remove it.")
 

@@ -1,7 +1,7 @@
 """One experiment from start to end: queries, training, test, records."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ from hdcid_cli.tasks.segmentation.settings import SegmenterTrainSettings
 from hdcid_cli.tasks.segmentation.training import train
 
 BLIND = "blind"
+# What a segmenter is made of, beside how it is trained.
+MAKING = ("backbone", "random_weights", "size", "width")
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def _records(
     described |= of_scenes([(clip.name, clip.category, clip.split) for clip in read_meta(experiment.data)])
     with open_features(experiment.features, test) as file:
         described["features_digest"] = file.digest
+    otherwise = {"segmenter": words} if (words := _otherwise(experiment)) else {}
     groups, seen = [recording(name) for name in tested], set(map(recording, experiment.checkpoint.clips))
     for score in scores.scores(experiment.settings.seed, groups):
         yield result(
@@ -188,4 +191,17 @@ def _records(
             toc=experiment.selection.label if experiment.selection else "none",
             backbone=experiment.backbone,
             seed=experiment.settings.seed,
+            **otherwise,
         )
+
+
+def _otherwise(experiment: Experiment) -> str:
+    """In what a segmenter is not made and trained as AVSBench's, in words: "size 64, random weights, epochs 60"."""
+    usual = {each.name: each.default for each in fields(Experiment) if each.name in MAKING}
+    usual |= SegmenterTrainSettings().to_dict()
+    asked = {name: getattr(experiment, name) for name in MAKING} | experiment.settings.to_dict()
+    return ", ".join(
+        name.replace("_", " ") + ("" if value is True else f" {value}")
+        for name, value in asked.items()
+        if value != usual[name] and name not in ("seed", "precision")
+    )
