@@ -106,6 +106,12 @@ def test_a_recipe_is_taken_by_name_and_settings_count_more(tmp_path):
     assert model.settings.dim == 16 and set(model.inputs) == {"audio", "video"}
 
 
+def test_a_model_says_how_many_codes_its_levels_make(tmp_path):
+    write_features(tmp_path / "features", clips=8)
+    model = hdcid.pretrain(tmp_path / "features", tmp_path / "m", **SMALL | {"quantizer": "fsq:3,3", "epochs": 1})
+    assert model.describe()["codebook"] == len(model.codebooks[0]) == 9
+
+
 def test_an_array_has_the_codes_of_the_file_that_holds_it(tmp_path):
     write_features(tmp_path / "features", clips=8)
     model = hdcid.pretrain(tmp_path / "features", tmp_path / "model", **SMALL)

@@ -430,6 +430,23 @@ def test_counts_of_codes_have_no_decimals():
     assert " 391\n" in report("--metrics", "all", stdin=used).stdout
 
 
+def test_small_percentages_are_written_like_large_ones():
+    pair = [
+        record(task="codes", metric="layer 1 ami", train=m, test=m, value=value)
+        for m, value in (("a", 31.4), ("v", 0.386))
+    ]
+    text = report(stdin=lines(*pair)).stdout
+    assert "31.4" in text and "0.4" in text and "0.386" not in text
+    assert "0.386" in report("--metrics", "all", stdin=lines(record(metric="zeal", value=0.386, chance=0.1))).stdout, (
+        "maybe a share"
+    )
+
+
+def test_an_open_sets_number_of_known_classes_is_said():
+    stdin = lines(record(metric="hos", value=41.0, open_set=5), record(task="avvp", metric="accuracy"))
+    assert "open_set 5 of ave" in report(stdin=stdin).stdout
+
+
 def test_best_numbers_are_bold_in_every_format_and_the_lowest_where_lower_is_better():
     stdin = lines(record(value=44.04), record(layers=1, value=44.01), record(layers=3, value=30.0))
     assert report("--best", "--format", "markdown", stdin=stdin).stdout.count("**44.0**") == 2, "equal as printed"

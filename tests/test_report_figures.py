@@ -11,7 +11,7 @@ from test_report import lines, record, report
 
 from hdcid_cli.core.records import open_set_curves
 from hdcid_cli.report import figures
-from hdcid_cli.report.charts import Axis, Series, curves, ticks
+from hdcid_cli.report.charts import Axis, Histogram, Series, curves, histogram_chart, ticks
 from hdcid_cli.report.drawing import COLOURS, DASHES, MARKS, SERIES, WIDTH, Dot, Drawing, Figure, Label, Path
 from hdcid_cli.report.over import over
 from hdcid_cli.report.pdf import pdf
@@ -147,6 +147,11 @@ def test_open_sets_show_shares_by_score_and_the_oscr_curve(tmp_path):
     (tmp_path / "probes.jsonl").write_text(lines(CURVES, CURVES | {"classifier": "mean"}))
     probes = list(open_sets(read_curves([tmp_path / "probes.jsonl"], lambda _: None), 8))
     assert [each.caption.rsplit(", ", 1)[1] for each in probes[1:]] == ["the probe", "classifier mean"]
+    (tmp_path / "protocols.jsonl").write_text(
+        lines(CURVES | {"protocol": "heldout", "keep": 0.95}, CURVES | {"protocol": "published", "keep": None})
+    )
+    protocols = list(open_sets(read_curves([tmp_path / "protocols.jsonl"], lambda _: None), 8))
+    assert [each.caption.rsplit(", ", 1)[1] for each in protocols[1:]] == ["heldout", "published"]
     x = np.array(points_of(drawn[0].drawing, "blue"))
     assert np.allclose((x[:, 0] - x[0, 0]) / (x[-1, 0] - x[0, 0]), CURVES["oscr"]["fpr"], atol=0.01)
     heights = [points_of(drawn[1].drawing, colour) for colour in ("blue", "vermilion")]
@@ -247,6 +252,28 @@ OPEN = {
     "oscr": 66.0,
     "fpr95": 40.0,
 }
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.5, 0.99])
+def test_what_a_threshold_is_called_stands_beside_the_axis_label(threshold):
+    known = Histogram("known", [0.0, 0.5, 1.0], [3, 9], 0)
+    labels = {
+        shape.text: shape for shape in histogram_chart("score", [known], threshold).shapes if isinstance(shape, Label)
+    }
+    word, axis = labels["rejected below"], labels["% of each"]
+    left = word.x - 7 * len(word.text) if word.anchor == "end" else word.x
+    assert axis.x + 6.6 * len(axis.text) < left < WIDTH - 6.6 * len(word.text)
+
+
+def test_a_ceiling_of_an_open_set_has_no_row_of_chance_without_numbers():
+    supervised = record(
+        method="supervised", train="a", test="a", metric="hos", open_set=5, chance=50.0, checkpoint=None
+    )
+    stdin = lines(record(metric="hos", open_set=5, chance=50.0), supervised)
+    (table,) = json.loads(report("--layout", "openset", "--format", "json", stdin=stdin).stdout)["tables"]
+    assert [(row["kind"], bool(row["values"])) for row in table["rows"]] == [
+        *(("measured", True), ("supervised", True), ("chance", True)),
+    ]
 
 
 def test_layout_openset_has_a_row_a_question_and_model_and_a_column_a_measure():

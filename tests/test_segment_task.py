@@ -11,7 +11,7 @@ import torch
 from segment_world import TINY, write_features, write_squares, write_tiny_checkpoint
 
 from hdcid_cli import main
-from hdcid_cli.codes.checkpoint import open_checkpoint
+from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
 from hdcid_cli.codes.state import load_state
 from hdcid_cli.codes.toc import select
 from hdcid_cli.core.errors import HdcidError, InputError
@@ -310,6 +310,20 @@ def test_overlay_shows_frames_truth_and_findings(squares, tiny_backbone, tmp_pat
     picture = read_picture(pictures[0])
     assert picture.shape[0] > 600 and picture.shape[1] > 700
     assert picture.std() > 20
+
+
+def test_a_blind_segmenter_is_not_asked(squares, tiny_backbone, tmp_path):
+    list(run(experiment(squares, "checkpoints/blind", test=("audio",), blind=True), {}))
+    asked = squares / "checkpoints" / "blind"
+    with pytest.raises(InputError, match="was trained blind"):
+        next(predict(tmp_path / "x.mp4", "red", asked, tmp_path, None, squares / "checkpoints", device="cpu"))
+
+
+def test_tested_clips_that_the_model_was_pretrained_on_are_said(squares, tiny_backbone, monkeypatch):
+    monkeypatch.setattr(Checkpoint, "clips", {"test000", "train001"})
+    for protocol, said in (("heldout", "heldout, seen in pretraining"), ("published", "published")):
+        found = list(run(experiment(squares, f"seen-{protocol}", test=("audio",), protocol=protocol), {}))
+        assert {(record["protocol"], record["n_pretrained"]) for record in found} == {(said, 1)}
 
 
 def test_predict_marks_a_users_video(squares, tiny_backbone, tmp_path, monkeypatch):

@@ -260,7 +260,7 @@ class Checkpoint:
             "method": self.method,
             "layers": self.settings.layers,
             "quantizer": self.settings.quantizer,
-            "codebook": self.settings.codebook,
+            "codebook": self.stored_model.code_layers[0].quantizer.codes,  # of fsq its levels say how many
             "modalities": "".join(letter(name) for name in self.inputs),
             "pretrain_clips": self.description.clips,
             "checkpoint": self.digest,

@@ -27,7 +27,7 @@ in DATA.
     is_flag=True,
     help="Probe the raw features instead of codes: the ceiling of one modality (--train a --test a).",
 )
-@options.toc_option
+@options.toc_option("128, 224/196 (V->A/A->V) or paper")
 @options.read_option
 @click.option(
     "--layers-used",

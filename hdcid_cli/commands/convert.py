@@ -139,7 +139,7 @@ def checkpoint(file, checkpoints, output, overwrite):
     """
     from hdcid_cli.core.errors import InputError
     from hdcid_cli.core.modalities import letter
-    from hdcid_cli.core.progress import say
+    from hdcid_cli.core.progress import counted, say
     from hdcid_cli.published.checkpoint import convert_checkpoint
 
     output = output or checkpoints / file.stem
@@ -147,7 +147,7 @@ def checkpoint(file, checkpoints, output, overwrite):
         raise InputError(f"{output} exists already: choose another --output or use --overwrite.")
     config = convert_checkpoint(file, output).config
     say(
-        f"{output}: {config.layers} layers, {config.codebook} codes of {config.dim} channels, "
+        f"{output}: {counted(config.layers, 'layer')}, {config.codebook} codes of {config.dim} channels, "
         f"{''.join(letter(name) for name in config.inputs)}."
     )
     click.echo(output)

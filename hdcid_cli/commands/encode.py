@@ -25,7 +25,7 @@ from hdcid_cli.commands import options
     show_default=True,
     help="Of the files in the folder: HDF5, or an archive that numpy.load reads.",
 )
-@options.toc_option
+@options.toc_option("128, or 224/196 (video, and all others)")
 @options.features_option
 @options.checkpoint_option
 @options.checkpoints_option

@@ -266,12 +266,14 @@ checkpoint_option = click.option(
     default=None,
     help="Checkpoint directory; `latest` in the folder of checkpoints if not given.",
 )
-toc_option = click.option(
-    "--toc",
-    default="stored",
-    show_default=True,
-    help="Channels to read: none, stored (by `hdcid toc`), 128, 224/196 (V->A/A->V) or paper.",
-)
+
+
+def toc_option(choices: str):
+    """`--toc`, with what it can be besides none and stored."""
+    text = f"Channels to read: none, stored (by `hdcid toc`), {choices}."
+    return click.option("--toc", default="stored", show_default=True, help=text)
+
+
 read_option = click.option(
     "--read",
     type=click.Choice(list(READINGS)),

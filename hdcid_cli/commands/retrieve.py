@@ -44,7 +44,7 @@ from hdcid_cli.models.assembled import ENCODINGS
     help=f"What has a code of its own: {'; '.join(f'{name}, {what}' for name, what in ENCODINGS.items())}. FCID has "
     "both, and takes clips if not told; other models have seconds.",
 )
-@options.toc_option
+@options.toc_option("128, or 224/196 (asked with video, or not)")
 @options.read_option
 @options.features_option
 @click.option(

@@ -29,6 +29,9 @@ CURVES_SCHEMA = "hdcid.open-set/1"
 TOC_SCHEMA = "hdcid.toc/1"
 REQUIRED = ("task", "train", "test", "metric", "value", "n", "protocol", "method", "seed")
 
+# What a held-out protocol adds where the model was pretrained, without labels, on clips that are tested.
+SEEN = "seen in pretraining"
+
 # Nothing that is measured here comes near these.
 GREATEST = 1e12
 LONGEST = 10_000  # characters

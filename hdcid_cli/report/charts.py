@@ -233,8 +233,9 @@ def histogram_chart(x_label: str, kinds: Sequence[Histogram], threshold: float |
     if threshold is not None:
         shapes.append(Path([place(threshold, 0.0), place(threshold, top)], "ink", 1.2, (3, 3)))
         (across, _), word = place(threshold, 0.0), "rejected below"
-        fits = across - 7 * len(word) > LEFT + 7 * len(y.label)
-        shapes.append(Label(across + (-4 if fits else 4), TOP + 4, word, "end" if fits else "start"))
+        left = LEFT + 7 * len(y.label)  # of what stands behind the axis's own label
+        fits = across - 7 * len(word) > left
+        shapes.append(Label(across - 4 if fits else max(across + 4, left), TOP + 4, word, "end" if fits else "start"))
     legend, below = _legend(series, height + 16)
     return Drawing(below, [*shapes, *legend])
 

@@ -60,9 +60,10 @@ def _table(records: Sequence[Measured], ground: str | None, look: Look) -> Table
         for setting, results in settings:
             kind = SUPERVISED if setting["method"] == SUPERVISED else MEASURED
             if kind == SUPERVISED:
-                setting = {**setting, "method": ", ".join([SUPERVISED, *departures(results)])}
+                setting = {**setting, "method": ", ".join([SUPERVISED, *departures(results, but=("open_set",))])}
             found.append((question, setting, kind, _cells(results)))
-        framing.append((question, _chance(group)))
+        if any(chance := _chance(group)):
+            framing.append((question, chance))
     apart = dict.fromkeys(name for _, setting, _, _ in found for name, _ in setting["apart"] if name != "open_set")
     fields = ["method", *names, *apart, "checkpoint"]
     values = [{**setting, **dict(setting["apart"])} for _, setting, kind, _ in found if kind == MEASURED]
@@ -81,7 +82,7 @@ def _table(records: Sequence[Measured], ground: str | None, look: Look) -> Table
     # What was asked is a column of its own only where several things were.
     constant = {name: words.format(rows[0].labels[place]) for place, (name, words) in enumerate(questions.items())}
     said = [phrase(name, values[0].get(name)) for name in fields if values and name not in (*shown, "checkpoint")]
-    said += departures([record for record in records if record.method != SUPERVISED])
+    said += departures([record for record in records if record.method != SUPERVISED], but=("open_set",))
     columns = [Column((label,), lower=LOWER_IS_BETTER.fullmatch(name) is not None) for name, label in MEASURES.items()]
     title = f"{TITLES[ground]}: open sets"
     notes = [*notes_on(rows, ground), "HOS is the harmonic mean of OS* and UNK; of FPR95 the lowest is the best."]

@@ -161,7 +161,9 @@ def _rising(record: OpenSet) -> list[tuple[float, float]]:
 def _told_apart(records: Sequence[OpenSet]) -> list[tuple[str, OpenSet]]:
     """The records by what they differ in."""
     names = ("method", "layers", "toc", "protocol", *DEPARTURES, "keep", "seed", "checkpoint_name", "checkpoint")
-    differing = [name for name in names if len({str(record.get(name)) for record in records}) > 1]
+    said = {name: {str(record.get(name)) for record in records} for name in names}
+    said["keep"] -= {"None"}  # the published protocol keeps no share
+    differing = [name for name in names if len(said[name]) > 1]
     # The digest only tells what nothing else does.
     if len(differing) > 1 and differing[-1] == "checkpoint":
         differing = differing[:-1]

@@ -14,7 +14,7 @@ from typing import Any
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.progress import warn
-from hdcid_cli.report.glossary import LOWER_IS_BETTER, TASKS, headline, name_in, order, place
+from hdcid_cli.report.glossary import LOWER_IS_BETTER, TASKS, explanation, headline, name_in, order, place
 from hdcid_cli.report.results import (
     DATA,
     OWN,
@@ -160,7 +160,8 @@ def _data(value: dict[str, Any], ground: str) -> str:
 def _column(quantity: tuple, cells: Sequence[Cell | None]) -> Column:
     task, train, test, metric = quantity
     counts = COUNTS.fullmatch(metric) and not any(cell.deviation for cell in cells if cell)
-    digits = 0 if counts else digits_for([cell.mean for cell in cells if cell])
+    # What is known is in percent, or a rank, however small; what is not may be a share.
+    digits = 0 if counts else 1 if explanation(metric) else digits_for([cell.mean for cell in cells if cell])
     lower = LOWER_IS_BETTER.fullmatch(metric) is not None
     return Column((f"{task} {name_in(task, metric)}", f"{train}→{test}"), digits, lower)
 

@@ -57,7 +57,7 @@ FOUND = ("left_out", "n_unknown", "threshold", "probe_dropout", "seconds", "shar
 # nothing apart, as all results of a quantity have them, they are told of all.
 DEPARTURES = (
     *("classifier", "localizer", "decision", "dropout", "probe_batch_size"),
-    *("segmenter", "dim", "mix", "read"),
+    *("open_set", "segmenter", "dim", "mix", "read"),
 )
 
 
@@ -193,14 +193,17 @@ def kept_apart(records: Sequence[Measured]) -> list[Measured]:
     return list(records)
 
 
-def departures(records: Sequence[Measured]) -> list[str]:
+def departures(records: Sequence[Measured], but: Collection[str] = ()) -> list[str]:
     """In what all results of some quantities depart from the papers' way, in words: `dim 32`, and where not all of the
     records do, of which tasks and directions: `classifier mean of ave, ucf2vgg v→a`.
+
+    Args:
+        but: fields that are told elsewhere.
     """
     everywhere = {key(record, QUANTITY[:3]) for record in records}
     found: dict[tuple[str, str], set] = defaultdict(set)
     for record in records:
-        for name in set(DEPARTURES) - {name for name, _ in record.apart}:
+        for name in set(DEPARTURES) - {*but, *(name for name, _ in record.apart)}:
             if record.get(name) is not None:
                 found[name, text(name, record.get(name))].add(key(record, QUANTITY[:3]))
     return [

@@ -20,7 +20,7 @@ from hdcid_cli.core.files import read_text
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.loading import ClipReader, batches_on
 from hdcid_cli.core.precision import kernels
-from hdcid_cli.core.progress import progress, say, warn
+from hdcid_cli.core.progress import counted, progress, say, warn
 from hdcid_cli.core.run_directory import RunDirectory
 from hdcid_cli.models.assembled import Model, build_model
 from hdcid_cli.models.stored import write_model
@@ -89,6 +89,8 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
             f"With --warmup {train.warmup} and --epochs {train.epochs} not every layer gets to learn; {joined} epochs "
             "would do."
         )
+    if settings.objective.align and min(train.batch_size, len(ids)) < 2:
+        warn("in a batch of one clip a contrast has no other to tell it from: take a larger --batch-size.")
     if world.size > 1 and min(train.batch_size, len(ids)) % world.size:
         raise InputError(
             f"--batch-size {min(train.batch_size, len(ids))} should be divisible by the {world.size} processes "
@@ -128,8 +130,8 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
             take_up(run.output, trainer)
         if trainer.step_number >= total:
             say(
-                f"{run.output} has had its {train.epochs} epochs already; --epochs trains longer, --overwrite starts "
-                "again."
+                f"{run.output} has had its {counted(train.epochs, 'epoch')} already; --epochs trains longer, "
+                "--overwrite starts again."
             )
             return run.output
         reader = ClipReader(files, ids, settings.run.cache, device)
@@ -140,7 +142,8 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
             say(f"{run.output}: going on from step {trainer.step_number}.")
         else:
             size = sum(p.numel() for p in model.parameters())
-            say(f"{run.output}: {len(ids)} clips, {total} steps, {size / 1e6:.1f} million parameters, on {device}.")
+            told = f"{counted(len(ids), 'clip')}, {counted(total, 'step')}, {size / 1e6:.1f} million parameters"
+            say(f"{run.output}: {told}, on {device}.")
         watched = run.watched if world.is_main else ()
         validation = Validation(files, watched, settings.run.validate_every, trainer.step_number)
         _loop(run, directory, trainer, reader, validation, total)

@@ -10,7 +10,7 @@ from hdcid_cli.core.files import write_text
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.names import recording
 from hdcid_cli.core.progress import say, warn
-from hdcid_cli.core.records import CURVES_SCHEMA, TIMELINE_SCHEMA, open_set_curves, result
+from hdcid_cli.core.records import CURVES_SCHEMA, SEEN, TIMELINE_SCHEMA, open_set_curves, result
 from hdcid_cli.core.splits import left_out
 from hdcid_cli.tasks.annotations import identity
 from hdcid_cli.tasks.annotations.clips import Annotations
@@ -21,7 +21,7 @@ from hdcid_cli.tasks.cmg.protocol import ProbeSettings, Task
 from hdcid_cli.tasks.cmg.reading import Reading
 from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, LOCALIZATION
 from hdcid_cli.tasks.cmg.tasks import TASKS
-from hdcid_cli.tasks.cmg.timelines import PROBED, SEEN, refuse_others
+from hdcid_cli.tasks.cmg.timelines import PROBED, refuse_others
 from hdcid_cli.tasks.cmg.timelines import timelines as draw
 from hdcid_cli.tasks.cmg.trial import Outcome, Trial
 from hdcid_cli.tasks.metrics import Score

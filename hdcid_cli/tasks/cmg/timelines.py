@@ -7,11 +7,9 @@ import numpy as np
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import open_regular
-from hdcid_cli.core.records import CURVES_SCHEMA, TIMELINE_SCHEMA, read_records, timeline
+from hdcid_cli.core.records import CURVES_SCHEMA, SEEN, TIMELINE_SCHEMA, read_records, timeline
 from hdcid_cli.tasks.cmg.scores import Answers, runs
 
-# Of a protocol in which the model was pretrained on tested clips.
-SEEN = "seen in pretraining"
 # Fields of a record that say by what probe a question was asked.
 PROBED = ("classifier", "localizer", "decision", "open_set", "score", "keep")
 

@@ -13,7 +13,7 @@ from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.features import open_features
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.names import recording
-from hdcid_cli.core.records import result
+from hdcid_cli.core.records import SEEN, result
 from hdcid_cli.tasks.annotations.identity import of_scenes
 from hdcid_cli.tasks.segmentation.avsbench import Reader, read_meta, read_prompts
 from hdcid_cli.tasks.segmentation.backbones import layout_of, load_backbone
@@ -175,6 +175,8 @@ def _records(
         described["features_digest"] = file.digest
     otherwise = {"segmenter": words} if (words := _otherwise(experiment)) else {}
     groups, seen = [recording(name) for name in tested], set(map(recording, experiment.checkpoint.clips))
+    pretrained = sum(group in seen for group in groups)
+    protocol = experiment.protocol + (f", {SEEN}" if pretrained and experiment.protocol == "heldout" else "")
     for score in scores.scores(experiment.settings.seed, groups):
         yield result(
             task="segment",
@@ -184,9 +186,9 @@ def _records(
             value=score.value,
             interval=score.interval,
             n=len(scores.iou),
-            n_pretrained=sum(group in seen for group in groups),
+            n_pretrained=pretrained,
             chance=chance[score.name],
-            protocol=experiment.protocol,
+            protocol=protocol,
             **described,
             toc=experiment.selection.label if experiment.selection else "none",
             backbone=experiment.backbone,

@@ -47,6 +47,8 @@ def predict(
         {"second", "share", "overlay", "mask"} a second: the share of the picture found, in percent, and the files.
     """
     trained, device = SegmenterDescription.read(segmenter), resolve_device(device)
+    if trained.query.flag("blind", False):
+        raise InputError(f"{segmenter} was trained blind (--blind): it has the same answer to every query.")
     model = load_segmenter(segmenter, trained.judges[0], device)
     asked = _find_model(trained, checkpoint, checkpoints, device)
     vector = torch.from_numpy(_query(query, trained, asked, weights, device)).to(device)
