@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from segment_world import TINY as TINY_RESNET
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.tasks.segmentation.augment import augment
@@ -17,13 +18,6 @@ TINY = {
     "num_attention_heads": [1, 1, 2, 2],
     "hidden_sizes": [8, 8, 16, 16],
     "depths": [1, 1, 1, 1],
-}
-TINY_RESNET = {
-    "model_type": "resnet",
-    "embedding_size": 8,
-    "hidden_sizes": [8, 8, 16, 16],
-    "depths": [1, 1, 1, 1],
-    "layer_type": "basic",
 }
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hdcid_cli.models.segments import time_mean
 from hdcid_cli.tasks.cmg.protocol import Schedule
 from hdcid_cli.tasks.cmg.scores import CLASSIFICATION, LOCALIZATION
 
@@ -40,8 +41,7 @@ class MeanClassifier(Classifier):
     """As Classifier, with the mean over time, in which every segment has its say: a linear probe of a clip's mean."""
 
     def over_time(self, hidden: Tensor, valid: Tensor) -> Tensor:
-        there = valid[..., None]
-        return hidden.masked_fill(~there, 0).sum(1) / there.sum(1).clamp(min=1)
+        return time_mean(hidden, valid)
 
 
 class Localizer(nn.Module):
