@@ -112,6 +112,15 @@ def test_a_model_says_how_many_codes_its_levels_make(tmp_path):
     assert model.describe()["codebook"] == len(model.codebooks[0]) == 9
 
 
+def test_a_model_says_how_it_departs_from_the_usual_sizes_and_poolings_and_nothing_where_it_does_not(tmp_path):
+    write_features(tmp_path / "features", clips=8)
+    departures = {"dim": 16, "spatial_attention": "softmax", "cell_hidden": 4, "mix": 0.5}
+    usual = {"codebook": 12, "heads": 2, "feedforward": 8, "text_hidden": 4, "map_hidden": 4, "map_specific": 4}
+    for number, given in enumerate(({"dim": 16}, departures)):
+        model = hdcid.pretrain(tmp_path / "features", tmp_path / f"m{number}", epochs=1, **usual, **given)
+        assert {name: value for name, value in model.describe().items() if name in departures} == given
+
+
 def test_an_array_has_the_codes_of_the_file_that_holds_it(tmp_path):
     write_features(tmp_path / "features", clips=8)
     model = hdcid.pretrain(tmp_path / "features", tmp_path / "model", **SMALL)

@@ -29,6 +29,7 @@ OTHERS = [
     {"club": "exact", "mask": "channels", "align": ["fcmi"]},
     {"club_gradient": "both", "train": {"codebook_updates": 6, "revival": "published"}},
     {"model": {"map_encoder": "bn", "spatial_attention": "softmax", "prototypes": True}},
+    {"model": {"cell_hidden": 4}, "align": ["codis"]},
 ]
 of_each = pytest.mark.parametrize("choice", [*EVERY, *OTHERS], ids=lambda choice: str(choice)[-30:])
 

@@ -1,5 +1,6 @@
 """Mixed precision: what computes in it, what does not, and codes that a product of few digits still tells apart."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -103,6 +104,28 @@ def test_a_pooled_map_is_the_sum_of_its_gated_cells(dtype, rtol):
     pooling, maps = MapPooling(24).to(dtype), torch.rand(3, 2, 7, 7, 24, dtype=dtype)
     gated = maps + maps * pooling.gate(maps.mean(dim=(2, 3)))[:, :, None, None]
     torch.testing.assert_close(pooling(maps), gated.sum(dim=(2, 3)), rtol=rtol, atol=0)
+
+
+@pytest.mark.parametrize("attention", ["sum", "softmax"])
+def test_a_perceptron_adds_to_each_cell_what_it_makes_of_it_before_cells_are_weighed(attention):
+    torch.manual_seed(0)
+    pooling, maps = MapPooling(6, attention=attention, hidden=5).double(), torch.randn(2, 3, 5, 4, 6).double()
+    weights = {name: value.detach().numpy() for name, value in pooling.named_parameters()}
+
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0)
+
+    x = maps.numpy()
+    gate = 1 / (1 + np.exp(-linear(np.maximum(linear(x.mean(axis=(2, 3)), "gate.0"), 0), "gate.2")))
+    cells = (x * (1 + gate)[:, :, None, None]).reshape(2, 3, 20, 6)
+    cells = cells + linear(np.maximum(linear(cells, "perceptron.0"), 0), "perceptron.2")
+    share = np.ones((2, 3, 20, 1))
+    if attention == "softmax":
+        mean = np.maximum(linear(cells.mean(axis=2, keepdims=True), "mean"), 0)
+        share = np.exp(np.tanh(linear(np.maximum(linear(cells, "cell"), 0) * mean, "score")))
+        share /= share.sum(axis=2, keepdims=True)
+    expected = (share * cells).sum(axis=2)
+    np.testing.assert_allclose(pooling(maps).detach().numpy(), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize(("device", "precision"), [("cuda", "bf16"), ("cpu", "float32"), ("mps", "float32")])

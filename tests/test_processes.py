@@ -153,6 +153,12 @@ def test_fcids_two_levels_do_too(padding):
     )
 
 
+@pytest.mark.parametrize("attention", ["sum", "softmax"])
+def test_cells_that_are_read_before_they_are_added_up_do_too(attention):
+    model = {"layers": 1, "text_hidden": 2, "cell_hidden": 3, "spatial_attention": attention}
+    assert_processes_agree(INPUTS, "vq", "fcmi,seconds,codis", "none", model=model)
+
+
 def test_processes_let_the_same_clips_exchange_seconds():
     lengths = {name: torch.tensor([4, 1, 3, 2, 4, 2]).roll(number) for number, name in enumerate(INPUTS)}
     model = {"layers": 1, "text_hidden": 2, "padding": "mask"}

@@ -221,13 +221,20 @@ EIGHT = [
 ]
 
 
-@pytest.mark.parametrize("departure", [{"classifier": "mean"}, {"localizer": "tcn"}, {"dim": 32}, {"dropout": 0.5}])
+DEPARTURES = [
+    *({"classifier": "mean"}, {"localizer": "tcn"}, {"dim": 32}, {"dropout": 0.5}),
+    *({"spatial_attention": "softmax"}, {"cell_hidden": 256}, {"mix": 0.5}),
+]
+
+
+@pytest.mark.parametrize("departure", DEPARTURES)
 def test_a_row_that_departs_from_the_papers_way_says_so_in_every_format(departure):
     (words,) = [f"{name} {value}" for name, value in departure.items()]
     alone = record(**departure)
     assert ("H-DCID", "2", "–", f"measured, heldout, {words}") in table("table1", alone)
     for form in ("terminal", "markdown", "latex", "json", "html"):
-        assert words in " ".join(report("--layout", "table1", "--format", form, stdin=lines(alone)).stdout.split())
+        said = report("--layout", "table1", "--format", form, stdin=lines(alone)).stdout.replace(r"\_", "_")
+        assert words in " ".join(said.split())
     rows = table("table1", record(), alone | {"value": 60.0})
     assert rows["H-DCID", "2", "–", "measured, heldout"]["AVE V→A"] == "44.0"
     assert rows["H-DCID", "2", "–", f"measured, heldout, {words}"]["AVE V→A"] == "60.0"

@@ -165,6 +165,7 @@ NEWER = {
     "aligned": {"quantizer": "aligned", "map_encoder": "bn", "club": "none", "layers": 1},
     "aligned, two layers": {"quantizer": "aligned", "cascade": False, "warmup": 1},
     "fcid": {"kind": "fcid"},
+    "cells read, seconds exchanged": {"cell_hidden": 4, "spatial_attention": "softmax", "mix": 0.5, "layers": 0},
 }
 
 

@@ -255,7 +255,8 @@ class Checkpoint:
         return ",".join(self.description.align) if self.settings.kind == "hdcid" else self.settings.kind
 
     def describe(self) -> dict:
-        """The fields of a record that say which model a result is of."""
+        """The fields of a record that say which model a result is of; some are there only where they are not usual."""
+        sizes = {name: getattr(self.settings, name) for name in ("dim", "spatial_attention", "cell_hidden")}
         return {
             "method": self.method,
             "layers": self.settings.layers,
@@ -266,7 +267,7 @@ class Checkpoint:
             "checkpoint": self.digest,
             "checkpoint_name": self.name,
             "pretrain_seed": self.description.seed,
-            **({} if self.settings.dim == ModelSettings.dim else {"dim": self.settings.dim}),
+            **{name: value for name, value in sizes.items() if value != getattr(ModelSettings, name)},
             **({"mix": self.description.mix} if self.description.mix else {}),
             **({} if self.reading == "row" else {"read": self.reading}),
         }

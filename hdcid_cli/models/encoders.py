@@ -68,9 +68,13 @@ class MapPooling(nn.Module):
     Args:
         attention: "sum" weighs every cell by one, as the published code does (its softmax
             runs over an axis of length one); "softmax" is softmax over cells of tanh(score).
+        hidden: units of a perceptron that adds to each gated cell what it makes of it (ours): a sum of cells
+            tells how much of each channel is in a picture, this also what is found together in one place.
     """
 
-    def __init__(self, channels: int, width: int | None = None, attention: str = "sum", reduction: int = 8):
+    def __init__(
+        self, channels: int, width: int | None = None, attention: str = "sum", hidden: int = 0, reduction: int = 8
+    ):
         super().__init__()
         width = width or max(1, channels // 2)
         squeezed = max(1, channels // reduction)
@@ -85,6 +89,9 @@ class MapPooling(nn.Module):
             self.cell = nn.Linear(channels, width)
             self.mean = nn.Linear(channels, width)
             self.score = nn.Linear(width, 1)
+        self.perceptron = None
+        if hidden:
+            self.perceptron = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
     def gain(self, maps: Tensor) -> Tensor:
         """What the gate makes of each channel, the same for all cells [B, T, C]."""
@@ -95,10 +102,13 @@ class MapPooling(nn.Module):
         return maps * self.gain(maps)[:, :, None, None, :]
 
     def forward(self, maps: Tensor) -> Tensor:
-        gain = self.gain(maps)
-        if self.attention == "sum":  # the gain is the same for all cells, so it need not be given to each
-            return maps.sum(dim=(2, 3)) * gain
-        cells = (maps * gain[:, :, None, None, :]).flatten(2, 3)  # [B, T, cells, C]
+        if self.attention == "sum" and self.perceptron is None:  # one gain for all cells need not be given to each
+            return maps.sum(dim=(2, 3)) * self.gain(maps)
+        cells = self.gated(maps).flatten(2, 3)  # [B, T, cells, C]
+        if self.perceptron is not None:
+            cells = cells + self.perceptron(cells)
+        if self.attention == "sum":
+            return cells.sum(dim=2)
         score = self.score(self.cell(cells).relu() * self.mean(cells.mean(dim=2, keepdim=True)).relu())
         return (torch.softmax(score.tanh(), dim=2) * cells).sum(dim=2)
 

@@ -86,7 +86,9 @@ class Layer(nn.Module):
         for name, shape in inputs.items():
             channels = shape[-1]
             if len(shape) == 3:
-                self.pooling[name] = MapPooling(channels, config.attention, config.spatial_attention)
+                self.pooling[name] = MapPooling(
+                    channels, config.attention, config.spatial_attention, config.cell_hidden
+                )
             self.general[name] = GeneralEncoder(
                 channels, config.dim, config.transformer_layers, config.heads, config.feedforward, config.dropout
             )

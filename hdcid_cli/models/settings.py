@@ -62,6 +62,12 @@ class ModelSettings(Settings):
         "How cells of a map are weighed: all alike (what the published code computes), or softmax (what it intends).",
         choices=("sum", "softmax"),
     )
+    cell_hidden: int = setting(
+        0,
+        "Units of a perceptron that reads each cell of a map before cells are added up; 0 for none, as published.",
+        least=0,
+        most=1 << 14,
+    )
     map_encoder: str = setting(
         "residual",
         "Specific encoder of maps: DCID's, with a residual unit, or CoDAAR's, with batch norms.",
