@@ -170,7 +170,7 @@ def test_a_backbone_from_outside_is_one_file_and_one_entry(tmp_path, monkeypatch
     assert next(describe(path))["revision"] == "abc"
 
 
-def test_options_that_a_backbone_does_not_read_are_told(capsys):
+def test_options_that_a_backbone_does_not_read_are_told(capsys, tmp_path):
     load_backbone("audio", "logmel", Options(model="mine", fps=8))
     assert capsys.readouterr().err == (
         "warning: --model changes nothing: logmel does not read it, bert would.\n"
@@ -178,3 +178,6 @@ def test_options_that_a_backbone_does_not_read_are_told(capsys):
     )
     load_backbone("video", "hog", Options(fps=8, seconds=5, batch_size=3))
     assert capsys.readouterr().err == ""
+    with pytest.raises(InputError):
+        load_backbone("audio", str(tmp_path), Options(weights="mine", fps=8))
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["--weights", "--fps"]

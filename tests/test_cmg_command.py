@@ -165,6 +165,7 @@ def test_settings_that_make_no_difference_are_said(workplace, capsys):
         *("--localizer", "--threshold", "--keep"),
     ]
     assert said("classify", "mine.csv", open_set="2", score="energy", classifier="mean") == []
+    assert said("classify", "mine.csv", encoder_dropout=True) == ["--encoder-dropout"]  # of raw features
 
 
 def test_timelines_of_another_question_are_not_lost(workplace):

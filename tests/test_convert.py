@@ -129,6 +129,12 @@ def test_a_name_that_is_not_utf8_costs_that_clip_alone(tmp_path, capsys):
         assert file.ids == ["a"]
 
 
+def test_annotations_beside_named_clips_are_told(tmp_path, capsys):
+    zipped(tmp_path / "a.zip", pickle.dumps(arrays({"a": (10, 4)})["a"]))
+    assert run("--modality", "audio", "-o", tmp_path / "x.h5", "--annotations", tmp_path / "none", tmp_path) == 0
+    assert "--annotations makes no difference: the files in" in capsys.readouterr().err
+
+
 def test_clips_of_another_shape_are_skipped(tmp_path, capsys):
     for name, array in arrays({"a": (10, 4), "b": (10, 5), "c": (10, 4)}).items():
         zipped(tmp_path / f"{name}.zip", pickle.dumps(array))

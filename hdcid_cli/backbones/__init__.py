@@ -1,6 +1,7 @@
 """From media to features: one file a backbone, each with `load(options) -> Backbone`."""
 
 import importlib
+from collections.abc import Collection
 from dataclasses import replace
 
 from hdcid_cli.backbones.backbone import Backbone, Options, read_description
@@ -29,6 +30,8 @@ _READS = {
     "bert": ("model",),
     "hash": (),
 }
+# What models of transformers read of them; which model it is stands in --backbone.
+_ENCODERS_READ = {"video": ("fps",), "audio": (), "text": ()}
 
 
 def papers_backbone(modality: str) -> str:
@@ -56,18 +59,20 @@ def load_backbone(modality: str, name: str | None, options: Options) -> Backbone
     name = name or papers_backbone(modality)
     module = BACKBONES[modality].get(name)
     if module is None and not any(name in names for names in BACKBONES.values()):
-        module, options = ENCODERS[modality], replace(options, model=name)
-    elif name != "bert" and (options.pool, options.grid, options.layer, options.prompt) != (None,) * 4:
+        _tell_what_is_not_read(name, _ENCODERS_READ[modality], options)
+        return importlib.import_module(ENCODERS[modality]).load(replace(options, model=name))
+    if name != "bert" and (options.pool, options.grid, options.layer, options.prompt) != (None,) * 4:
         raise InputError(f"--pool, --grid, --layer and --prompt are for models of transformers, not for {name}.")
     if module is None:
         raise InputError(f"There is no {modality} backbone {name!r}: use {' or '.join(BACKBONES[modality])}.")
-    _tell_what_is_not_read(name, options)
+    if name in _READS:
+        _tell_what_is_not_read(name, _READS[name], options)
     return importlib.import_module(module).load(options)
 
 
-def _tell_what_is_not_read(name: str, options: Options) -> None:
+def _tell_what_is_not_read(name: str, read: Collection[str], options: Options) -> None:
     """Warn of options that say something and change nothing."""
-    for option in ("weights", "pca", "model", "fps") if name in _READS else ():
-        if option not in _READS[name] and getattr(options, option) != getattr(Options, option):
-            readers = " and ".join(other for other, read in _READS.items() if option in read)
+    for option in ("weights", "pca", "model", "fps"):
+        if option not in read and getattr(options, option) != getattr(Options, option):
+            readers = " and ".join(other for other, taken in _READS.items() if option in taken)
             warn(f"--{option} changes nothing: {name} does not read it, {readers} would.")

@@ -82,6 +82,9 @@ def command(task, train, test, data, features, test_features, supervised, seed, 
 
     if supervised:
         check_supervised(train, test)
+        options.tell_idle(
+            "a supervised probe reads features, and no codes", "toc", "read", "layers_used", "checkpoint", "checkpoints"
+        )
     settings = options.take(ProbeSettings, given)
     tasks = read_task(task, data, train, test, given["leave_out"])
     elsewhere = test_features or features

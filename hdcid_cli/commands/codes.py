@@ -91,12 +91,16 @@ def command(
     if clip is not None:
         if output:
             raise InputError("-o takes what codes stand for in annotated clips: name a TASK instead of --clip.")
+        options.tell_idle(
+            "--clip compares the codes of --train and --test, without annotations", "modalities", "split", "data"
+        )
         opened = open_checkpoint(checkpoint, checkpoints, device)
         found = locate(opened, clip, open_features(features, train), open_features(features, test), plot)
         emit(found, as_json, tuple(found[0]))
         return
     if plot:
         raise InputError("--plot draws one clip: name it with --clip.")
+    options.tell_idle(f"it goes with --clip, and --modalities says whose codes {task} counts", "train", "test")
     opened = open_checkpoint(checkpoint, checkpoints, device)
     wanted = modalities or [name for name in opened.inputs if name != "text"]
     annotations = {name: read_labels(task, data, name) for name in wanted}

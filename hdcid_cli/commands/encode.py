@@ -6,6 +6,9 @@ import click
 
 from hdcid_cli.commands import options
 
+# Of a file, not a folder, to write.
+SUFFIXES = (".h5", ".npz")
+
 
 @click.command(cls=options.Command)
 @click.argument("files", nargs=-1, metavar="[FEATURES]...", type=click.Path(path_type=Path))
@@ -44,6 +47,10 @@ def command(files, output, format_, toc, features, checkpoint, checkpoints, devi
     from hdcid_cli.codes.files import encode_files
     from hdcid_cli.core.records import emit
 
+    if files:
+        options.tell_idle("the files to encode are named", "features")
+    if output.suffix in SUFFIXES and output.suffix != f".{format_}":
+        options.tell_idle(f"{output} says it by its ending", "format_")
     emit(
         encode_files(list(files), output, toc, features, checkpoint, checkpoints, device, format_),
         as_json,

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+from click.core import ParameterSource
 
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.modalities import modalities, modality
-from hdcid_cli.core.progress import did_you_mean
+from hdcid_cli.core.progress import did_you_mean, makes_no_difference
 from hdcid_cli.core.settings import MOST_SEED, SHOWN, Setting, Settings, option_name, settings_of
 from hdcid_cli.models.quantizers import READINGS
 
@@ -201,6 +202,18 @@ def _shown(value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+# Where the value of an option stands that somebody asked for here: on the line, or in a file for --config.
+ASKED = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
+
+
+def tell_idle(why: str, *names: str) -> None:
+    """Say which options of this command, by the names of their values, were given and make no difference."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in names and context.get_parameter_source(option.name) in ASKED:
+            makes_no_difference(f"--{_names(option)[0]}", why)
 
 
 class NameType(click.Choice):

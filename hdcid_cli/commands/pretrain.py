@@ -50,6 +50,8 @@ def command(features, checkpoints, output, modalities, split, data, leave_out, *
 
     if not in_main_process():
         silence()
+    if split is not None and leave_out is None:
+        options.tell_idle("--split says what is learned from", "data")
     settings = PretrainSettings.of(**values)
     clips, watched = clips_to_learn_from(features, modalities, split, data, leave_out, held_out_by_tasks(data))
     path = pretrain(plan(features, settings, output, modalities, clips, checkpoints, leave_out, watched))

@@ -16,6 +16,8 @@ from hdcid_cli.core.progress import counted, say, warn
 FORMATS = ["terminal", "markdown", "latex", "csv", "json", "html"]
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html", ".htm": "html"}
 LAYOUTS = ["table1", "table2", "table3", "table4", "table5", "openset"]
+# What is drawn besides what the records alone make, by the names of the values.
+PICTURED = ("fields", "checkpoints", "curves", "timelines", "overlays")
 NAMED = 10  # complaints, and metrics, printed one by one
 
 
@@ -132,7 +134,7 @@ def command(files, form, names, metrics, spread, explain, best, output, figures,
     from hdcid_cli.report.tables import Look
 
     form = form or SUFFIXES.get(output.suffix.lower() if output else "", "terminal")
-    pictured = any(drawn[name] for name in ("fields", "checkpoints", "curves", "timelines", "overlays"))
+    pictured = any(drawn[name] for name in PICTURED)
     if pictured and form != "html" and not figures:
         raise InputError(
             "--over, --checkpoint, --curves, --timelines and --overlay make pictures: add -o report.html or --figures "
@@ -142,6 +144,7 @@ def command(files, form, names, metrics, spread, explain, best, output, figures,
         raise InputError("An HTML page is not for a terminal: add -o report.html.")
     skipped = Skipped()
     records = read_results(_sources(files), skipped)
+    _tell_idle(form, names, drawn, explain)
     if explain:
         explained = _explained(records)
         write_text(output, explained + "\n") if output else click.echo(explained)
@@ -169,6 +172,22 @@ def command(files, form, names, metrics, spread, explain, best, output, figures,
     elif text:
         click.echo(text)
     return _status(skipped)
+
+
+def _tell_idle(form: str, names: Sequence[str], drawn: dict, explain: bool) -> None:
+    """Say which options were given and make no difference."""
+    if explain:
+        shown = ("form", "names", "metrics", "spread", "best", "examples", "figures")
+        options.tell_idle("with --explain there are words alone", *shown, *PICTURED)
+        return
+    if names and form != "html":
+        options.tell_idle("a layout has its own", "metrics")
+    if form == "json":
+        options.tell_idle("JSON has deviations and intervals both", "spread")
+    if form in ("csv", "json"):
+        options.tell_idle(f"nothing is bold in {form.upper()}", "best")
+    if not any(drawn[name] for name in ("curves", "timelines", "overlays")):
+        options.tell_idle("there are no clips to show without --curves, --timelines or --overlay", "examples")
 
 
 def _pictures(records: list, drawn: dict, skipped: Skipped) -> Any:

@@ -64,6 +64,8 @@ def command(checkpoint, checkpoints, keep, criterion, lam, mix, normalise, relea
     from hdcid_cli.codes.checkpoint import TOC, open_checkpoint
     from hdcid_cli.core.records import emit
 
+    if criterion != "both":
+        options.tell_idle(f"channels are judged by {criterion} alone", "lam")
     opened = open_checkpoint(checkpoint, checkpoints, device)
     settings = {
         "criterion": criterion,

@@ -51,6 +51,11 @@ def warn(message: str) -> None:
         tell(f"warning: {printable(in_short(message))}")
 
 
+def makes_no_difference(option: str, why: str) -> None:
+    """Say that an option was given and is not used."""
+    say(f"{option} makes no difference: {why}.")
+
+
 def tell(text: str) -> None:
     """Write to stderr, whether or not anybody can read it: talk is no reason to lose work."""
     with contextlib.suppress(OSError, ValueError):

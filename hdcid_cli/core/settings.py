@@ -15,13 +15,14 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.progress import makes_no_difference
 
 # Numbers beyond these are slips of the pen, and some of them would take all of the machine.
 MOST_INT, MOST_FLOAT = 10**9, 1e9
@@ -252,6 +253,15 @@ class Settings:
 def option_name(name: str, rule: Setting | None = None) -> str:
     """`batch_size` -> `--batch-size`; the name that the setting itself gives comes first."""
     return rule.option if rule and rule.option else "--" + name.replace("_", "-")
+
+
+def tell_idle(settings: Settings, names: Iterable[str], why: str) -> None:
+    """Say which of these settings were chosen, that is, are not their defaults, and make no difference."""
+    for name in names:
+        default, rule = getattr(type(settings), name), settings_of(type(settings))[name]
+        if getattr(settings, name) != default:
+            option = option_name(name, rule)
+            makes_no_difference(option.replace("--", "--no-", 1) if default is True else option, why)
 
 
 def _to_plain(value: Any) -> Any:

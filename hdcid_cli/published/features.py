@@ -18,7 +18,7 @@ from hdcid_cli.core.features import MAX_CLIP_BYTES, FeatureWriter
 from hdcid_cli.core.files import open_regular, reason
 from hdcid_cli.core.hdf5 import Unsound, judging, open_hdf5, own_dataset
 from hdcid_cli.core.pickled import NoArray, unpickle_array
-from hdcid_cli.core.progress import progress, warn
+from hdcid_cli.core.progress import makes_no_difference, progress, warn
 
 # Of a zip file and of what is in it; a clip's features have 2 MB.
 MAX_PICKLE_BYTES = 64 << 20
@@ -193,6 +193,8 @@ def convert_features(
 def open_published(path: Path, names: Path | None) -> ZippedPickles | AveFile:
     """Whichever of the two `path` is."""
     if path.is_dir():
+        if names is not None:
+            makes_no_difference("--annotations", f"the files in {path} are called as their clips are")
         return ZippedPickles(path)
     if not path.exists():
         raise InputError(f"There is no file or folder {path}.")

@@ -19,6 +19,19 @@ ALIGNMENTS = {
     "fcmi": Entry("fine and coarse masked contrast (MICU)", "hdcid_cli.training.losses.fcmi:FCMI"),
     "cujp": Entry("a jigsaw of the modalities' codes (MICU)", "hdcid_cli.training.losses.cujp:CUJP"),
 }
+# Settings that ours read, and no other part of a run does.
+READS: dict[str, tuple[str, ...]] = {
+    "cpc": ("cpc_steps", "cpc_layers", "cpc_horizon"),
+    "cmcm": (),
+    "smit": (),
+    "mst": (),
+    "codis": (),
+    "turn": (),
+    "infonce": ("temperature",),
+    "seconds": ("temperature",),
+    "fcmi": ("mask_ratio", "mask"),
+    "cujp": ("jigsaw_parts", "jigsaw_permutations"),
+}
 
 
 def asked_of_model(align: Iterable[str]) -> dict[str, bool]:

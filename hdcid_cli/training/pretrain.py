@@ -28,6 +28,7 @@ from hdcid_cli.training.board import Board, TensorBoard, WeightsAndBiases, requi
 from hdcid_cli.training.cadence import Cadence
 from hdcid_cli.training.captured import CudaRecorder
 from hdcid_cli.training.data import common_clips, epoch_batches
+from hdcid_cli.training.idle import tell_idle_settings
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import PretrainSettings, TrainSettings, steps_per_epoch
 from hdcid_cli.training.speed import Speed
@@ -113,6 +114,7 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     torch.manual_seed(train.seed)
     model = build_model(architecture)
     objective = Objective(settings.objective, model)
+    tell_idle_settings(settings, model, objective)
     per_epoch = steps_per_epoch(len(ids), train.batch_size)
     trainer = Trainer(model, objective, train, per_epoch, device, world)
     record_steps(trainer, settings.run.graph)

@@ -69,7 +69,7 @@ class ObjectiveSettings(Settings):
     )
     cpc_layers: int = setting(2, "Layers of CPC's context LSTM.", least=1, most=64)
     cpc_horizon: int = setting(1, "How many future steps CPC predicts.", least=1, most=1000)
-    temperature: float = setting(0.1, "Of infonce's softmax.", above=0)
+    temperature: float = setting(0.1, "Of the softmax of infonce and seconds.", above=0)
     mask_ratio: float = setting(0.3, "Share of what fcmi masks.", least=0, most=0.99)
     mask: str = setting(
         "steps", "What fcmi masks: whole steps, or channels of all steps.", choices=("steps", "channels")

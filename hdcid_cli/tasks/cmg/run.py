@@ -11,6 +11,7 @@ from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.names import recording
 from hdcid_cli.core.progress import say, warn
 from hdcid_cli.core.records import CURVES_SCHEMA, SEEN, TIMELINE_SCHEMA, open_set_curves, result
+from hdcid_cli.core.settings import tell_idle
 from hdcid_cli.core.splits import left_out
 from hdcid_cli.tasks.annotations import identity
 from hdcid_cli.tasks.annotations.clips import Annotations
@@ -126,7 +127,7 @@ def run_task(
             refuse_others(path, schema, _question(_drawn(schema, tasks), reading, settings, seeds[0]))
     if settings.published and any(part.left_out for part in tasks):
         raise InputError("The published protocol leaves no groups out: --leave-out goes with --protocol heldout.")
-    _tell_idle(settings, {part.task.kind for part in tasks})
+    _tell_idle(settings, {part.task.kind for part in tasks}, reading.supervised)
     timelines: list[dict] = []
     curves: list[dict] = []
     for part in tasks:
@@ -175,20 +176,18 @@ def _check_drawings(drawings: Drawings, tasks: Sequence[AnnotatedTask], settings
         )
 
 
-def _tell_idle(settings: ProbeSettings, kinds: Collection[str]) -> None:
+def _tell_idle(settings: ProbeSettings, kinds: Collection[str], supervised: bool) -> None:
     """Say which settings were chosen that make no difference."""
-    idle = {}
     if CLASSIFICATION not in kinds:
-        idle["classifier"] = "no clips are classified here"
+        tell_idle(settings, ["classifier"], "no clips are classified here")
     if LOCALIZATION not in kinds:
-        idle |= dict.fromkeys(("localizer", "threshold"), "no events are localised here")
+        tell_idle(settings, ["localizer", "threshold"], "no events are localised here")
     if settings.open_set is None:
-        idle |= dict.fromkeys(("score", "keep"), "all classes are known here, without --open-set")
+        tell_idle(settings, ["score", "keep"], "all classes are known here, without --open-set")
     elif settings.published:
-        idle["keep"] = "the published protocol chooses the threshold on what is tested"
-    for name, why in idle.items():
-        if getattr(settings, name) != getattr(DEFAULTS, name):
-            say(f"--{name} makes no difference: {why}.")
+        tell_idle(settings, ["keep"], "the published protocol chooses the threshold on what is tested")
+    if supervised:
+        tell_idle(settings, ["encoder_dropout"], "a supervised probe reads features, which no encoder makes")
 
 
 def _tell_trial(trial: Trial, tested: Mapping, left_out: str | None) -> None:
