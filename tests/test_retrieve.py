@@ -133,6 +133,17 @@ def test_command_ranks_the_clips_not_pretrained_on_and_their_captions(hdcid, tmp
     table = hdcid("report", "--metrics", "all", stdin=done.stdout)
     assert table.returncode == 0 and {"codes", "r@1"} <= set(table.stdout.split())
 
+    # Codes are compared whole, whatever channels TOC has chosen.
+    assert hdcid("toc", "--keep", "4").returncode == 0
+    video, audio = (open_features(tmp_path / "features", name) for name in ("video", "audio"))
+    model = open_checkpoint(None, tmp_path / "checkpoints", "cpu")
+    chosen = {record["metric"].split()[0]: record["toc"] for record in retrieve(model, video, audio)}
+    assert chosen == {"summary": "4", "codes": "none", "both": "4"}
+    capsys.readouterr()
+    alone = list(retrieve(model, video, audio, RetrievalSettings(by="codes", toc="3")))
+    assert {record["toc"] for record in alone} == {"none"}
+    assert "--toc makes no difference" in capsys.readouterr().err
+
     # Two texts for every other clip, one for the others, none for the last four; one text has no features.
     rows = [(f"{name}#{part}", name) for n, name in enumerate(ids[:36]) for part in range(2 - n % 2)]
     write_features(tmp_path / "captions", ids=[text for text, _ in rows], modalities=("text",), seed=1)

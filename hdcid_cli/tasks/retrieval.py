@@ -21,7 +21,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.names import recording
-from hdcid_cli.core.progress import say, warn
+from hdcid_cli.core.progress import makes_no_difference, say, warn
 from hdcid_cli.core.records import result
 from hdcid_cli.tasks.annotations import identity
 from hdcid_cli.tasks.annotations.captions import read_captions
@@ -84,12 +84,16 @@ def retrieve(
     """Yield the records of one pair of modalities."""
     by, captions, codes = settings.by, settings.captions, settings.codes or next(iter(checkpoint.model.encodings))
     check_encoding(checkpoint, codes)
-    selection = resolve_toc(settings.toc, checkpoint, "retrieve", query.modality)
+    selection = None
+    if by != "codes":
+        selection = resolve_toc(settings.toc, checkpoint, "retrieve", query.modality)
+    elif settings.toc not in (DEFAULTS.toc, "none"):
+        makes_no_difference("--toc", "codes are compared, and not channels of features (--by codes)")
     if captions is None:
         ranking = _of_one_name(checkpoint, query, gallery, settings)
     else:
         ranking = _of_captions(checkpoint, query, gallery, settings, read_captions(captions))
-    fields = _fields(checkpoint, query, gallery, ranking, selection)
+    fields = _fields(checkpoint, query, gallery, ranking)
     if len(checkpoint.model.encodings) > 1:
         fields["codes"] = codes
     sides = _sides((query, gallery), ranking, lambda file: encode(checkpoint, file, each=codes), selection)
@@ -99,6 +103,7 @@ def retrieve(
     bootstrap = Bootstrap([recording(name) for name in ranking.clips])
     counts = count_ranks(list(parts.values()), [weights(kind, parts) for kind in kinds], ranking.owned, device)
     for kind, counted in zip(kinds, counts):
+        fields["toc"] = selection.label if selection and kind != "codes" else "none"
         scores = (retrieval_scores if captions is None else caption_scores)(counted, bootstrap=bootstrap)
         for score, chance in scores:
             yield result(
@@ -106,9 +111,7 @@ def retrieve(
             )
 
 
-def _fields(
-    checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, ranking: Ranking, selection: Selection | None
-) -> dict:
+def _fields(checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, ranking: Ranking) -> dict:
     """What all records have in common."""
     seen = {recording(name) for name in checkpoint.clips}
     clips = list(dict.fromkeys(ranking.clips))
@@ -125,7 +128,6 @@ def _fields(
         "features_digest": gallery.digest,
         "backbone": gallery.backbone,
         "seed": 0,
-        "toc": selection.label if selection else "none",
     }
     if ranking.queries != ranking.gallery:
         found |= {"queries": len(ranking.queries), "gallery": len(ranking.gallery)}
