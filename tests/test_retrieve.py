@@ -143,6 +143,12 @@ def test_command_ranks_the_clips_not_pretrained_on_and_their_captions(hdcid, tmp
     alone = list(retrieve(model, video, audio, RetrievalSettings(by="codes", toc="3")))
     assert {record["toc"] for record in alone} == {"none"}
     assert "--toc makes no difference" in capsys.readouterr().err
+    # What asks and is ranked alike finds itself; other features of the modality have to be found.
+    assert next(retrieve(model, video, video, RetrievalSettings(by="summary")))["value"] == 100
+    assert "video.h5 is asked and ranked alike" in capsys.readouterr().err
+    write_features(tmp_path / "other", clips=40, modalities=("video",), seed=1)
+    next(retrieve(model, video, open_features(tmp_path / "other", "video")))
+    assert "alike" not in capsys.readouterr().err
 
     # Two texts for every other clip, one for the others, none for the last four; one text has no features.
     rows = [(f"{name}#{part}", name) for n, name in enumerate(ids[:36]) for part in range(2 - n % 2)]

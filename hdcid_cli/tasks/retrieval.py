@@ -176,6 +176,11 @@ def _of_one_name(
     ids = [name for name in query.ids if name in gallery.index]
     if not ids:
         raise InputError(f"{query.name} and {gallery.name} have no clip in common.")
+    if query.modality == gallery.modality and query.digest == gallery.digest:
+        warn(
+            f"{query.name} is asked and ranked alike: every clip finds itself, which says nothing of the model; take "
+            "another modality, or other features of it with --gallery-features."
+        )
     ids, protocol = _ranked(checkpoint, ids, settings)
     return Ranking(ids, ids, Owned.one_each(np.arange(len(ids)), len(ids)), ids, protocol)
 
