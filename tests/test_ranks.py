@@ -65,6 +65,27 @@ def test_what_depends_on_the_order_of_equals_is_its_mean_over_all_orders():
         )
 
 
+def test_the_median_rank_is_that_of_all_orders_of_equals():
+    """Every query counts as much, in each of its orders as much."""
+    random = np.random.default_rng(5)
+    for sizes in ([2, 1, 3], [1, 1, 1, 1, 1], [2, 2, 2]):
+        owned = owned_of(sizes)
+        similarity = random.integers(0, 2, (len(sizes), owned.gallery)).astype(float)
+        share = [
+            in_every_order(similarity, owned, lambda own, k=k: float(own[:k].any())).mean()
+            for k in range(1, owned.gallery + 1)
+        ]
+        expected = np.mean([1 + np.argmax(np.array(share) >= half) for half in (0.5 - 1e-9, 0.5 + 1e-9)])
+        found = {score.name: score.value for score, _ in retrieval_scores(counted(similarity, owned))}
+        assert found["median_rank"] == expected
+
+
+def test_chance_is_what_a_gallery_of_equals_gets():
+    for owned in (owned_of([1, 2, 5, 12] * 3), owned_of([2] * 13), Owned.one_each(np.repeat(np.arange(9), 3), 9)):
+        for score, chance in caption_scores(counted(np.ones((len(owned.count), owned.gallery)), owned)):
+            assert score.value == pytest.approx(chance, rel=1e-12), score.name
+
+
 def test_average_precision_stops_at_the_tenth_rank():
     random = np.random.default_rng(1)
     owned = owned_of([14, 3, 9])

@@ -16,6 +16,8 @@ PERCENTILES = (2.5, 97.5)
 _AT_ONCE = 10_000_000
 # Up to so many groups the numbers drawn are those of earlier versions.
 _FEW_GROUPS = 50_000
+# Of a half: rounding must not decide on which side of it a sum lies.
+_TIE = 1e-9
 
 Interval = tuple[float, float] | None
 
@@ -113,17 +115,70 @@ class Bootstrap:
             found.append(value(*batch_sums(statistics[clips], batch)))
         return percentiles(np.array(found))
 
-    def of_median(self, values: np.ndarray) -> Interval:
-        """Interval of the median of one number a clip, [N]."""
+    def of_median(self, up_to: Callable[[int], np.ndarray], most: int) -> Interval:
+        """Interval of the median of one whole number a clip; see `medians`."""
         if self.groups < 2:
             return None
-        order = np.argsort(values, kind="stable")
-        values, found = values[order], []
-        for part in np.array_split(self.drawn, max(1, self.resamples * len(values) // _AT_ONCE)):
-            passed = part[:, self.group[order]].cumsum(1, dtype=np.int64)
-            middle = [(passed > (passed[:, -1:] - odd) // 2).argmax(1) for odd in (1, 0)]
-            found.append((values[middle[0]] + values[middle[1]]) / 2)
-        return percentiles(np.concatenate(found))
+
+        def of_groups(number: int) -> np.ndarray:
+            return np.bincount(self.group, up_to(number), self.groups)
+
+        sizes = np.bincount(self.group, minlength=self.groups)
+        return percentiles(medians(of_groups, most, self.drawn, sizes))
+
+
+def medians(up_to: Callable[[int], np.ndarray], most: int, weights: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Medians of whole numbers from 1 to `most`, halfway between two where the half falls between them: [R].
+
+    Args:
+        up_to: number -> how many of each of G groups are at most that, [G]; none at 0, all at `most`.
+        weights: of the groups, [R, G].
+        sizes: of the groups, [G].
+    """
+    total = _weighed(weights, sizes)
+    first = _least(up_to, most, weights, (0.5 - _TIE) * total)
+    second = first.copy()  # where the half falls between two, the next one that occurs
+    open_ = np.flatnonzero(_reached(up_to, first, weights) < (0.5 + _TIE) * total)
+    second[open_] = _least(up_to, most, weights[open_], (0.5 + _TIE) * total[open_])
+    return (first + second) / 2
+
+
+def _reached(up_to: Callable[[int], np.ndarray], numbers: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How many are at most the number of each weighing, [R]."""
+    reached = np.empty(len(weights))
+    for number in np.unique(numbers).tolist():
+        rows = np.flatnonzero(numbers == number)
+        reached[rows] = _weighed(weights[rows], up_to(number))
+    return reached
+
+
+def _weighed(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """[R, G] small whole numbers times [G], some rows at a time, as they become numbers of eight times their size."""
+    parts = np.array_split(weights, max(1, weights.size // _AT_ONCE))
+    return np.concatenate([part @ counts for part in parts])
+
+
+def _least(up_to: Callable[[int], np.ndarray], most: int, weights: np.ndarray, enough: np.ndarray) -> np.ndarray:
+    """The least number up to which each weighing, [R, G], has enough, [R].
+
+    All are bisected together. Groups that lie wholly on one side of what is left to search, which soon are nearly all,
+    are counted once.
+    """
+    low, high = np.ones(len(weights), np.int64), np.full(len(weights), most)
+    groups, passed, width = np.arange(weights.shape[1]), np.zeros(len(weights)), most
+    while (searching := low < high).any():
+        halfway = (low + high) // 2
+        for number in np.unique(halfway[searching]).tolist():
+            rows = np.flatnonzero(searching & (halfway == number))
+            there = passed[rows] + _weighed(weights[rows], up_to(number)[groups]) >= enough[rows]
+            high[rows[there]], low[rows[~there]] = number, number + 1
+        if high.max() - low.min() <= width // 2:
+            width = high.max() - low.min()
+            before, after = (up_to(bound)[groups] for bound in (low.min() - 1, high.max()))
+            some = before != after
+            passed += _weighed(weights[:, ~some], before[~some])
+            weights, groups = weights[:, some], groups[some]
+    return low
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:
@@ -156,9 +211,15 @@ def mean_score(name: str, values: np.ndarray, bootstrap: Bootstrap | None = None
     return sums_score(name, np.stack([values, np.ones(len(values))], 1), ratio, bootstrap)
 
 
-def median_score(name: str, values: np.ndarray, bootstrap: Bootstrap | None = None) -> Score:
-    """The median of one number a clip, [N], in its own unit."""
-    return Score(name, float(np.median(values)), bootstrap.of_median(values) if bootstrap else None)
+def median_score(name: str, up_to: Callable[[int], np.ndarray], most: int, bootstrap: Bootstrap | None = None) -> Score:
+    """The median of one whole number a clip, from 1 to `most`, in its own unit.
+
+    Args:
+        up_to: number -> [N] in 0..1, whether a clip's is at most that; the chance of it, where it is left to chance.
+    """
+    each = np.ones(len(up_to(most)))
+    [value] = medians(up_to, most, each[None], each)
+    return Score(name, float(value), bootstrap.of_median(up_to, most) if bootstrap else None)
 
 
 def map_score(

@@ -6,15 +6,14 @@ expectation over all of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from math import lgamma
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hdcid_cli.core.progress import progress
-from hdcid_cli.tasks.metrics import Bootstrap, Score, mean_score, median_score, ratio
+from hdcid_cli.tasks.metrics import Bootstrap, Score, mean_score, median_score, medians, ratio
 
 # Similarities of queries x gallery that are in memory at once: 64 MiB in float32.
 BLOCK = (2048, 8192)
@@ -231,11 +230,14 @@ def average_precision(counts: Counts) -> np.ndarray:
 
 
 def _none_drawn(others: np.ndarray, own: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """The chance that of `others + own` items, `draws` of them drawn without putting back, no own one is drawn."""
-    none = np.ones(len(others))
-    for drawn in range(int(draws.max(initial=0))):
-        left = np.maximum(others - drawn, 0) / np.maximum(others + own - drawn, 1)
-        none *= np.where(drawn < draws, left, 1)
+    """The chance that of `others + own` items, `draws` of them drawn without putting back, no own one is drawn: all own
+    ones are among those that are left, C(left, own) / C(others + own, own).
+    """
+    every, none = others + own, np.ones(len(others))
+    left = every - np.maximum(draws, 0)
+    for placed in range(int(own.max(initial=0))):
+        some = own > placed
+        none[some] *= np.maximum(left[some] - placed, 0) / (every[some] - placed)
     return none
 
 
@@ -252,7 +254,9 @@ def retrieval_scores(
     for k in ranks:
         chance = 1 - _none_drawn(gallery - own, own, np.full(len(own), min(k, gallery)))
         found.append((mean_score(f"r@{k}", hits(counts, k), bootstrap), 100 * float(chance.mean())))
-    return [*found, (median_score("median_rank", first_ranks(counts), bootstrap), median_chance(own, gallery))]
+    # Over all orders of equals, as chance is over those of the gallery.
+    median = median_score("median_rank", partial(hits, counts), gallery, bootstrap)
+    return [*found, (median, median_chance(own, gallery))]
 
 
 def caption_scores(counts: Counts, bootstrap: Bootstrap | None = None) -> list[tuple[Score, float]]:
@@ -281,20 +285,8 @@ def median_chance(own: np.ndarray, gallery: int) -> float:
     """The median rank of the first of `own` items in a gallery in random order, over all queries; [Q] -> number."""
     several, times = np.unique(own, return_counts=True)
 
-    def share(rank: int) -> float:
-        """The share of first ranks up to this one: 1 - C(gallery - own, rank) / C(gallery, rank)."""
-        missed = [_log_choose(gallery - each, rank) - _log_choose(gallery, rank) for each in several.tolist()]
-        return float(1 - np.exp(missed) @ times / times.sum())
+    def found(rank: int) -> np.ndarray:
+        return 1 - _none_drawn(gallery - several, several, np.full(len(several), rank))
 
-    middle = []
-    for enough in (0.5 - 1e-9, 0.5 + 1e-9):  # the two middle ones, where the half falls between two ranks
-        low, high = 1, gallery
-        while low < high:
-            rank = (low + high) // 2
-            low, high = (low, rank) if share(rank) >= enough else (rank + 1, high)
-        middle.append(low)
-    return sum(middle) / 2
-
-
-def _log_choose(n: int, k: int) -> float:
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) if 0 <= k <= n else -np.inf
+    [value] = medians(found, gallery, times[None], np.ones(len(several)))
+    return float(value)
