@@ -1,10 +1,13 @@
 """What `pretrain` says of validation clips equals what `retrieve` and counting say, and it changes nothing."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from worlds import write_features
 
+import hdcid_cli
 from hdcid_cli.core.features import open_features
 from hdcid_cli.core.splits import validation_clips
 from hdcid_cli.models.assembled import build_model
@@ -97,14 +100,30 @@ def test_a_perfect_partner_is_always_found_and_equal_ones_by_chance():
 def test_it_is_due_every_so_many_steps_and_at_the_end(files):
     ids = files["audio"].ids
     validation = Validation(files, ["unknown", *ids], every=30)
+    other = Validation(files, ids, every=30, measures=False)  # another process knows when, too
+    assert [step for step in range(1, 101) if other.due(step, 100)] == [30, 60, 90, 100]
     assert [step for step in range(1, 101) if validation.due(step, 100)] == [30, 60, 90, 100]
-    validation = Validation(files, ids, every=30)
-    assert [step for step in range(20, 111, 20) if validation.due(step, 110)] == [40, 60, 100]
-    validation = Validation(files, ids, every=30, start=70)  # taken up again
-    assert [step for step in range(80, 111, 20) if validation.due(step, 110)] == [100]
     assert validation.clips == ids
     assert not any(Validation(files, ids, every=0).due(step, 100) for step in range(1, 101))
     assert not any(Validation(files, ids[:3], every=1).due(step, 100) for step in range(1, 101))
+
+
+def test_a_run_looks_when_asked_and_says_where_it_cannot(files, tmp_path, capsys):
+    names = files["audio"].ids
+    small = {"layers": 1, "dim": 16, "codebook": 12, "batch_size": 20, "epochs": 3}
+    for watched, expected in ((names[60:], [2, 4, 6, 8, 9]), (names[77:], [])):
+        path = hdcid_cli.pretrain(
+            tmp_path / "features",
+            tmp_path / str(len(watched)),
+            clips=names[:60],
+            validation=watched,
+            validate_every=2,
+            **small,
+        ).path
+        records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        assert [record["step"] for record in records if "validation/r@1/audio-video" in record] == expected
+        told = "--validate-every makes no difference: there are fewer than 4 validation clips"
+        assert (told in capsys.readouterr().err) == (not expected)
 
 
 def test_validation_clips_are_those_that_the_tables_choose_by(tmp_path):

@@ -22,6 +22,7 @@ from hdcid_cli.core.loading import ClipReader, batches_on
 from hdcid_cli.core.precision import kernels
 from hdcid_cli.core.progress import counted, progress, say, warn
 from hdcid_cli.core.run_directory import RunDirectory
+from hdcid_cli.core.settings import tell_idle
 from hdcid_cli.models.assembled import Model, build_model
 from hdcid_cli.models.stored import write_model
 from hdcid_cli.training.board import Board, TensorBoard, WeightsAndBiases, require_tensorboard, require_wandb
@@ -34,7 +35,7 @@ from hdcid_cli.training.settings import PretrainSettings, TrainSettings, steps_p
 from hdcid_cli.training.speed import Speed
 from hdcid_cli.training.telling import CodesInUse, summary, warn_of_collapse
 from hdcid_cli.training.trainer import Meter, Trainer, check_finite
-from hdcid_cli.training.validation import Validation
+from hdcid_cli.training.validation import LEAST_CLIPS, Validation
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,9 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
             size = sum(p.numel() for p in model.parameters())
             told = f"{counted(len(ids), 'clip')}, {counted(total, 'step')}, {size / 1e6:.1f} million parameters"
             say(f"{run.output}: {told}, on {device}.")
-        watched = run.watched if world.is_main else ()
-        validation = Validation(files, watched, settings.run.validate_every, trainer.step_number)
+        validation = Validation(files, run.watched, settings.run.validate_every, world.is_main)
+        if settings.run.validate_every and not validation.every:
+            tell_idle(settings.run, ["validate_every"], f"there are fewer than {LEAST_CLIPS} validation clips")
         _loop(run, directory, trainer, reader, validation, total)
     return run.output
 
@@ -231,14 +233,14 @@ def _loop(
                 in_use.add(measured)
             bar.update()
             step = trainer.step_number
-            now = cadence.after(step, interruption.asked)
-            if now.log:
+            now, looks = cadence.after(step, interruption.asked), validation.due(step, total)
+            if now.log or looks:
                 rates = speed.take()  # first, as whatever else is asked of the device waits for it too
                 means = meter.take()
                 check_finite(means, step)
                 record = {"step": step, "epoch": step / per_epoch, "lr": trainer.learning_rate(step - 1), **means}
                 record |= rates
-                if validation.due(step, total):
+                if looks and world.is_main:
                     with speed.apart():
                         record |= validation.measure(trainer.model, trainer.started)
                 metrics.write(record)

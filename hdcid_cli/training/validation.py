@@ -27,23 +27,20 @@ class Validation:
     Args:
         files: feature files by modality.
         names: of the clips; those that not every modality has are passed over.
-        every: steps between two looks, at the least; 0 for none.
-        start: steps that are done already.
+        every: steps between two looks; 0 for none.
+        measures: whether this process is the one to look; others only know when.
     """
 
-    def __init__(self, files: dict[str, FeatureFile], names: Sequence[str], every: int, start: int = 0):
+    def __init__(self, files: dict[str, FeatureFile], names: Sequence[str], every: int, measures: bool = True):
         there = [name for name in names if all(name in file.index for file in files.values())]
         count = min(len(there), MOST_CLIPS)
-        self.every, self.clips = every, [there[number * len(there) // count] for number in range(count)]
-        self._next = start - start % every + every if every else 0
-        self._reader = ClipReader(files, self.clips, "ram") if every and len(self.clips) >= LEAST_CLIPS else None
+        self.clips = [there[number * len(there) // count] for number in range(count)]
+        self.every = every if count >= LEAST_CLIPS else 0
+        self._reader = ClipReader(files, self.clips, "ram") if self.every and measures else None
 
     def due(self, step: int, last: int) -> bool:
-        """Whether to look after a step that is logged: if another `every` steps are full, and after the last one."""
-        if self._reader is None or not (step >= self._next or step == last):
-            return False
-        self._next = step - step % self.every + self.every
-        return True
+        """Whether to look after a step: after every so many, and after the last one."""
+        return bool(self.every) and (step % self.every == 0 or step == last)
 
     @torch.no_grad()
     def measure(self, model: Model, layers: int) -> dict[str, float]:
