@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from test_report import lines, record, report
 
-from hdcid_cli.core.records import timeline
+from hdcid_cli.core.records import Timeline, timeline
 from hdcid_cli.media.picture import read_picture, write_picture
+from hdcid_cli.report.pictures import timelines
 
 CODES, WIDTH = 12, 8
 VOID = {"meta", "img", "br"}
@@ -210,7 +211,20 @@ def test_timelines_are_drawn_to_scale(page):
     seconds = (380 - 118 - 10) / 10  # units a second
     assert bars["true"] == pytest.approx((118 + 2 * seconds, 3 * seconds), abs=0.11)
     assert bars["predicted"] == pytest.approx((118 + 0.5 * seconds, 8.5 * seconds), abs=0.11)
-    assert "2 of 5 clips." in page
+    assert "2 of 5 timelines." in page
+
+
+def test_what_several_probes_said_of_a_clip_stands_together():
+    """Two files of one task: one more of what each says, by what they differ in."""
+    said = {"task": "avvp", "train": "v", "test": "a", "data": "LLP", "protocol": "heldout", "method": "cpc"}
+    files = [
+        [timeline(f"c{number}", 10.0, [], [], **said, toc=toc, checkpoint="x") for number in range(5)]
+        for toc in ("none", "128")
+    ]
+    read = [Timeline.read(each) for file in files for each in file]
+    captions = [figure.caption for figure in timelines(read, 2)]
+    assert captions == [f"c{clip} (avvp v→a, on LLP, toc {toc})" for clip in (0, 1) for toc in ("none", "128")]
+    assert [figure.caption for figure in timelines(read[:5], 2)] == ["c0 (avvp v→a, on LLP)", "c1 (avvp v→a, on LLP)"]
 
 
 def test_broken_timelines_and_pictures_are_named(inputs):

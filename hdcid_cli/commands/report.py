@@ -106,7 +106,7 @@ class Skipped:
     type=options.whole(),
     default=8,
     show_default=True,
-    help="Clips shown of each task and direction (html, --figures).",
+    help="Clips shown of each task, direction and probe (html, --figures).",
 )
 @click.option(
     "--figures",

@@ -29,7 +29,7 @@ class Sources:
         open_sets: scores of known and unknown clips.
         overlays: folders of pictures.
         fields: numbers of the records that results are drawn over.
-        examples: how many clips to show of each task and direction, and of each folder.
+        examples: how many clips to show of each task, direction and probe, and of each folder.
     """
 
     records: Sequence[Measured] = ()
@@ -162,5 +162,5 @@ def _add_checkpoint(path: Path, training: Section, codebooks: Section) -> None:
 
 def _timelines(records: Sequence[Timeline], examples: int) -> Section:
     figures = list(pictures.timelines(records, examples))
-    count = Words("quiet", f"{len(figures)} of {len(records)} clips.")
+    count = Words("quiet", f"{len(figures)} of {len(records)} timelines.")
     return Section("Events in clips", [Sign("key"), count, Figures(figures)] if figures else [])

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from hdcid_cli.codes.toc import code_similarities, mean_similarity
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import open_regular
 from hdcid_cli.core.json_lines import Skip, objects
-from hdcid_cli.core.records import GREATEST, OpenSet, Timeline
+from hdcid_cli.core.records import GREATEST, Drawn, OpenSet, Timeline
 from hdcid_cli.media.picture import encode_png, read_picture
 from hdcid_cli.report.charts import Axis, Bar, Histogram, Series, curves, histogram_chart, line_chart, timeline_chart
 from hdcid_cli.report.drawing import WIDTH, Drawing, Figure, Picture
 from hdcid_cli.report.over import on_data
 from hdcid_cli.report.results import DEPARTURES
+
+D = TypeVar("D", bound=Drawn)
 
 POINTS = 300  # a curve of more is thinned out
 CODES = 1024  # a heat map shows no more
@@ -158,7 +161,7 @@ def _rising(record: OpenSet) -> list[tuple[float, float]]:
     return sorted(zip(record.oscr["fpr"], record.oscr["ccr"]))
 
 
-def _told_apart(records: Sequence[OpenSet]) -> list[tuple[str, OpenSet]]:
+def _told_apart(records: Sequence[D]) -> list[tuple[str, D]]:
     """The records by what they differ in."""
     names = ("method", "layers", "toc", "protocol", *DEPARTURES, "keep", "seed", "checkpoint_name", "checkpoint")
     said = {name: {str(record.get(name)) for record in records} for name in names}
@@ -169,7 +172,7 @@ def _told_apart(records: Sequence[OpenSet]) -> list[tuple[str, OpenSet]]:
         differing = differing[:-1]
     words = {name: f"{name} {{}}" for name in ("toc", "seed", "keep", *DEPARTURES)} | {"layers": "{} layers"}
 
-    def named(record: OpenSet) -> str:
+    def named(record: D) -> str:
         found = [(name, record.get(name)) for name in differing]
         return ", ".join(words.get(name, "{}").format(value) for name, value in found if value is not None)
 
@@ -177,18 +180,29 @@ def _told_apart(records: Sequence[OpenSet]) -> list[tuple[str, OpenSet]]:
 
 
 def timelines(records: Sequence[Timeline], count: int) -> Iterator[Figure]:
-    """The first `count` clips of every task and direction: true events above predicted ones."""
+    """The first `count` clips of every task, direction and probe: true events above predicted ones. Where there are
+    several probes, what they said of one clip stands together.
+    """
     groups = defaultdict(list)
     for record in records:
         groups[record.task, record.train, record.test, record.data].append(record)
     for (task, train, test, data), clips in groups.items():
-        for record in clips[:count]:
+        probes: dict[str, list[Timeline]] = defaultdict(list)
+        for name, record in _told_apart(clips):
+            probes[name].append(record)
+        shown = [(name, record) for name, found in probes.items() for record in found[:count]]
+        by_clip: dict[str, list[tuple[str, Timeline]]] = defaultdict(list)
+        for name, record in shown:
+            by_clip[record.clip].append((name, record))
+        for name, record in chain.from_iterable(by_clip.values()):
             bars = [
                 Bar(event.label, event.start, event.end, kind == "predicted")
                 for kind, events in (("true", record.true), ("predicted", record.predicted))
                 for event in events or ()
             ]
-            caption = f"{record.clip} ({task} {train}→{test}, {on_data([data])})" if task else record.clip
+            of = [f"{task} {train}→{test}", on_data([data])] if task else []
+            of += [name] if len(probes) > 1 else []
+            caption = f"{record.clip} ({', '.join(of)})" if of else record.clip
             yield Figure(caption, timeline_chart(bars, record.seconds))
 
 
