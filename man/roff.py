@@ -137,7 +137,8 @@ def _table(rows: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
     """A table for tbl(1); columns that are too wide for a terminal are broken at words."""
     widths = _widths([[written for written, _ in row] for row in rows])
     columns = " ".join(f"lw({width}n)" for width in widths)
-    lines = [".PP", ".TS", "tab(\t);", " ".join(["lb"] * len(widths)), f"{columns}."]
+    # A cell that is taller than what is left of the page where the table begins would make tbl(1) complain.
+    lines = [".PP", ".ne 12", ".TS", "tab(\t);", " ".join(["lb"] * len(widths)), f"{columns}."]
     for number, row in enumerate(rows):
         cells = [_line(made) or "\\&" for _, made in row]
         lines.append("\t".join(cells if number == 0 else [f"T{{\n.ad l\n{cell}\nT}}" for cell in cells]))

@@ -55,5 +55,5 @@ def test_markdown_becomes_macros(pages):
 def test_tables_fit_a_terminal(pages):
     roff = importlib.import_module("roff").roff
     made = roff(f"| a | b |\n|---|---|\n| {'word ' * 30} | {'more ' * 40} |\n")
-    widths = [int(column.removeprefix("lw(").removesuffix("n)")) for column in made[4].rstrip(".").split()]
+    widths = [int(column.removeprefix("lw(").removesuffix("n)")) for column in made[5].rstrip(".").split()]
     assert sum(widths) <= 68 and min(widths) > 20
