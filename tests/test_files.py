@@ -5,13 +5,23 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hdcid_cli.codes.toc import select
+from hdcid_cli.codes.toc_plot import plot_similarities
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.files import NAME_LIMIT, Lock, atomic_path, read_text, remove_leftovers, safe_name, write_text
+from hdcid_cli.main import run
+from hdcid_cli.media.picture import write_picture
+from hdcid_cli.report.drawing import Drawing, Figure
+from hdcid_cli.report.figures import write_figures
+from hdcid_cli.synth.media import write_wav
+from hdcid_cli.tasks.analysis.location import draw_map
 
 
 def test_a_new_file_is_made_with_its_folders_and_nothing_else(tmp_path):
@@ -41,7 +51,7 @@ def test_links_in_a_circle_are_one_sentence(tmp_path):
 def test_a_pipe_in_the_place_of_a_file_of_ours_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(InputError, match="fifo is a pipe or a device, not a file: remove it"):
-        write_text(tmp_path / "fifo", "x", own=True)
+        write_text(tmp_path / "fifo", "x")
     with pytest.raises(HdcidError, match="fifo cannot be written"):
         Lock(tmp_path / "fifo", "taken")
     assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
@@ -66,21 +76,21 @@ def test_a_fifo_is_written_to_and_stays(tmp_path):
     got = []
     reader = threading.Thread(target=lambda: got.append(fifo.read_text()))
     reader.start()
-    write_text(fifo, "through\n")
+    write_text(fifo, "through\n", named=True)
     reader.join(10)
     assert got == ["through\n"] and stat.S_ISFIFO(fifo.stat().st_mode)
 
 
 def test_a_device_is_written_to_and_stays(tmp_path):
-    write_text("/dev/null", "gone")
+    write_text("/dev/null", "gone", named=True)
     with pytest.raises(HdcidError, match=r"^/dev/full cannot be written: No space left on device\.$"):
-        write_text("/dev/full", "x")
+        write_text("/dev/full", "x", named=True)
     for name in ("null", "full"):
         assert stat.S_ISCHR(os.stat(f"/dev/{name}").st_mode)
 
 
 def test_standard_output_by_name_is_a_pipe_or_the_end_of_a_file(tmp_path):
-    code = "from hdcid_cli.core.files import write_text; write_text('/dev/stdout', 'x\\n')"
+    code = "from hdcid_cli.core.files import write_text; write_text('/dev/stdout', 'x\\n', named=True)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout == b"x\n"
     (tmp_path / "log").write_text("before\n")
     with open(tmp_path / "log", "a") as log:
@@ -189,3 +199,36 @@ def test_ordinary_names_stay_as_they_are():
     for name in ("---1_cCGK4M", "dog bark", "Überfall 2.png", "v_Archery_g01_c01", "東京"):
         assert safe_name(name) == name
     assert safe_name("../x") == "%2E.%2Fx"
+
+
+def test_what_somebody_names_to_write_to_may_be_a_device(tmp_path):
+    records = tmp_path / "records.jsonl"
+    records.write_text(
+        '{"schema": "hdcid.result/1", "task": "ave", "train": "v", "test": "a", "metric": "f1", "value": 1.0, "n": 3, '
+        '"protocol": "heldout", "method": "cpc", "seed": 0}\n'
+    )
+    for arguments in (
+        ["recipe", "cp", "table1_dcid", "/dev/null", "--overwrite"],
+        ["report", records, "-o", "/dev/null"],
+        ["report", records, "--explain", "-o", "/dev/null"],
+    ):
+        assert run([str(word) for word in arguments], {}) == 0
+    null, codebook = Path("/dev/null"), np.eye(4)
+    draw_map(codebook, "clip", ("audio", "video"), (1.0, 1.0), null)
+    plot_similarities([codebook], select([codebook], 2), null)
+    assert stat.S_ISCHR(os.stat(null).st_mode)
+
+
+def test_no_file_in_a_folder_of_ours_is_a_pipe(tmp_path):
+    """Nothing waits for who would read it."""
+    figure = Figure("clip", Drawing(10, []), short="chart")
+    for name, write in (
+        ("chart.svg", lambda folder: write_figures([figure], folder)),
+        ("x.png", lambda folder: write_picture(folder / "x.png", np.zeros((2, 2, 3), np.uint8))),
+        ("x.wav", lambda folder: write_wav(folder / "x.wav", np.zeros(8, np.float32))),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        os.mkfifo(folder / name)
+        with pytest.raises(InputError, match="is a pipe or a device, not a file: remove it"):
+            write(folder)

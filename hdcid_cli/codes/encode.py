@@ -195,5 +195,5 @@ def _store(place: Path, indices: np.ndarray) -> None:
     content = io.BytesIO()
     np.save(content, indices, allow_pickle=False)
     checksum = zlib.crc32(content.getbuffer()).to_bytes(4, "little")
-    with contextlib.suppress(HdcidError, OSError), atomic_path(place, own=True) as temporary:
+    with contextlib.suppress(HdcidError, OSError), atomic_path(place) as temporary:
         temporary.write_bytes(content.getvalue() + checksum)

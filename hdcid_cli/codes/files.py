@@ -96,7 +96,7 @@ def write_codes(path: Path, codes: Codes, selection: Selection | None, attribute
     """
     clips, shape = len(codes.ids), codes.read([0], selection).shape[1:]
     checksums = np.zeros(clips, np.uint32)
-    with atomic_path(path, own=True) as temporary, create_hdf5(temporary) as file:
+    with atomic_path(path) as temporary, create_hdf5(temporary) as file:
         features = file.create_dataset("features", (clips, *shape), np.float32, chunks=(1, *shape))
         for start in range(0, clips, SLAB):
             rows = np.arange(start, min(start + SLAB, clips))

@@ -50,7 +50,7 @@ def describe_columns(columns: np.ndarray) -> str:
 def write_npz(source: Path, target: Path) -> None:
     """Copy a codes file that was just written to an `.npz`, atomically; nothing in it is pickled."""
     with (
-        atomic_path(target, own=True) as temporary,
+        atomic_path(target) as temporary,
         h5py.File(source, "r") as file,
         zipfile.ZipFile(temporary, "w") as archive,
     ):

@@ -138,7 +138,7 @@ class Selection:
             "released": self.released,
             "channels": [channels.tolist() for channels in self.channels],
         }
-        write_text(file, json.dumps(stored) + "\n", own=True)
+        write_text(file, json.dumps(stored) + "\n")
 
     @classmethod
     def load(cls, file: Path, layers: int, dim: int) -> "Selection":

@@ -32,7 +32,7 @@ def plot_similarities(codebooks: list[np.ndarray], selection: Selection, path: P
             axis.set_xlabel("code")
             axis.set_ylabel("code")
         figure.colorbar(image, ax=axes[row].tolist(), label="cosine similarity")
-    with atomic_path(path) as temporary:
+    with atomic_path(path, named=True) as temporary:
         try:
             figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", dpi=120)
         except ValueError as error:

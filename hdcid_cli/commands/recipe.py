@@ -53,4 +53,4 @@ def cp(name, output, overwrite):
         output = output / f"{Path(name).stem}.yaml"
     if output.exists() and not overwrite:
         raise InputError(f"{output} is there already: choose another name, or --overwrite.")
-    write_text(output, read_text(find_recipe(name)))
+    write_text(output, read_text(find_recipe(name)), named=True)

@@ -147,7 +147,7 @@ def command(files, form, names, metrics, spread, explain, best, output, figures,
     _tell_idle(form, names, drawn, explain)
     if explain:
         explained = _explained(records)
-        write_text(output, explained + "\n") if output else click.echo(explained)
+        write_text(output, explained + "\n", named=True) if output else click.echo(explained)
         return _status(skipped)
     if not records and not names and not pictured:
         skipped.tell_rest()
@@ -168,7 +168,7 @@ def command(files, form, names, metrics, spread, explain, best, output, figures,
     else:
         text = RENDERERS[form](tables)
     if output:
-        write_text(output, text + "\n")
+        write_text(output, text + "\n", named=True)
     elif text:
         click.echo(text)
     return _status(skipped)

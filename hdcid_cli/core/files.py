@@ -29,18 +29,18 @@ _LEFT_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path | str, own: bool = False) -> Iterator[Path]:
+def atomic_path(target: Path | str, named: bool = False) -> Iterator[Path]:
     """Yield the path of a temporary file; on success its content becomes that of `target`.
 
     A regular file (or a new one) is replaced by a rename, so a reader never sees half of it; it keeps its
-    permissions, and a symbolic link is followed. A device or a FIFO is never replaced: it is written to. If the
-    block raises, nothing has changed.
+    permissions, and a symbolic link is followed. If the block raises, nothing has changed.
 
     Args:
-        own: it is a file of a folder of ours, in whose place nobody means a device or a FIFO.
+        named: somebody has named this very file, as with `-o FILE`, and may mean a device or a FIFO: it is written to,
+            and never replaced. In a folder of ours nobody means one.
 
     Raises:
-        InputError: `target` is a folder, a link that leads nowhere else, or, as our own, a device or a FIFO.
+        InputError: `target` is a folder, a link that leads nowhere else, or, unless `named`, a device or a FIFO.
         HdcidError: it cannot be written (full disk, read-only folder, no permission).
     """
     try:
@@ -51,7 +51,7 @@ def atomic_path(target: Path | str, own: bool = False) -> Iterator[Path]:
         raise unwritable(target, error) from error
     if mode is not None and stat.S_ISDIR(mode):
         raise InputError(f"{target} is a folder: name a file in it.")
-    if own and mode is not None and not stat.S_ISREG(mode):  # a FIFO would wait for a reader
+    if not named and mode is not None and not stat.S_ISREG(mode):  # a FIFO would wait for a reader
         raise InputError(f"{target} is a pipe or a device, not a file: remove it.")
     if _DESCRIPTOR.fullmatch(os.path.abspath(target)) or not (mode is None or stat.S_ISREG(mode)):
         writing = _straight(target)
@@ -127,9 +127,9 @@ def reason(error: BaseException) -> str:
     )
 
 
-def write_text(target: Path | str, text: str, own: bool = False) -> None:
+def write_text(target: Path | str, text: str, named: bool = False) -> None:
     """Make `text` (UTF-8) the content of `target`, as `atomic_path` does."""
-    with atomic_path(target, own) as temporary:
+    with atomic_path(target, named) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

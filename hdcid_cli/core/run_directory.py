@@ -94,7 +94,7 @@ def read_config(path: Path, kind: RunKind, any_version: bool = False) -> dict:
 def write_config(path: Path, kind: RunKind, config: dict) -> None:
     """Write `config.yaml` with format and version."""
     config = {"format": kind.format, "version": kind.version, **config}
-    write_text(path / CONFIG, yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True), own=True)
+    write_text(path / CONFIG, yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 class _Dumper(yaml.SafeDumper):
@@ -216,7 +216,7 @@ class RunDirectory:
         write_config(self.place, self.kind, self.config)
         if not self.resumed:
             for name, text in texts.items():
-                write_text(self.place / name, text, own=True)
+                write_text(self.place / name, text)
 
     def metrics(self, by: str, last: float) -> "MetricsLog":
         """The log of this run, from whose records those after `last` are taken out."""
@@ -237,7 +237,7 @@ class RunDirectory:
                 replace_symlink(self.path.parent / "latest", os.path.basename(self.path))
             file = self.place / name
             try:
-                with atomic_path(file, own=True) as temporary:
+                with atomic_path(file) as temporary:
                     write(temporary)
             except InputError:
                 raise
@@ -364,7 +364,7 @@ def _keep_lines(file: Path, by: str, last: float) -> None:
     kept = [number is not None and number <= last for number, _ in lines]
     if all(kept):
         return
-    with open_regular(file) as old, atomic_path(file, own=True) as temporary, open(temporary, "wb") as new:
+    with open_regular(file) as old, atomic_path(file) as temporary, open(temporary, "wb") as new:
         new.writelines(line for line, keep in zip(_pieces(old), kept, strict=True) if keep)
 
 

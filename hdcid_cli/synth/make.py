@@ -62,7 +62,7 @@ def make(world: SynthWorld, folder: Path, workers: int = 1, overwrite: bool = Fa
     for _ in progress(_run(jobs, workers), total=len(jobs), description="synth", unit="clip"):
         pass
     for name, text in annotations.files(world).items():
-        write_text(folder / "data" / name, text, own=True)
+        write_text(folder / "data" / name, text)
 
 
 def video_path(folder: Path, clip: PlannedClip) -> Path:
@@ -130,7 +130,7 @@ def _claim(world: SynthWorld, folder: Path, overwrite: bool) -> None:
         taken += _paths(SynthWorld(**found), folder)
     for path in taken:
         path.unlink(missing_ok=True)
-    write_text(mark, "".join(f"{name}: {value}\n" for name, value in settings.items()), own=True)
+    write_text(mark, "".join(f"{name}: {value}\n" for name, value in settings.items()))
 
 
 def _read_mark(mark: Path, expected: dict) -> dict:

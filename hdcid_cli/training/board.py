@@ -61,7 +61,7 @@ class WeightsAndBiases:
             raise InputError(
                 f"wandb does not begin a run ({reason(error)}): `wandb login`, or WANDB_MODE=offline, or no --wandb."
             ) from error
-        write_text(file, f"{self._run.id}\n", own=True)
+        write_text(file, f"{self._run.id}\n")
 
     def write(self, record: dict) -> None:
         self._run.log(record)

@@ -30,7 +30,7 @@ def remembered(paths: Sequence[Path], compute: Callable[[], str]) -> str:
     settled = all(time.time() - path.stat().st_mtime > SETTLED_SECONDS for path in paths)
     if settled and _known(paths) == known:  # they did not change while they were read
         with contextlib.suppress(HdcidError, OSError):  # a home that cannot be written is no reason to fail
-            write_text(known, digest + "\n", own=True)
+            write_text(known, digest + "\n")
     return digest
 
 

@@ -88,7 +88,7 @@ def draw_map(agreement: np.ndarray, clip: str, names: tuple[str, str], seconds: 
     axis.set_xlabel(f"{names[1]} (s)")
     axis.set_ylabel(f"{names[0]} (s)")
     figure.colorbar(image, ax=axis, label="agreement of codes")
-    with atomic_path(path) as temporary:
+    with atomic_path(path, named=True) as temporary:
         try:
             figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", dpi=120)
         except ValueError as error:

@@ -147,7 +147,7 @@ def _of_split(annotations: Annotations, split: str) -> Annotations:
 
 
 def _write_table(path: Path, rows: list[dict]) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with atomic_path(path, named=True) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -136,7 +136,7 @@ def convert_folder(
         if (data / name).exists() and not overwrite:
             raise InputError(f"{data / name} is there already: use --overwrite, or another --data.")
     for name, text in tables.items():
-        write_text(data / name, text, own=True)
+        write_text(data / name, text)
         made.written.append(data / name)
     return made
 

@@ -152,7 +152,7 @@ def run_task(
                 curves.append(open_set_curves(**open_curves(outcome.opened), **fields))
     for path, lines in ((drawings.timelines, timelines), (drawings.curves, curves)):
         if path:
-            write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in lines))
+            write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in lines), named=True)
 
 
 def _classifying(tasks: Sequence[AnnotatedTask]) -> list[AnnotatedTask]:
