@@ -34,7 +34,7 @@ from hdcid_cli.core.json_lines import objects
 from hdcid_cli.core.modalities import modalities as all_names
 from hdcid_cli.core.modalities import modality as full_name
 from hdcid_cli.core.precision import matmul_precision
-from hdcid_cli.core.progress import warn
+from hdcid_cli.core.progress import makes_no_difference, warn
 from hdcid_cli.media.wave import Wave
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.report.formats import RENDERERS
@@ -42,7 +42,7 @@ from hdcid_cli.report.layouts import lay_out
 from hdcid_cli.report.pivot import choose_metrics, pivots
 from hdcid_cli.report.results import results_of
 from hdcid_cli.tasks.cmg.protocol import ProbeSettings
-from hdcid_cli.tasks.cmg.reading import read_codes, read_features
+from hdcid_cli.tasks.cmg.reading import NO_CODES, open_sides, read_codes, read_features
 from hdcid_cli.tasks.cmg.run import read_task, run_task
 from hdcid_cli.tasks.held_out import held_out_by_tasks
 from hdcid_cli.training.plan import clips_to_learn_from, plan, present_modalities
@@ -255,13 +255,16 @@ def cmg(
     _refuse_unknown(settings, "cmg", ProbeSettings)
     asked = ProbeSettings(**settings)
     tasks = read_task(task, Path(data), learned_on, tested_on, leave_out)
-    learned, tested = open_features(features, learned_on), open_features(elsewhere or features, tested_on)
+    sides = open_sides(features, learned_on, tested_on, elsewhere)
     if checkpoint is None:
-        reading = read_features(learned, tested)
+        for name, idle in (("toc", toc != "stored"), ("layers_used", layers is not None)):
+            if idle:
+                makes_no_difference(name, NO_CODES)
+        reading = read_features(*sides)
     else:
         device = more.get("device", "auto")
         opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint, device=device)
-        reading = read_codes(opened, learned, tested, task, toc, layers, asked.published)
+        reading = read_codes(opened, *sides, task, toc, layers, asked.published)
     return list(run_task(tasks, reading, asked, range(seeds) if isinstance(seeds, int) else tuple(seeds), **more))
 
 

@@ -195,3 +195,6 @@ def test_python_and_the_command_probe_alike(tmp_path, monkeypatch, capsys):
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     asked = {"train": "v", "test": "a", "epochs": 1, "seeds": 2, "layers_used": 1, "per_class": True}
     assert json.loads(json.dumps(hdcid.cmg("classify", model, **asked))) == said
+    capsys.readouterr()
+    hdcid.cmg("classify", None, "a", "a", epochs=1, toc="8", layers_used=1)
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["toc", "layers_used"]

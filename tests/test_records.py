@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hdcid_cli.core import json_lines
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.names import count_of_recordings
 from hdcid_cli.core.records import (
     CURVES_SCHEMA,
     READ,
@@ -22,6 +23,7 @@ from hdcid_cli.core.records import (
     read_records,
     result,
     timeline,
+    with_seen,
 )
 
 GOOD = result(
@@ -190,3 +192,11 @@ def test_whatever_one_line_holds_the_others_are_read(data):
     found, complaints = read(good, bytes(raw) + b"\n", good, schema=schema)
     assert 2 <= len(found) <= 3 and len(found) + len(complaints) <= 3
     assert all(complaint.startswith("F, line 2 ") for complaint in complaints)
+
+
+def test_a_held_out_protocol_says_that_pretraining_saw_what_is_tested():
+    assert with_seen("heldout", 0) == "heldout"
+    assert with_seen("heldout, speaker=anna left out", 2) == "heldout, speaker=anna left out, seen in pretraining"
+    assert with_seen("published", 2) == "published"  # which tests what was pretrained on
+    clips = ["4YdbENYcIyE_23_33", "other", "4YdbENYcIyE_0_10"]
+    assert count_of_recordings(clips, ["4YdbENYcIyE_40_50", "x"]) == 2 and count_of_recordings(clips, []) == 0

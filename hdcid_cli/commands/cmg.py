@@ -75,26 +75,21 @@ in DATA.
 @options.json_option
 def command(task, train, test, data, features, test_features, supervised, seed, seeds, as_json, **given):
     from hdcid_cli.codes.checkpoint import open_checkpoint
-    from hdcid_cli.core.features import open_features
     from hdcid_cli.core.records import emit
-    from hdcid_cli.tasks.cmg.reading import check_supervised, read_codes, read_features
+    from hdcid_cli.tasks.cmg.reading import NO_CODES, check_supervised, open_sides, read_codes, read_features
     from hdcid_cli.tasks.cmg.run import Drawings, read_task, run_task
 
     if supervised:
         check_supervised(train, test)
-        options.tell_idle(
-            "a supervised probe reads features, and no codes", "toc", "read", "layers_used", "checkpoint", "checkpoints"
-        )
+        options.tell_idle(NO_CODES, "toc", "read", "layers_used", "checkpoint", "checkpoints")
     settings = options.take(ProbeSettings, given)
     tasks = read_task(task, data, train, test, given["leave_out"])
-    elsewhere = test_features or features
-    learned = open_features(features, train)
-    tested = learned if (train, features) == (test, elsewhere) else open_features(elsewhere, test)
+    sides = open_sides(features, train, test, test_features)
     if supervised:
-        reading = read_features(learned, tested)
+        reading = read_features(*sides)
     else:
         checkpoint = open_checkpoint(given["checkpoint"], given["checkpoints"], given["device"], given["read"])
-        reading = read_codes(checkpoint, learned, tested, task, given["toc"], given["layers_used"], settings.published)
+        reading = read_codes(checkpoint, *sides, task, given["toc"], given["layers_used"], settings.published)
     more = {name: given[name] for name in ("per_class", "strict", "device")}
     drawings = Drawings(given["timelines"], given["curves"])
     emit(run_task(tasks, reading, settings, range(seed, seed + seeds), drawings=drawings, **more), as_json)

@@ -1,6 +1,7 @@
 """What the name of a clip tells of it."""
 
 import re
+from collections.abc import Iterable
 
 # `hdcid synth` names its clips so, and every annotation file of its worlds carries the names: whoever copies one
 # file out of a world takes the mark along.
@@ -20,6 +21,12 @@ def recording(name: str) -> str:
     """
     match = _WINDOW.fullmatch(name) or _UCF.fullmatch(name)
     return match[1] if match else name
+
+
+def count_of_recordings(names: Iterable[str], others: Iterable[str]) -> int:
+    """How many of the clips are, or are cut from the same recording as, one of the others."""
+    known = set(map(recording, others))
+    return sum(recording(name) in known for name in names)
 
 
 def is_synthetic(name: str) -> bool:

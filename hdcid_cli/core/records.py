@@ -32,6 +32,12 @@ REQUIRED = ("task", "train", "test", "metric", "value", "n", "protocol", "method
 # What a held-out protocol adds where the model was pretrained, without labels, on clips that are tested.
 SEEN = "seen in pretraining"
 
+
+def with_seen(protocol: str, pretrained: int) -> str:
+    """The protocol of a result of clips, so many of which the model was pretrained on; the published one allows it."""
+    return f"{protocol}, {SEEN}" if pretrained and not protocol.startswith("published") else protocol
+
+
 # Nothing that is measured here comes near these.
 GREATEST = 1e12
 LONGEST = 10_000  # characters

@@ -20,7 +20,7 @@ from hdcid_cli.codes.toc import Selection, resolve_toc
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.modalities import letter
-from hdcid_cli.core.names import recording
+from hdcid_cli.core.names import count_of_recordings, recording
 from hdcid_cli.core.progress import makes_no_difference, say, warn
 from hdcid_cli.core.records import result
 from hdcid_cli.tasks.annotations import identity
@@ -113,7 +113,6 @@ def retrieve(
 
 def _fields(checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, ranking: Ranking) -> dict:
     """What all records have in common."""
-    seen = {recording(name) for name in checkpoint.clips}
     clips = list(dict.fromkeys(ranking.clips))
     names = clips if ranking.queries == ranking.gallery else [*ranking.queries, "", *ranking.gallery]
     found = checkpoint.describe() | {
@@ -122,7 +121,7 @@ def _fields(checkpoint: Checkpoint, query: FeatureFile, gallery: FeatureFile, ra
         "test": letter(gallery.modality),
         "n": len(clips),
         "protocol": ranking.protocol,
-        "n_pretrained": sum(recording(name) in seen for name in clips),
+        "n_pretrained": count_of_recordings(clips, checkpoint.clips),
         "data": identity.of_clips(clips),
         "data_digest": hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16],
         "features_digest": gallery.digest,

@@ -8,7 +8,7 @@ from pathlib import Path
 from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, feature_paths, open_features
-from hdcid_cli.core.names import recording
+from hdcid_cli.core.names import count_of_recordings
 from hdcid_cli.core.splits import SPLITS
 from hdcid_cli.tasks.annotations import own
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations
@@ -270,9 +270,9 @@ def _next(found: Sequence[TaskSurvey], data: Path, features: _Features, checkpoi
     elif featured:
         lines.append(f"hdcid cmg {featured[0].task} --train v --test a")
     if (latest / "clips.txt").is_file():
-        seen = {recording(line) for _, line in tables.lines(latest / "clips.txt")}
+        learned = [line for _, line in tables.lines(latest / "clips.txt")]
         for survey in usable:
-            if count := sum(recording(name) in seen for name in survey.tested):
+            if count := count_of_recordings(survey.tested, learned):
                 findings.append(
                     f"{latest} learned from {count} of the {len(survey.tested)} clips that {survey.task} tests: "
                     "`hdcid pretrain` leaves out what a table of the folder is to test."

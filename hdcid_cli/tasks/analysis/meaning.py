@@ -14,7 +14,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.files import atomic_path
 from hdcid_cli.core.modalities import letter
-from hdcid_cli.core.names import recording
+from hdcid_cli.core.names import count_of_recordings
 from hdcid_cli.core.records import result
 from hdcid_cli.tasks.analysis.counts import CodeCounts, count, count_permuted, rows_of, shared_codes
 from hdcid_cli.tasks.annotations import identity
@@ -72,7 +72,6 @@ def analyze(
         found, of_file = _count(checkpoint, file, chosen)
         counts += of_file
         labels, clips[file.modality] = (*whole.classes, "background"), len(found)
-        seen = {recording(name) for name in checkpoint.clips}
         common[file.modality] = {
             "task": "codes",
             "annotations": task,
@@ -81,7 +80,7 @@ def analyze(
             "data_digest": whole.digest,
             "features_digest": file.digest,
             "backbone": file.backbone,
-            "n_pretrained": sum(recording(clip.id) in seen for clip in found),
+            "n_pretrained": count_of_recordings((clip.id for clip in found), checkpoint.clips),
             "seed": 0,
             **checkpoint.describe(),
         }

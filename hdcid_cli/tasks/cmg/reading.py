@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,13 +13,15 @@ from hdcid_cli.codes.checkpoint import Checkpoint
 from hdcid_cli.codes.encode import encode
 from hdcid_cli.codes.toc import Selection, apply_toc, resolve_toc
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.features import FeatureFile
+from hdcid_cli.core.features import FeatureFile, open_features
 from hdcid_cli.core.loading import ClipReader, batches_on
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.tasks.cmg.inputs import Inputs
 
 BATCH = 256
+# Why settings of codes make no difference to a supervised probe.
+NO_CODES = "a supervised probe reads features, and no codes"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,18 @@ def read_features(train: FeatureFile, test: FeatureFile | None = None) -> Readin
     model = dict.fromkeys(("layers", "quantizer", "codebook", "toc", "checkpoint"))
     model |= {"method": "supervised", "backbone": (test or train).backbone}
     return Reading(learned, tested, model, supervised=True)
+
+
+def open_sides(
+    features: Path | str, train: str, test: str, elsewhere: Path | str | None = None
+) -> tuple[FeatureFile, FeatureFile]:
+    """The features of the modality learned on and of the one tested on, which may lie elsewhere: one file, opened once,
+    where both are the same.
+    """
+    learned = open_features(features, train)
+    if train == test and elsewhere in (None, features):
+        return learned, learned
+    return learned, open_features(elsewhere or features, test)
 
 
 def check_supervised(train: str, test: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import write_text
 from hdcid_cli.core.modalities import letter
-from hdcid_cli.core.names import recording
+from hdcid_cli.core.names import count_of_recordings
 from hdcid_cli.core.progress import say, warn
-from hdcid_cli.core.records import CURVES_SCHEMA, SEEN, TIMELINE_SCHEMA, open_set_curves, result
+from hdcid_cli.core.records import CURVES_SCHEMA, TIMELINE_SCHEMA, open_set_curves, result, with_seen
 from hdcid_cli.core.settings import tell_idle
 from hdcid_cli.core.splits import left_out
 from hdcid_cli.tasks.annotations import identity
@@ -252,11 +252,8 @@ def _tested(part: AnnotatedTask, trial: Trial, clips: Sequence[str]) -> dict:
     """How many clips were tested, how many of them are of recordings that the model was pretrained on, and what that
     makes of the protocol.
     """
-    seen = {recording(name) for name in trial.reading.pretrained}
-    pretrained = sum(recording(name) in seen for name in clips)
-    protocol = _protocol(trial.settings, part)
-    if pretrained and not trial.settings.published:
-        protocol = f"{protocol}, {SEEN}"
+    pretrained = count_of_recordings(clips, trial.reading.pretrained)
+    protocol = with_seen(_protocol(trial.settings, part), pretrained)
     return {"protocol": protocol, "n": len(clips), "n_pretrained": pretrained}
 
 

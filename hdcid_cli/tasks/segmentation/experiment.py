@@ -12,8 +12,8 @@ from hdcid_cli.codes.toc import Selection
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.features import open_features
 from hdcid_cli.core.modalities import letter
-from hdcid_cli.core.names import recording
-from hdcid_cli.core.records import SEEN, result
+from hdcid_cli.core.names import count_of_recordings, recording
+from hdcid_cli.core.records import result, with_seen
 from hdcid_cli.tasks.annotations.identity import of_scenes
 from hdcid_cli.tasks.segmentation.avsbench import Reader, read_meta, read_prompts
 from hdcid_cli.tasks.segmentation.backbones import layout_of, load_backbone
@@ -174,9 +174,8 @@ def _records(
     with open_features(experiment.features, test) as file:
         described["features_digest"] = file.digest
     otherwise = {"segmenter": words} if (words := _otherwise(experiment)) else {}
-    groups, seen = [recording(name) for name in tested], set(map(recording, experiment.checkpoint.clips))
-    pretrained = sum(group in seen for group in groups)
-    protocol = experiment.protocol + (f", {SEEN}" if pretrained and experiment.protocol == "heldout" else "")
+    groups = [recording(name) for name in tested]
+    pretrained = count_of_recordings(tested, experiment.checkpoint.clips)
     for score in scores.scores(experiment.settings.seed, groups):
         yield result(
             task="segment",
@@ -188,7 +187,7 @@ def _records(
             n=len(scores.iou),
             n_pretrained=pretrained,
             chance=chance[score.name],
-            protocol=protocol,
+            protocol=with_seen(experiment.protocol, pretrained),
             **described,
             toc=experiment.selection.label if experiment.selection else "none",
             backbone=experiment.backbone,
