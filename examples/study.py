@@ -41,6 +41,12 @@ SETTINGS = {
     "smit,seconds mixed, softmax": {"align": ("smit", "seconds"), "mix": 0.5, "spatial_attention": "softmax"},
     "fcmi mixed": {"align": ("fcmi",), "mix": 0.5},
     "fcmi,seconds mixed, softmax": {"align": ("fcmi", "seconds"), "mix": 0.5, "spatial_attention": "softmax"},
+    "fcmi,seconds mixed, softmax, cells": {
+        "align": ("fcmi", "seconds"),
+        "mix": 0.5,
+        "spatial_attention": "softmax",
+        "cell_hidden": 256,
+    },
     "smit,fcmi,seconds mixed, softmax": {
         "align": ("smit", "fcmi", "seconds"),
         "mix": 0.5,

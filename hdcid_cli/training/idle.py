@@ -20,7 +20,7 @@ def tell_idle_settings(settings: PretrainSettings, model: Model, objective: Obje
     if kind == "fsq" and built.quantizer != completed(kind, built.codebook) and not {"codis", "turn"} & _names(losses):
         tell_idle(built, ["codebook"], f"the levels of {built.quantizer} say how many codes there are")
     if not any(len(shape) == 3 for shape in model.config.inputs.values()):
-        tell_idle(built, ["spatial_attention", "map_encoder"], "no features are maps")
+        tell_idle(built, ["spatial_attention", "cell_hidden", "map_encoder"], "no features are maps")
     _tell_idle_of_alignments(losses)
     if not objective.club_parameters():
         why = "--club none" if losses.club == "none" else "nothing is disentangled"
