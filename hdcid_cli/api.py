@@ -99,7 +99,8 @@ def write_features(
         backbone: what made them, for records.
     """
     features, name = np.asarray(features), full_name(modality)
-    features = features if features.dtype == np.float16 else features.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large is told below
+        features = features if features.dtype == np.float16 else features.astype(np.float32)
     lengths = np.full(len(features), features.shape[1]) if length is None else np.asarray(length)
     if features.ndim not in (3, 5) or not len(ids) == len(features) == len(lengths):
         raise InputError(
@@ -110,6 +111,8 @@ def write_features(
         raise InputError("A feature file holds one clip or more, each once, by a name that is a text.")
     if wrong := [clip for clip, steps in zip(ids, lengths) if not 1 <= steps <= features.shape[1]]:
         raise InputError(f"Clip {wrong[0]!r} should have from 1 to {features.shape[1]} valid segments.")
+    if wrong := [clip for clip, row in zip(ids, features) if not np.isfinite(row).all()]:
+        raise InputError(f"The features of clip {wrong[0]!r} hold what is no finite number in {features.dtype}.")
     attributes = {"modality": name, "backbone": backbone, "weights": "none", "segment_seconds": segment_seconds}
     with FeatureWriter(path, ids, features.shape[1:], attributes, features.dtype, overwrite=True) as writer:
         for clip, row, steps in zip(ids, features, lengths, strict=True):

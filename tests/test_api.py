@@ -183,6 +183,15 @@ def test_an_array_that_is_not_finite_has_no_codes(tmp_path):
         hdcid.encode(model, np.full((1, 6, *SHAPES["audio"]), np.nan), "a")
 
 
+def test_features_that_are_not_finite_leave_no_file(tmp_path):
+    x = np.ones((2, 3, 4))
+    for value in (np.nan, 1e300):
+        x[1, 2, 0] = value
+        with pytest.raises(hdcid.InputError, match="clip 'b' hold what is no finite number in float32"):
+            hdcid.write_features(tmp_path / "audio.h5", ["a", "b"], x, "audio")
+    assert not list(tmp_path.iterdir())
+
+
 def test_python_and_the_command_probe_alike(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     _, ids = write_features(tmp_path / "features", clips=16)
