@@ -121,6 +121,13 @@ def test_a_model_says_how_it_departs_from_the_usual_sizes_and_poolings_and_nothi
         assert {name: value for name, value in model.describe().items() if name in departures} == given
 
 
+def test_a_model_without_maps_does_not_say_how_it_would_read_them(tmp_path):
+    write_features(tmp_path / "features", clips=8, modalities=("audio", "text"))
+    settings = {**SMALL, "modalities": "at", "spatial_attention": "softmax", "cell_hidden": 4}
+    model = hdcid.pretrain(tmp_path / "features", tmp_path / "model", **settings)
+    assert not {"spatial_attention", "cell_hidden"} & model.describe().keys()
+
+
 def test_an_array_has_the_codes_of_the_file_that_holds_it(tmp_path):
     write_features(tmp_path / "features", clips=8)
     model = hdcid.pretrain(tmp_path / "features", tmp_path / "model", **SMALL)

@@ -94,7 +94,7 @@ def tell(names=("audio", "video", "text"), **values):
         ({"revival": "none", "idle": 9}, ["--idle"]),
         ({"club": "none", "club_weight": 1, "club_gradient": "both"}, ["--club-weight", "--club-gradient"]),
         ({"layers": 1, "deeper": 1, "warmup": 2}, ["--deeper", "--warmup"]),
-        ({"layers": 0, "club_weight": 1}, ["--club-weight"]),
+        ({"layers": 0, "club_weight": 1, "map_encoder": "bn"}, ["--map-encoder", "--club-weight"]),
         ({"deeper": 1, "warmup": 2, "club_weight": 1}, []),
         ({"names": ("audio", "text"), "spatial_attention": "softmax", "cell_hidden": 8},
          ["--spatial-attention", "--cell-hidden"]),

@@ -21,6 +21,8 @@ def tell_idle_settings(settings: PretrainSettings, model: Model, objective: Obje
         tell_idle(built, ["codebook"], f"the levels of {built.quantizer} say how many codes there are")
     if not any(len(shape) == 3 for shape in model.config.inputs.values()):
         tell_idle(built, ["spatial_attention", "cell_hidden", "map_encoder"], "no features are maps")
+    elif built.layers == 0:
+        tell_idle(built, ["map_encoder"], "with --layers 0 nothing is disentangled")
     _tell_idle_of_alignments(losses)
     if not objective.club_parameters():
         why = "--club none" if losses.club == "none" else "nothing is disentangled"
