@@ -325,6 +325,13 @@ def test_features_that_cannot_be_learned_from_are_refused_in_a_sentence(pretrain
     assert status == 2 and reason in said.splitlines()[-1]
 
 
+def test_maps_too_small_for_convolutions_are_read_where_there_are_none(pretrain, tmp_path):
+    too_small(tmp_path / "features")
+    write(tmp_path / "features", "audio", np.ones((4, 6, 12)))
+    status, said = pretrain("--layers", "0", "--align", "smit", "--spatial-attention", "softmax", "--cell-hidden", "4")
+    assert status == 0, said
+
+
 @pytest.mark.parametrize(
     "options,reason",
     [

@@ -92,6 +92,8 @@ class ModelSettings(Settings):
         object.__setattr__(self, "inputs", _shapes(self.inputs))
         if self.kind == "fcid":
             self._check_fcid()
+        if self.layers:
+            self._check_maps()
         if self.transformer_layers is None:
             object.__setattr__(self, "transformer_layers", 1 if self.kind == "fcid" else 2)
         widths = self.specific.values() if isinstance(self.specific, dict) else (self.specific,)
@@ -114,6 +116,15 @@ class ModelSettings(Settings):
             raise InputError("--align turn goes with --model hdcid alone.")
         object.__setattr__(self, "layers", 1)
         object.__setattr__(self, "text_hidden", 0)
+
+    def _check_maps(self) -> None:
+        """Specific encoders need 5 x 5 cells; fewer are an InputError."""
+        for name, shape in self.inputs.items():
+            if len(shape) == 3 and min(shape[:2]) < 5:
+                raise InputError(
+                    f"The {name} maps are {shape[0]} x {shape[1]}; the convolutions of the specific encoder need 5 "
+                    "x 5 or more (--layers 0 has none)."
+                )
 
     @property
     def method(self) -> str:
@@ -159,11 +170,6 @@ def _shapes(inputs: Any) -> dict[str, tuple[int, ...]]:
             shown = tuple(shape) if isinstance(shape, (tuple, list)) else shape
             raise InputError(
                 f"The {name} features of a segment should be a vector [C] or a map [H, W, C], not {SHOWN.repr(shown)}."
-            )
-        if len(shape) == 3 and min(shape[:2]) < 5:
-            raise InputError(
-                f"The {name} maps are {shape[0]} x {shape[1]}; the convolutions of the specific encoder need 5 "
-                "x 5 or more."
             )
     return {name: tuple(inputs[name]) for name in ORDER if name in inputs}
 
