@@ -18,7 +18,7 @@ them, each in a process of its own, what a user does with large ones:
 Prints seconds of processor time, since machines are shared, the peak of memory above that of an idle process, and how
 both grew from the first number of clips to the last: by which power of it. Nothing should grow faster than N log N,
 whose power is about 1.1 here. Encode is needed by cmg and retrieve, and write by everything; an epoch of a million
-clips takes half an hour.
+clips takes a quarter of an hour.
 """
 
 import argparse
