@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A machine that is shared may take any time for an example.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 # A job in the background inherits an ignored SIGINT, and so would every process that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -88,7 +88,7 @@ ORIGINALS = originals()
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damage_is_read_or_refused_in_one_sentence(name, data):
     read, files = READERS[name]

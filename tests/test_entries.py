@@ -22,14 +22,14 @@ values = st.recursive(
 
 
 @given(values)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_other_libraries_write_is_read(value):
     assert parse_yaml(yaml.safe_dump(value), "x") == value
     assert parse_yaml(json.dumps(json.dumps(value)), "x") == json.dumps(value)
 
 
 @given(st.text("abc: [],{}&*!|>\n- \"'#%@`?1.~", max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_it_agrees_with_the_library_wherever_both_read(text):
     assume("1:1" not in text)  # 61, of which nobody thinks
     try:

@@ -109,7 +109,7 @@ def test_cpc_of_clips_without_a_time_axis_is_infonce_between_modalities():
 
 
 @given(st.integers(1, 30), st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_cpc_steps_leave_room_for_the_future(time, horizon):
     cpc = CPC(("audio",), dim=2, context=2, horizon=horizon)
     steps = list(cpc.steps(time))
@@ -211,7 +211,7 @@ def test_cmcm_distances_have_a_finite_gradient_where_feature_and_code_coincide()
 
 
 @given(st.lists(st.integers(2, 9), min_size=1, max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_fsq_reaches_exactly_its_levels_and_names_every_point_once(levels):
     torch.set_default_dtype(torch.float64)
     fsq = FiniteScalarQuantizer(levels, 6)

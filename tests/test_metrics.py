@@ -49,7 +49,7 @@ def test_intervals_shrink_with_clips_and_hold_the_value():
     assert interval(50) > 4 * interval(2000)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 5))
 def test_average_precision_is_scikit_learns(seed, rows, thresholds):
     random = np.random.default_rng(seed)

@@ -174,7 +174,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_one_line_holds_the_others_are_read(data):
     schema = data.draw(st.sampled_from(list(READ)))

@@ -80,7 +80,7 @@ def _without_pdf():
 
 
 @pytest.mark.filterwarnings("error")
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_is_in_one_line_the_good_ones_are_reported(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("damage")

@@ -282,7 +282,7 @@ def test_records_after_the_last_save_come_again(tmp_path):
 
 
 @given(st.lists(st.one_of(st.binary(max_size=30), st.just(b'{"step": 1}'), st.just(b'{"step": 9}'))))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_damaged_log_keeps_its_good_lines(tmp_path_factory, lines):
     file = tmp_path_factory.mktemp("log") / "metrics.jsonl"
     file.write_bytes(b"\n".join([*lines, b""]))

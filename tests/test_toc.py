@@ -17,7 +17,7 @@ codebooks = arrays(np.float64, st.tuples(st.integers(2, 12), st.integers(1, 9)),
 
 
 @given(codebooks)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_closed_form_equals_the_double_sum_over_pairs(codebook):
     expected = (
         sum(codebook[i] * codebook[j] for i in range(len(codebook)) for j in range(len(codebook)) if i != j)
@@ -56,7 +56,7 @@ def test_channels_of_least_cost_are_kept():
 
 
 @given(codebooks, st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_selection_has_the_asked_number_of_different_channels(codebook, data):
     keep = data.draw(st.integers(1, codebook.shape[1]))
     mix = data.draw(st.sampled_from([(1, 0), (3, 1), (1, 1)]))
