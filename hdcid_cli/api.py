@@ -29,6 +29,7 @@ from hdcid_cli.codes.encode import encode as _encode
 from hdcid_cli.codes.toc import select_channels
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.features import FeatureFile, FeatureWriter, open_features
+from hdcid_cli.core.features.rows import finite
 from hdcid_cli.core.files import open_regular
 from hdcid_cli.core.json_lines import objects
 from hdcid_cli.core.modalities import modalities as all_names
@@ -111,7 +112,7 @@ def write_features(
         raise InputError("A feature file holds one clip or more, each once, by a name that is a text.")
     if wrong := [clip for clip, steps in zip(ids, lengths) if not 1 <= steps <= features.shape[1]]:
         raise InputError(f"Clip {wrong[0]!r} should have from 1 to {features.shape[1]} valid segments.")
-    if wrong := [clip for clip, row in zip(ids, features) if not np.isfinite(row).all()]:
+    if wrong := [clip for clip, row in zip(ids, features) if not finite(row)]:
         raise InputError(f"The features of clip {wrong[0]!r} hold what is no finite number in {features.dtype}.")
     attributes = {"modality": name, "backbone": backbone, "weights": "none", "segment_seconds": segment_seconds}
     with FeatureWriter(path, ids, features.shape[1:], attributes, features.dtype, overwrite=True) as writer:

@@ -31,9 +31,7 @@ def worlds():
 
 
 @pytest.mark.parametrize("name", GROUPS)
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damage_is_coped_with_or_refused_in_one_sentence(name, data, worlds):
     group, original = GROUPS[name], worlds(GROUPS[name].world)

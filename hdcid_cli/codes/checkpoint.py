@@ -256,8 +256,7 @@ class Checkpoint:
 
     def describe(self) -> dict:
         """The fields of a record that say which model a result is of; some are there only where they are not usual."""
-        maps = any(len(shape) == 3 for shape in self.inputs.values())
-        unusual = ("dim", "spatial_attention", "cell_hidden") if maps else ("dim",)
+        unusual = ("dim", "spatial_attention", "cell_hidden") if self.settings.reads_maps else ("dim",)
         sizes = {name: getattr(self.settings, name) for name in unusual}
         return {
             "method": self.method,

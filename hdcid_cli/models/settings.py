@@ -139,6 +139,11 @@ class ModelSettings(Settings):
         return tuple(self.inputs)
 
     @property
+    def reads_maps(self) -> bool:
+        """Whether the features of a modality are maps."""
+        return any(len(shape) == 3 for shape in self.inputs.values())
+
+    @property
     def trained_layers(self) -> int:
         """How many layers training goes through: those that have codes, and FCID's fine level."""
         return self.levels + (self.kind == "fcid")

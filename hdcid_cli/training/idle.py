@@ -19,7 +19,7 @@ def tell_idle_settings(settings: PretrainSettings, model: Model, objective: Obje
         tell_idle(built, ["cascade"], f"{kind} has no blocks of modalities to draw together")
     if kind == "fsq" and built.quantizer != completed(kind, built.codebook) and not {"codis", "turn"} & _names(losses):
         tell_idle(built, ["codebook"], f"the levels of {built.quantizer} say how many codes there are")
-    if not any(len(shape) == 3 for shape in model.config.inputs.values()):
+    if not model.config.reads_maps:
         tell_idle(built, ["spatial_attention", "cell_hidden", "map_encoder"], "no features are maps")
     elif built.layers == 0:
         tell_idle(built, ["map_encoder"], "with --layers 0 nothing is disentangled")
