@@ -244,7 +244,29 @@ def test_on_error_fail_stops_at_the_first(videos, tmp_path, hdcid):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: Clip 'b': b.mp4 cannot be opened")
-    assert not (tmp_path / "features/video.h5").exists()
+    assert [path.name for path in (tmp_path / "features").iterdir()] == ["video.h5.part"]  # with clip a
+
+
+def test_on_error_fail_at_the_first_clip_leaves_nothing(tmp_path):
+    (tmp_path / "b.mp4").write_text("these are words")
+    output = tmp_path / "made" / "video.h5"
+    with pytest.raises(InputError, match="Clip 'b'"):
+        run(
+            "--modality",
+            "v",
+            "--backbone",
+            "hog",
+            "--on-error",
+            "fail",
+            "--workers",
+            0,
+            tmp_path / "b.mp4",
+            "-o",
+            output,
+        )
+    with pytest.raises(InputError, match="File name too long"):
+        FeatureWriter(tmp_path / "made" / f"{'long' * 99}.h5", ["b"], (1, 1), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["b.mp4"]
 
 
 def test_a_file_whose_name_is_not_utf_8_is_skipped_and_the_others_go_on(videos, tmp_path, hdcid):
@@ -268,7 +290,7 @@ def test_if_nothing_can_be_read_nothing_is_written(tmp_path, hdcid):
     assert (
         done.stderr.splitlines()[-1] == "error: None of the 1 clips could be read, so features/video.h5 is not written."
     )
-    assert list((tmp_path / "features").iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def _fragile(clip: MediaClip):

@@ -142,6 +142,14 @@ except HdcidError as error:
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
 
 
+def test_what_is_not_written_leaves_no_folder(tmp_path):
+    (tmp_path / "kept").mkdir()
+    for name in ("kept/x", "made/with/x", "with/" + "long" * 99, "no/" + "long" * 99 + "/x"):
+        with pytest.raises((ValueError, HdcidError)), atomic_path(tmp_path / name):
+            raise ValueError
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["kept"]
+
+
 def test_an_error_in_the_block_leaves_the_old_file_and_passes_on(tmp_path):
     (tmp_path / "file").write_text("old")
     for error in (ValueError("mine"), FileNotFoundError(2, "No such file", "another")):

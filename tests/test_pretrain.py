@@ -323,6 +323,19 @@ def test_features_that_cannot_be_learned_from_are_refused_in_a_sentence(pretrain
     make(tmp_path / "features")
     status, said = pretrain()
     assert status == 2 and reason in said.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["features"]
+
+
+def test_of_a_run_that_is_refused_as_it_begins_nothing_is_left(pretrain, tmp_path, monkeypatch):
+    write_features(tmp_path / "features", clips=8)
+    monkeypatch.setattr("hdcid_cli.training.board.require_wandb", lambda: None)  # wandb that nobody has logged in to
+    monkeypatch.setattr("hdcid_cli.training.pretrain.require_wandb", lambda: None)
+    (tmp_path / "mine").mkdir()
+    for output in ("mine", "runs/a"):
+        status, said = pretrain("--wandb", "-o", output)
+        assert status == 2 and "wandb does not begin a run" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features", "mine"]
+    assert not list((tmp_path / "mine").iterdir())
 
 
 def test_maps_too_small_for_convolutions_are_read_where_there_are_none(pretrain, tmp_path):

@@ -118,6 +118,35 @@ def test_a_new_run_that_is_not_saved_leaves_the_old_one(tmp_path):
     assert files(tmp_path / "run") == whole("old")
 
 
+def test_of_a_run_that_ends_before_it_records_anything_nothing_is_left(tmp_path):
+    (tmp_path / "kept").mkdir()
+    for place in ("kept", "made/with/folders"):
+        with pytest.raises(RuntimeError), open_run(tmp_path / place) as directory:
+            raise RuntimeError  # before it starts
+        with pytest.raises(RuntimeError), open_run(tmp_path / place) as directory:
+            directory.start({"clips.txt": "new"})
+            with directory.metrics("step", 0):
+                (directory.place / "tensorboard").mkdir()
+                (directory.place / "tensorboard" / "events.new").write_text("new")
+            raise RuntimeError
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["kept"]
+    with pytest.raises(RuntimeError), open_run(tmp_path / "kept") as directory:
+        directory.start({"clips.txt": "new"})
+        (directory.place / "notes.txt").write_text("mine")
+        raise RuntimeError
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["notes.txt"]
+
+
+def test_what_a_run_recorded_before_its_first_save_stays(tmp_path):
+    with pytest.raises(RuntimeError), open_run(tmp_path / "run") as directory:
+        directory.start({"clips.txt": "new"})
+        with directory.metrics("step", 0) as metrics:
+            metrics.write({"step": 1})
+        raise RuntimeError
+    assert files(tmp_path / "run") == {"clips.txt": "new", "metrics.jsonl": '{"step": 1}\n'}
+    assert not open_run(tmp_path / "run").resumed
+
+
 class Killed(BaseException):
     """What `kill -9` is to a test."""
 

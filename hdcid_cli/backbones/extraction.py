@@ -14,7 +14,7 @@ from hdcid_cli.backbones.pipeline import Clock, through_network
 from hdcid_cli.core.device import cores
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureWriter, shard_path
-from hdcid_cli.core.progress import progress, say, warn
+from hdcid_cli.core.progress import counted, progress, say, warn
 from hdcid_cli.media.clips import MediaClip, find_clips
 from hdcid_cli.media.wave import Wave
 from hdcid_cli.media.workers import Event, read_clips
@@ -122,10 +122,12 @@ def extract(
                         _skip(clip, error, skipped, settings.on_error)
             except KeyboardInterrupt:
                 bar.clear()
-                say(f"{writer.written} clips are in {writer.target}; the same command goes on from there.")
+                if writer.written:
+                    say(
+                        f"{writer.target} holds {counted(writer.written, 'clip')}; the same command goes on from there."
+                    )
                 raise
         if not writer.written:
-            writer.discard()
             raise InputError(f"None of the {len(skipped)} clips could be read, so {output} is not written.")
         writer.finish()
     there = [clip.id for clip in clips if clip.id not in skipped]

@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -68,12 +68,14 @@ def atomic_path(target: Path | str, named: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _by_rename(target: Path, mode: int | None) -> Iterator[Path]:
+    made: list[Path] = []
     try:
         if mode is not None and not os.access(target, os.W_OK):  # a rename would not mind
             raise PermissionError(13, "Permission denied")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        made = make_folder(target.parent)
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
+        remove_empty(made)
         raise unwritable(target, error) from error
     os.close(handle)
     temporary = Path(name)
@@ -89,6 +91,7 @@ def _by_rename(target: Path, mode: int | None) -> Iterator[Path]:
             raise unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+        remove_empty(made)
 
 
 @contextlib.contextmanager
@@ -131,6 +134,28 @@ def write_text(target: Path | str, text: str, named: bool = False) -> None:
     """Make `text` (UTF-8) the content of `target`, as `atomic_path` does."""
     with atomic_path(target, named) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those that it lies in; those that were not there are returned, the innermost first.
+
+    Raises:
+        OSError: it cannot be made; nothing of it is left.
+    """
+    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        remove_empty(missing)
+        raise
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Take back what `make_folder` made, but for what holds something by now."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -27,8 +27,10 @@ from hdcid_cli.core.files import (
     Lock,
     atomic_path,
     check_symlink,
+    make_folder,
     open_regular,
     reason,
+    remove_empty,
     replace_symlink,
     unwritable,
     write_text,
@@ -37,7 +39,7 @@ from hdcid_cli.core.plain_yaml import read_yaml
 from hdcid_cli.core.progress import warn
 from hdcid_cli.core.settings import SHOWN
 
-CONFIG = "config.yaml"
+CONFIG, METRICS = "config.yaml", "metrics.jsonl"
 NEW, WHOLE = ".new-run", ".new-run-whole"
 METRICS_LINE = 1 << 20  # bytes; ours have a few hundred
 
@@ -158,6 +160,8 @@ class RunDirectory:
         self.path, self.kind, self.config, self.world = Path(path), kind, config, world or World()
         self.place = self.path
         self._lock: Lock | None = None
+        self._made: list[Path] = []
+        self._begun = False
         decides = {key: value for key, value in config.items() if key not in set(notes)}
         self.resumed = self._in_main(lambda: self._open(decides, free, overwrite))
 
@@ -166,14 +170,14 @@ class RunDirectory:
         if self.kind.latest:  # told before the work
             check_symlink(self.path.parent / "latest")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._made = make_folder(self.path)
         except OSError as error:
             raise unwritable(self.path, error) from error
-        self._lock = Lock(
-            self.path / ".lock",
-            f"Another process is training in {self.path}: wait for it, or choose another --output.",
-        )
         try:
+            self._lock = Lock(
+                self.path / ".lock",
+                f"Another process is training in {self.path}: wait for it, or choose another --output.",
+            )
             self._mend()
             if not (self.path / CONFIG).exists():
                 return False
@@ -213,6 +217,7 @@ class RunDirectory:
                 self.place = self.path / NEW
             else:
                 self._remove_own()
+                self._begun = True
         write_config(self.place, self.kind, self.config)
         if not self.resumed:
             for name, text in texts.items():
@@ -220,7 +225,7 @@ class RunDirectory:
 
     def metrics(self, by: str, last: float) -> "MetricsLog":
         """The log of this run, from whose records those after `last` are taken out."""
-        return MetricsLog(self.place / "metrics.jsonl" if self.world.is_main else None, by, last)
+        return MetricsLog(self.place / METRICS if self.world.is_main else None, by, last)
 
     def save(self, files: dict[str, Callable[[Path], None]]) -> None:
         """Replace files, one after the other; the last one makes the save count.
@@ -250,6 +255,7 @@ class RunDirectory:
         if self.place != self.path:
             self._replace()
             self.place = self.path
+        self._begun = False
 
     def _replace(self) -> None:
         """Put the new run, which is whole, in the old one's place."""
@@ -292,17 +298,27 @@ class RunDirectory:
         return found
 
     def close(self) -> None:
-        """Let others use the folder; a new run that was not saved leaves nothing."""
+        """Let others use the folder; a new run that was not saved leaves nothing, but what was recorded of it where no
+        other run is."""
         if self._lock is not None:
             if self.place != self.path:
                 shutil.rmtree(self.place, ignore_errors=True)
+            elif self._begun and not _holds_something(self.path / METRICS):
+                with contextlib.suppress(OSError):  # why the run ended has been told
+                    self._remove_own()
+                    (self.path / CONFIG).unlink(missing_ok=True)
             self._lock.release()
+        remove_empty(self._made)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.close()
+
+
+def _holds_something(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
 
 
 def _refuse_strange_folder(path: Path, kind: RunKind) -> None:

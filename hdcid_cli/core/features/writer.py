@@ -9,7 +9,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.features.layout import (
     ATTRIBUTES,
     MAX_CLIP_BYTES,
@@ -20,7 +20,7 @@ from hdcid_cli.core.features.layout import (
     write_layout,
 )
 from hdcid_cli.core.features.rows import finite, runs
-from hdcid_cli.core.files import Lock, pwrite, unwritable
+from hdcid_cli.core.files import Lock, make_folder, pwrite, remove_empty, unwritable
 from hdcid_cli.core.hdf5 import create_hdf5, row_offsets
 
 COPY_BYTES = 8 << 20
@@ -67,13 +67,17 @@ class FeatureWriter:
         self.target = self.part
         self._file = -1
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._made = make_folder(self.path.parent)
         except OSError as error:
             raise unwritable(self.path, error) from error
-        self._lock = Lock(
-            self.path.with_name(f".{self.path.name}.lock"),
-            f"Another process is writing {self.path}: wait for it, or choose another --output.",
-        )
+        try:
+            self._lock = Lock(
+                self.path.with_name(f".{self.path.name}.lock"),
+                f"Another process is writing {self.path}: wait for it, or choose another --output.",
+            )
+        except HdcidError:
+            remove_empty(self._made)
+            raise
         try:
             optional = {name: attributes[name] for name in (REVISION,) if attributes.get(name)}
             attributes = {**{name: attributes[name] for name in ATTRIBUTES}, **optional}
@@ -176,17 +180,15 @@ class FeatureWriter:
             raise unwritable(self.path, error) from error
         self.close()
 
-    def discard(self) -> None:
-        """Close and remove an unfinished file."""
-        self.part.unlink(missing_ok=True)
-        self.close()
-
     def close(self) -> None:
-        """Close without finishing; the next run goes on from here."""
+        """Close without finishing; the next run goes on from here, or anew if no clip was written."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+            if not self.written:
+                self.part.unlink(missing_ok=True)
         self._lock.release()
+        remove_empty(self._made)
 
     def __enter__(self):
         return self
