@@ -35,7 +35,7 @@ from hdcid_cli.core.json_lines import objects
 from hdcid_cli.core.modalities import modalities as all_names
 from hdcid_cli.core.modalities import modality as full_name
 from hdcid_cli.core.precision import matmul_precision
-from hdcid_cli.core.progress import makes_no_difference, warn
+from hdcid_cli.core.progress import counted, makes_no_difference, warn
 from hdcid_cli.media.wave import Wave
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.report.formats import RENDERERS
@@ -106,7 +106,7 @@ def write_features(
     if features.ndim not in (3, 5) or not len(ids) == len(features) == len(lengths):
         raise InputError(
             f"Features should be [N, T, C] or [N, T, H, W, C] with N names and lengths, not {features.shape} with "
-            f"{len(ids)} names."
+            f"{counted(len(ids), 'name')}."
         )
     if not len(ids) or not all(isinstance(clip, str) for clip in ids) or len(set(ids)) < len(ids):
         raise InputError("A feature file holds one clip or more, each once, by a name that is a text.")

@@ -166,7 +166,7 @@ def test_llp_splits_come_from_the_official_lists(tmp_path):
 
 def test_llp_lists_of_unequal_length_are_refused(tmp_path):
     folder = write(tmp_path, AVVP_Categories_txt="Dog\n", AVVP_eval_audio_csv=LLP + "x_0_10\t0,1\t2\tDog\n")
-    with pytest.raises(InputError, match="line 2: 2 onsets, 1 offsets and 1 events"):
+    with pytest.raises(InputError, match="line 2: 2 onsets, 1 offset and 1 event"):
         llp.read(folder, "audio")
 
 

@@ -67,7 +67,7 @@ def test_clips_without_features_are_named_and_left_out():
     assert len(trial.fit) == 30
     video.ids = [f"other{row}" for row in range(60)]
     with pytest.raises(
-        InputError, match=r"video.h5 has none of the 31 clips that ave needs \(such as nowhere, clip0, clip1\)"
+        InputError, match=r"video.h5 has no clip that ave needs, of 31 such as nowhere, clip0, clip1: extract"
     ):
         run("ave", annotations, video, audio)
 

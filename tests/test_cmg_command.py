@@ -213,7 +213,7 @@ def test_records_say_which_groups_were_left_out_and_what_pretraining_saw(workpla
     assert (found["protocol"], found["n_pretrained"]) == ("heldout, speaker=anna left out, seen in pretraining", 3)
     said = capsys.readouterr().err
     assert (
-        "3 of the 16 tested clips were among those" in said
+        "The model was pretrained on 3 of 16 tested clips" in said
         and "`hdcid pretrain --leave-out 'speaker=anna'` leaves" in said
     )
     assert probe(None, [])["protocol"] == "heldout"

@@ -280,16 +280,14 @@ def test_a_file_whose_name_is_not_utf_8_is_skipped_and_the_others_go_on(videos, 
     assert list(read(tmp_path / "features/audio.h5")) == ["good"]
     (folder / "good.mp4").unlink()
     done = hdcid("extract", "--modality", "audio", "--backbone", "logmel", "--workers", 0)
-    assert done.returncode == 2 and "None of the 1 clips has a name in UTF-8" in done.stderr
+    assert done.returncode == 2 and "Of 1 clip none has a name in UTF-8" in done.stderr
 
 
 def test_if_nothing_can_be_read_nothing_is_written(tmp_path, hdcid):
     (tmp_path / "a.mp4").write_text("these are words")
     done = hdcid("extract", "--modality", "v", "--backbone", "hog", "a.mp4")
     assert done.returncode == 2
-    assert (
-        done.stderr.splitlines()[-1] == "error: None of the 1 clips could be read, so features/video.h5 is not written."
-    )
+    assert done.stderr.splitlines()[-1] == "error: Of 1 clip none could be read, so features/video.h5 is not written."
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 

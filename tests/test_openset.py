@@ -180,7 +180,7 @@ def test_intervals_come_from_resamplings_that_have_both_kinds_of_clips():
     for score in found.scores:
         expected = np.percentile([100 * row[score.name] for row in each], (2.5, 97.5))
         np.testing.assert_allclose(score.interval, expected)
-    with pytest.raises(InputError, match="None of the 12 tested clips is of an unknown class"):
+    with pytest.raises(InputError, match="Of 12 tested clips none is of an unknown class"):
         open_scores(replace(few, known=np.ones(12, bool)), 0.5, bootstrap, 0.3)
 
 
@@ -224,6 +224,9 @@ def test_known_classes_go_by_number_or_by_name():
     ):
         with pytest.raises(InputError, match=message):
             known_classes(text, classes)
+    for classes, message in (("a", "one that is not; the table has 1"), ("abc", "--open-set 3: 2 of the 3 classes can be known")):
+        with pytest.raises(InputError, match=message):
+            known_classes("3", classes)
 
 
 # --- protocols ---

@@ -285,7 +285,7 @@ def test_layout_openset_has_a_row_a_question_and_model_and_a_column_a_measure():
 
     records = [*opened(5, 1, 0), *opened(5, 2, 5), *opened(7, 1, -5), record(data="own")]
     outcome = report("--layout", "openset", "--best", "--format", "json", stdin=lines(*records))
-    assert "1 results have no place in openset" in outcome.stderr
+    assert "1 result without a place in openset" in outcome.stderr
     (table,) = json.loads(outcome.stdout)["tables"]
     assert table["title"] == "Results on own clips: open sets"
     rows = [(row["labels"]["known"], row["labels"].get("layers"), row["kind"], [cell["mean"] for cell in row["values"]])

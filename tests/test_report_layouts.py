@@ -270,7 +270,7 @@ def test_tables_beside_the_paper_look_as_asked(tmp_path):
 
 def test_results_without_a_place_are_counted():
     outcome = report("--layout", "table1", stdin=lines(record(), record(task="vggsound"), record(layers=5)))
-    assert "2 results have no place in table1" in outcome.stderr
+    assert "2 results without a place in table1" in outcome.stderr
 
 
 def test_latex_of_a_layout_keeps_its_groups():

@@ -169,7 +169,7 @@ def test_command_ranks_the_clips_not_pretrained_on_and_their_captions(hdcid, tmp
         names = ("n", "queries", "gallery", "protocol", "n_pretrained", "train")
         assert [first[name] for name in names] == [12, queries, gallery, "heldout", 0, "v" if queries == 12 else "t"]
         assert len(found) == 21 and found[3]["value"] == found[3]["chance"] == 100
-    assert "1 of 55 captions are left out" in capsys.readouterr().err
+    assert "1 of 55 captions left out, which" in capsys.readouterr().err
     with pytest.raises(InputError, match="either --query or --gallery is t"):
         next(retrieve(model, clips, clips, several))
 

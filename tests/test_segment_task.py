@@ -291,7 +291,7 @@ def test_nothing_to_learn_from_is_an_error(squares, tiny_backbone, tmp_path):
     shutil.rmtree(folder / "data" / "avs_s4" / "s4_data" / "gt_masks")
     with pytest.raises(
         InputError,
-        match=r"None of the 24 clips of the train split can be used; the first, train000: there is no .*_1\.png",
+        match=r"Of 24 clips of the train split none can be used; the first, train000: there is no .*_1\.png",
     ):
         list(run(experiment(folder), {}))
 

@@ -108,7 +108,7 @@ def test_groups_are_left_out_by_a_column_of_any_table(tmp_path, capsys):
 
     names = ["a", "b", "c", "4YdbENYcIyE_0_5"]
     assert training_clips(None, folder, names, "speaker=anna") == {"b"}  # and no other window of a recording left out
-    assert "without 2 more clips, those of speaker=anna" in capsys.readouterr().err
+    assert "without 2 clips more, of speaker=anna" in capsys.readouterr().err
     assert training_clips(Path("none"), folder, names, "speaker=bob") == {"a", "c", "4YdbENYcIyE_0_5"}
     for rule, message in (
         ("speaker", "COLUMN=VALUE, such as speaker=anna"),

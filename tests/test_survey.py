@@ -58,7 +58,7 @@ def test_a_complete_task_is_ready_and_the_next_step_is_named(place):
     _, last = survey(place)
     assert last["next"][-1] == "hdcid cmg classify --train v --test a"
     [finding] = last["findings"]
-    assert "learned from 1 of the 4 clips that classify tests" in finding  # clip0003
+    assert "learned from 1 of 4 clips that classify tests" in finding  # clip0003
 
 
 def test_features_that_are_missing_are_named(place):

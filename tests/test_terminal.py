@@ -132,7 +132,8 @@ def test_of_a_progress_bar_what_matters_is_never_cut(width):
 
 
 def test_counts_are_said_in_the_singular_and_in_the_plural():
-    assert [counted(number, "clip") for number in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+    assert [counted(number, "clip") for number in (0, 1, 2000)] == ["0 clips", "1 clip", "2,000 clips"]
+    assert [counted(number, "class") for number in (1, 2)] == ["1 class", "2 classes"]
 
 
 def test_seeds_are_one_row_of_a_table():

@@ -157,3 +157,6 @@ def test_one_gpu_for_all_processes_is_refused(monkeypatch):
     assert resolve_device("cuda") == torch.device("cuda:1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     assert resolve_device("cuda:0") == torch.device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match=r"cuda:1 was asked for, but torch sees 1 GPU, counted from 0\."):
+        resolve_device("cuda:1")

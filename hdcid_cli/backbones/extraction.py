@@ -128,7 +128,7 @@ def extract(
                     )
                 raise
         if not writer.written:
-            raise InputError(f"None of the {len(skipped)} clips could be read, so {output} is not written.")
+            raise InputError(f"Of {counted(len(skipped), 'clip')} none could be read, so {output} is not written.")
         writer.finish()
     there = [clip.id for clip in clips if clip.id not in skipped]
     clock.stop()
@@ -151,7 +151,7 @@ def _without_unnameable(clips: list[MediaClip], on_error: str) -> tuple[list[Med
         except UnicodeEncodeError:
             _skip(clip, f"the name of {clip.source} is not UTF-8: rename the file.", skipped, on_error)
     if len(skipped) == len(clips):
-        raise InputError(f"None of the {len(clips)} clips has a name in UTF-8: rename the files.")
+        raise InputError(f"Of {counted(len(clips), 'clip')} none has a name in UTF-8: rename the files.")
     return [clip for clip in clips if clip.id not in skipped], skipped
 
 
@@ -166,7 +166,7 @@ def _take_shard(clips: list[MediaClip], path: Path, shard: tuple[int, int] | Non
             "another --output."
         )
     if len(clips) < shards:
-        raise InputError(f"There are {len(clips)} clips, too few for {shards} shards.")
+        raise InputError(f"For {shards} shards there should be as many clips or more, not {len(clips)}.")
     return clips[number - 1 :: shards], shard_path(path, number, shards)
 
 

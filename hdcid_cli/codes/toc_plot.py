@@ -7,6 +7,7 @@ import numpy as np
 from hdcid_cli.codes.toc import Selection, code_similarities, mean_similarity
 from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.files import atomic_path
+from hdcid_cli.core.progress import counted
 
 
 def plot_similarities(codebooks: list[np.ndarray], selection: Selection, path: Path) -> None:
@@ -26,9 +27,8 @@ def plot_similarities(codebooks: list[np.ndarray], selection: Selection, path: P
             image = axis.imshow(
                 code_similarities(codebook, chosen), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest"
             )
-            axis.set_title(
-                f"layer {row + 1}, {title} {kept} channels: mean {mean_similarity(codebook, chosen):+.3f}", fontsize=10
-            )
+            mean = mean_similarity(codebook, chosen)
+            axis.set_title(f"layer {row + 1}, {title} {counted(kept, 'channel')}: mean {mean:+.3f}", fontsize=10)
             axis.set_xlabel("code")
             axis.set_ylabel("code")
         figure.colorbar(image, ax=axes[row].tolist(), label="cosine similarity")

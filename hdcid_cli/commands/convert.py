@@ -147,7 +147,7 @@ def checkpoint(file, checkpoints, output, overwrite):
         raise InputError(f"{output} exists already: choose another --output or use --overwrite.")
     config = convert_checkpoint(file, output).config
     say(
-        f"{output}: {counted(config.layers, 'layer')}, {config.codebook} codes of {config.dim} channels, "
-        f"{''.join(letter(name) for name in config.inputs)}."
+        f"{output}: {counted(config.layers, 'layer')}, {counted(config.codebook, 'code')} of "
+        f"{counted(config.dim, 'channel')}, {''.join(letter(name) for name in config.inputs)}."
     )
     click.echo(output)

@@ -13,7 +13,7 @@ from hdcid_cli.commands.options import Command, checkpoints_option, features_opt
 from hdcid_cli.core.errors import BAD_INPUT, DONE, InputError
 from hdcid_cli.core.modalities import ORDER
 from hdcid_cli.core.paths import CHECKPOINTS, FEATURES
-from hdcid_cli.core.progress import printable
+from hdcid_cli.core.progress import counted, printable
 
 SCHEMA = "hdcid.info/1"
 
@@ -175,7 +175,8 @@ def _sentences(record: dict) -> Iterator[str]:
         yield from _lines("next", record["next"])
         return
     splits = ", ".join(f"{record[name]} {name}" for name in ("train", "val", "test") if name in record)
-    known = f": {record['clips']} clips of {record['classes']} classes" + f" ({splits})" * bool(splits)
+    known = f": {counted(record['clips'], 'clip')} of {counted(record['classes'], 'class')}"
+    known += f" ({splits})" * bool(splits)
     yield from _lines(record["task"], [f"{record['state']}{known if record['clips'] else ''}", *record["findings"]])
 
 

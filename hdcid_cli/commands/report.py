@@ -34,7 +34,7 @@ class Skipped:
 
     def tell_rest(self) -> None:
         if self.count > NAMED:
-            warn(f"and {self.count - NAMED} more lines or results were left out.")
+            warn(f"in all {self.count} lines or results were left out.")
 
 
 @click.command(cls=Command)
@@ -251,7 +251,7 @@ def _layout(name: str, records: list, look) -> list:
 
     tables, unplaced = lay_out(name, records, look)
     if unplaced:
-        say(f"{unplaced} results have no place in {name}: other tasks or settings")
+        say(f"{counted(unplaced, 'result')} without a place in {name}: other tasks or settings")
     return tables
 
 

@@ -3,6 +3,7 @@
 import os
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.progress import counted
 
 
 def resolve_device(name: str = "auto"):
@@ -30,7 +31,8 @@ def resolve_device(name: str = "auto"):
         if not torch.cuda.is_available():
             raise InputError(f"Device {name} was asked for, but torch sees no GPU: use --device cpu.")
         if (device.index or 0) >= torch.cuda.device_count():
-            raise InputError(f"Device {name} was asked for, but there are {torch.cuda.device_count()} GPUs.")
+            there = counted(torch.cuda.device_count(), "GPU")
+            raise InputError(f"Device {name} was asked for, but torch sees {there}, counted from 0.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("Device mps was asked for, but torch cannot use it here: use --device cpu.")
     if device.type not in ("cpu", "cuda", "mps"):

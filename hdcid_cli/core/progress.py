@@ -84,8 +84,9 @@ def wrapped(text: str, width: int) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 clip`, `2 clips`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """`1 clip`, `2 clips`, `1,200 classes`."""
+    several = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else several}"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

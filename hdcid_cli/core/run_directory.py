@@ -36,7 +36,7 @@ from hdcid_cli.core.files import (
     write_text,
 )
 from hdcid_cli.core.plain_yaml import read_yaml
-from hdcid_cli.core.progress import warn
+from hdcid_cli.core.progress import counted, warn
 from hdcid_cli.core.settings import SHOWN
 
 CONFIG, METRICS = "config.yaml", "metrics.jsonl"
@@ -376,7 +376,7 @@ def _keep_lines(file: Path, by: str, last: float) -> None:
         lines = [(_number(line, by), line.endswith(b"\n")) for line in _pieces(opened)]
     strange = sum(number is None and whole for number, whole in lines)
     if strange:
-        warn(f"{file}: {strange} lines that are no records are taken out.")
+        warn(f"{file}: {counted(strange, 'line')} taken out, as no records.")
     kept = [number is not None and number <= last for number, _ in lines]
     if all(kept):
         return

@@ -151,7 +151,7 @@ def training_clips(
     group = left_out(data, leave_out).of(before)
     if len(group) == len(before):
         raise InputError(f"--leave-out {leave_out} leaves no clip to learn from.")
-    say(f"Learning without {len(group)} more clips, those of {leave_out}.")
+    say(f"Learning without {counted(len(group), 'clip')} more, of {leave_out}.")
     return before - group.keys()
 
 

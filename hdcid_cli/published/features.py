@@ -18,7 +18,7 @@ from hdcid_cli.core.features import MAX_CLIP_BYTES, FeatureWriter
 from hdcid_cli.core.files import open_regular, reason
 from hdcid_cli.core.hdf5 import Unsound, judging, open_hdf5, own_dataset
 from hdcid_cli.core.pickled import NoArray, unpickle_array
-from hdcid_cli.core.progress import makes_no_difference, progress, warn
+from hdcid_cli.core.progress import counted, makes_no_difference, progress, warn
 
 # Of a zip file and of what is in it; a clip's features have 2 MB.
 MAX_PICKLE_BYTES = 64 << 20
@@ -47,7 +47,7 @@ def read_zipped_array(path: Path) -> np.ndarray:
 def _only_file(archive: zipfile.ZipFile, path: Path) -> bytes:
     inside = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(inside) != 1:
-        raise InputError(f"{path} holds {len(inside)} files, not one pickled array.")
+        raise InputError(f"{path} holds {counted(len(inside), 'file')}, not one pickled array.")
     if inside[0].file_size > MAX_PICKLE_BYTES:
         raise InputError(f"{path} unpacks to {inside[0].file_size} bytes, over the limit of {MAX_PICKLE_BYTES}.")
     if inside[0].compress_type not in METHODS:
@@ -101,7 +101,7 @@ class AveFile:
             self._clips = self._find()
         lines = _read_names(names)
         if len(lines) != len(self._clips):
-            raise InputError(f"{path} holds {len(self._clips)} clips, but {names} names {len(lines)}.")
+            raise InputError(f"{path} holds {counted(len(self._clips), 'clip')}, but {names} names {len(lines)}.")
         self._rows: dict[str, list[int]] = {}
         for row, name in enumerate(lines):
             self._rows.setdefault(name, []).append(row)
@@ -213,7 +213,7 @@ def segment_shape(source: ZippedPickles | AveFile) -> tuple[int, ...]:
             return source.read(name).shape[1:]
         except InputError as error:
             problem = problem or error
-    raise InputError(f"None of the {len(source.ids)} clips can be read: {problem}")
+    raise InputError(f"Of {counted(len(source.ids), 'clip')} none can be read: {problem}")
 
 
 def convert(

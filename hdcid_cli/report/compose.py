@@ -7,6 +7,7 @@ from typing import Any
 
 from hdcid_cli.codes.checkpoint import METRICS, open_checkpoint
 from hdcid_cli.core.json_lines import Skip
+from hdcid_cli.core.progress import counted
 from hdcid_cli.core.records import OpenSet, Timeline
 from hdcid_cli.report import over, pictures
 from hdcid_cli.report.drawing import Figure
@@ -123,7 +124,8 @@ def _lead(records: Sequence[Measured]) -> list[str]:
     if not records:
         return []
     versions = sorted({f"{name} {version}" for record in records for name, version in (record.versions or {}).items()})
-    return [f"{len(records)} results. Made with {', '.join(versions)}." if versions else f"{len(records)} results."]
+    results = f"{counted(len(records), 'result')}."
+    return [f"{results} Made with {', '.join(versions)}." if versions else results]
 
 
 def _grid(figures: Sequence[Figure]) -> list[Any]:
@@ -162,5 +164,5 @@ def _add_checkpoint(path: Path, training: Section, codebooks: Section) -> None:
 
 def _timelines(records: Sequence[Timeline], examples: int) -> Section:
     figures = list(pictures.timelines(records, examples))
-    count = Words("quiet", f"{len(figures)} of {len(records)} timelines.")
+    count = Words("quiet", f"{len(figures)} of {counted(len(records), 'timeline')}.")
     return Section("Events in clips", [Sign("key"), count, Figures(figures)] if figures else [])

@@ -12,6 +12,7 @@ from hdcid_cli.codes.toc import code_similarities, mean_similarity
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import open_regular
 from hdcid_cli.core.json_lines import Skip, objects
+from hdcid_cli.core.progress import counted
 from hdcid_cli.core.records import GREATEST, Drawn, OpenSet, Timeline
 from hdcid_cli.media.picture import encode_png, read_picture
 from hdcid_cli.report.charts import Axis, Bar, Histogram, Series, curves, histogram_chart, line_chart, timeline_chart
@@ -112,10 +113,10 @@ def heat_maps(codebook: np.ndarray, channels: np.ndarray | None, of: str) -> Ite
     """
     codes = len(codebook)
     some = codebook[np.linspace(0, codes - 1, min(codes, CODES)).astype(int)]
-    which = f"{codes} codes" if len(some) == codes else f"{len(some):,} of {codes:,} codes"
+    which = counted(codes, "code") if len(some) == codes else f"{len(some):,} of {codes:,} codes"
     chosen: list[tuple[np.ndarray | None, str, str]] = [(None, f"all {codebook.shape[1]} channels", "all channels")]
     if channels is not None:
-        chosen.append((channels, f"the {len(channels)} channels that TOC kept", "toc"))
+        chosen.append((channels, f"the {counted(len(channels), 'channel')} that TOC kept", "toc"))
     for selection, name, short in chosen:
         mean = mean_similarity(some, selection)
         caption = f"{of}, {which}, {name}: mean similarity of two codes {mean:.3f}"
@@ -149,7 +150,7 @@ def open_sets(records: Sequence[OpenSet], count: int) -> Iterator[Figure]:
         for name, record in islice(_told_apart(found), count):
             edges = record.histogram["edges"]
             kinds = [
-                Histogram(f"{kind} ({sum(counts):,.0f} clips)", edges, counts, number)
+                Histogram(f"{kind} ({counted(round(sum(counts)), 'clip')})", edges, counts, number)
                 for number, kind in enumerate(("known", "unknown"))
                 if (counts := record.histogram[kind])
             ]

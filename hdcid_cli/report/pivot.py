@@ -150,7 +150,7 @@ def phrase(name: str, value: Any) -> str:
     if value is None:
         return ""
     words = PHRASES.get(name, f"{name} {{}}").format(text(name, value))
-    return words.replace("layers", "layer") if value == 1 else words
+    return re.sub("(layer|code|clip)s", r"\1", words) if value == 1 else words
 
 
 def _data(value: dict[str, Any], ground: str) -> str:

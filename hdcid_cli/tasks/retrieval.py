@@ -21,7 +21,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.names import count_of_recordings, recording
-from hdcid_cli.core.progress import makes_no_difference, say, warn
+from hdcid_cli.core.progress import counted, makes_no_difference, say, warn
 from hdcid_cli.core.records import result
 from hdcid_cli.tasks.annotations import identity
 from hdcid_cli.tasks.annotations.captions import read_captions
@@ -102,9 +102,9 @@ def retrieve(
     device = next(checkpoint.model.parameters()).device
     bootstrap = Bootstrap([recording(name) for name in ranking.clips])
     counts = count_ranks(list(parts.values()), [weights(kind, parts) for kind in kinds], ranking.owned, device)
-    for kind, counted in zip(kinds, counts):
+    for kind, ranks in zip(kinds, counts):
         fields["toc"] = selection.label if selection and kind != "codes" else "none"
-        scores = (retrieval_scores if captions is None else caption_scores)(counted, bootstrap=bootstrap)
+        scores = (retrieval_scores if captions is None else caption_scores)(ranks, bootstrap=bootstrap)
         for score, chance in scores:
             yield result(
                 **fields, metric=f"{kind} {score.name}", value=score.value, interval=score.interval, chance=chance
@@ -203,7 +203,8 @@ def _of_captions(
     if not of_clip:
         raise InputError(f"No text of the captions is in {texts.name} with its clip in {others.name}.")
     if left:
-        warn(f"{left} of {len(captions)} captions are left out: {texts.name} or {others.name} lacks them.")
+        of = f"{left} of {counted(len(captions), 'caption')}"
+        warn(f"{of} left out, which {texts.name} or {others.name} has no features for.")
     ids, protocol = _ranked(checkpoint, list(of_clip), settings)
     names = [text for clip in ids for text in of_clip[clip]]
     sizes = [len(of_clip[clip]) for clip in ids]
@@ -220,7 +221,7 @@ def _ranked(checkpoint: Checkpoint, ids: list[str], settings: RetrievalSettings)
     if protocol == "heldout":
         unseen = [name for name in ids if recording(name) not in seen]
         if not unseen:
-            say(f"{checkpoint.path} was pretrained on all {len(ids)} clips, so none is held out and all are ranked.")
+            say(f"{checkpoint.path} was pretrained on every clip, so none is held out and all are ranked.")
         ids, protocol = (unseen, "heldout") if unseen else (ids, "all")
     if limit and limit < len(ids):
         ids = [ids[place] for place in np.linspace(0, len(ids) - 1, limit).astype(int)]

@@ -9,6 +9,7 @@ from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, feature_paths, open_features
 from hdcid_cli.core.names import count_of_recordings
+from hdcid_cli.core.progress import counted
 from hdcid_cli.core.splits import SPLITS
 from hdcid_cli.tasks.annotations import own
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations
@@ -231,7 +232,8 @@ def _on_features(survey: TaskSurvey, read: Sequence[tuple], features: _Features)
                     f"{file.ids[0]!r} there."
                 )
             elif missing:
-                yield f"{file.name} lacks {len(missing)} of {len(annotations.clips)} clips: {_named(missing)}."
+                of = f"{len(missing)} of {counted(len(annotations.clips), 'clip')}"
+                yield f"{file.name} lacks {of}: {_named(missing)}."
     if absent:
         survey.featured = False
         yield f"There are no features of {' and '.join(absent)}."
@@ -252,7 +254,8 @@ def _segment(data: Path) -> TaskSurvey | None:
     absent = [clip.missing() for clip in clips]
     if missing := [path for path in absent if path]:
         survey.state = INCOMPLETE
-        survey.findings.append(f"{len(missing)} of {len(clips)} clips lack a frame or a mask, such as {missing[0]}.")
+        of = f"{len(missing)} of {counted(len(clips), 'clip')}"
+        survey.findings.append(f"A frame or a mask is missing of {of}, such as {missing[0]}.")
     return survey
 
 
@@ -274,7 +277,7 @@ def _next(found: Sequence[TaskSurvey], data: Path, features: _Features, checkpoi
         for survey in usable:
             if count := count_of_recordings(survey.tested, learned):
                 findings.append(
-                    f"{latest} learned from {count} of the {len(survey.tested)} clips that {survey.task} tests: "
+                    f"{latest} learned from {count} of {counted(len(survey.tested), 'clip')} that {survey.task} tests: "
                     "`hdcid pretrain` leaves out what a table of the folder is to test."
                 )
     return {"findings": findings, "next": lines}

@@ -16,7 +16,7 @@ FEW = 0.05
 def summary(record: dict) -> str:
     """A record in a few words: loss, codes in use, agreement, rate."""
     layer = next((name.split("/")[1] for name in record if name.startswith("used/")), "1")  # the first that has codes
-    used = "/".join(str(value) for name, value in record.items() if re.fullmatch(f"used/{layer}/[a-z]+", name))
+    used = [value for name, value in record.items() if re.fullmatch(f"used/{layer}/[a-z]+", name)]
     agreement = [value for name, value in record.items() if name.startswith(f"agreement/{layer}/")]
     agree = f", {100 * sum(agreement) / len(agreement):.0f} % agree" if agreement else ""
     rate = (
@@ -24,7 +24,8 @@ def summary(record: dict) -> str:
         if "share_of_peak" in record
         else ""
     )
-    return f"loss {record['loss']:.2f}, {used} codes{agree}{rate}"
+    codes = f"{'/'.join(map(str, used))} {'code' if used == [1] else 'codes'}"
+    return f"loss {record['loss']:.2f}, {codes}{agree}{rate}"
 
 
 def warn_of_collapse(record: dict) -> None:

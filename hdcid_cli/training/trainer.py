@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.precision import set_matmul_precision
-from hdcid_cli.core.progress import warn
+from hdcid_cli.core.progress import counted, warn
 from hdcid_cli.models.assembled import Model
 from hdcid_cli.models.hdcid import LayerOutput
 from hdcid_cli.models.segments import at_length, common_length, masked_mean, valid_in, valid_rows
@@ -277,8 +277,8 @@ class Trainer:
         self._freeze_unread_summaries()
         if len(state["random"]) != self.world.size:
             warn(
-                f"trained by {len(state['random'])} processes before, by {self.world.size} now: dropout goes on from "
-                "other random numbers."
+                f"trained by {counted(len(state['random']), 'process')} before, by {self.world.size} now: dropout goes "
+                "on from other random numbers."
             )
             torch.manual_seed(self.config.seed + 1000 * (self.world.rank + 1) + self.step_number)
             return

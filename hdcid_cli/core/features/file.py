@@ -14,6 +14,7 @@ from hdcid_cli.core.features.digests import remembered
 from hdcid_cli.core.features.layout import Layout, open_layout
 from hdcid_cli.core.features.paths import feature_paths
 from hdcid_cli.core.features.rows import RowReader, Unreadable
+from hdcid_cli.core.progress import counted
 
 # Rows that are looked at together where a file is read from end to end.
 SLAB_BYTES = 32 << 20
@@ -84,7 +85,8 @@ class FeatureFile:
 
     @property
     def name(self) -> str:
-        return str(self.paths[0]) if len(self.paths) == 1 else f"{self.paths[0]} (+{len(self.paths) - 1} shards)"
+        first, *others = self.paths
+        return f"{first} (+{counted(len(others), 'shard')})" if others else str(first)
 
     def __len__(self) -> int:
         return len(self.ids)

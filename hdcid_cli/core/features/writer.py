@@ -22,6 +22,7 @@ from hdcid_cli.core.features.layout import (
 from hdcid_cli.core.features.rows import finite, runs
 from hdcid_cli.core.files import Lock, make_folder, pwrite, remove_empty, unwritable
 from hdcid_cli.core.hdf5 import create_hdf5, row_offsets
+from hdcid_cli.core.progress import counted
 
 COPY_BYTES = 8 << 20
 
@@ -168,7 +169,7 @@ class FeatureWriter:
             pwrite(self._file, np.uint32(zlib.crc32(features.data)), self._places.crc32 + 4 * row)
             pwrite(self._file, np.int32(length), self._places.length + 4 * row)  # last: from now on the row counts
         except OSError as error:
-            raise unwritable(self.target, error, f"the {self.written} clips in it are kept") from error
+            raise unwritable(self.target, error, f"what is in it stays, {counted(self.written, 'clip')}") from error
         self.written += 1
 
     def finish(self) -> None:

@@ -126,7 +126,7 @@ def _count(
     )
     found, rows, _ = inputs.match(annotations.clips, annotations.classes)
     if not found:
-        raise InputError(f"{file.name} has none of the {len(annotations.clips)} clips of {annotations.source}.")
+        raise InputError(f"{file.name} has no clip of {annotations.source}, of {len(annotations.clips)} there.")
     truth = segment_labels(found, len(annotations.classes), steps, file.segment_seconds)
     valid = np.arange(steps) < codes.length[rows][:, None]
     counts = []

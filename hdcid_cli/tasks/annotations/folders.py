@@ -21,6 +21,7 @@ import numpy as np
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import write_text
 from hdcid_cli.core.names import recording
+from hdcid_cli.core.progress import counted
 from hdcid_cli.core.splits import OTHER_NAMES, SPLITS
 from hdcid_cli.media.clips import SUFFIXES, files_in
 from hdcid_cli.media.subtitles import texts_beside, words_of
@@ -67,10 +68,10 @@ class Tables:
     def describe(self) -> str:
         """`150 clips of 10 classes: 105 train, 15 val and 30 test.`"""
         if not self.splits:
-            return f"{len(self.clips)} clips without classes."
+            return f"{counted(len(self.clips), 'clip')} without classes."
         counts = Counter(self.splits.values())
         labels, groups = ({getattr(clip, name) for clip in self.clips} for name in ("label", "group"))
-        recordings = f" in {len(groups)} groups" if len(groups) < len(self.clips) else ""
+        recordings = f" in {counted(len(groups), 'group')}" if len(groups) < len(self.clips) else ""
         *most, last = (f"{counts[split]} {split}" for split in SPLITS)
         return f"{len(self.clips)} clips of {len(labels)} classes{recordings}: {', '.join(most)} and {last}."
 

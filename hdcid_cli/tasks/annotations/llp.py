@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hdcid_cli.core import tables
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.progress import counted
 from hdcid_cli.tasks.annotations import places
 from hdcid_cli.tasks.annotations.ave import read_split_table
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, EventList
@@ -63,7 +64,8 @@ def read_events(path: Path, classes: Sequence[str]) -> Annotations:
         onsets, offsets, labels = (row[column].split(",") for column in COLUMNS[1:])
         if not len(onsets) == len(offsets) == len(labels):
             raise InputError(
-                f"{path}, line {row.line}: {len(onsets)} onsets, {len(offsets)} offsets and {len(labels)} events."
+                f"{path}, line {row.line}: {counted(len(onsets), 'onset')}, {counted(len(offsets), 'offset')} and "
+                f"{counted(len(labels), 'event')}."
             )
         combined = combined or len(labels) > 1
         name = row["filename"]

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.progress import counted
 from hdcid_cli.tasks.cmg.scores import Answers
 from hdcid_cli.tasks.metrics import Bootstrap, Score, percentiles
 
@@ -40,13 +41,11 @@ def known_classes(text: str, classes: Sequence[str]) -> tuple[int, ...]:
     known = tuple(range(min(int(text), len(classes)))) if text.isdecimal() else _named(text, classes)
     if len(classes) < 3:
         raise InputError(
-            f"--open-set needs 3 classes or more, 2 of them known and one that is not; there are {len(classes)}."
+            f"--open-set needs 3 classes or more, 2 of them known and one that is not; the table has {len(classes)}."
         )
     if not 2 <= len(known) < len(classes):
-        raise InputError(
-            f"--open-set {text}: from 2 to {len(classes) - 1} of the {len(classes)} classes can be known, so that some "
-            "are not."
-        )
+        most = f"{'from 2 to ' * (len(classes) > 3)}{len(classes) - 1}"
+        raise InputError(f"--open-set {text}: {most} of the {len(classes)} classes can be known, so that some are not.")
     return known
 
 
@@ -194,7 +193,7 @@ def open_scores(
     """
     if answers.known.all() or not answers.known.any():
         missing = "an unknown" if answers.known.all() else "a known"
-        raise InputError(f"None of the {len(answers.known)} tested clips is of {missing} class.")
+        raise InputError(f"Of {counted(len(answers.known), 'tested clip')} none is of {missing} class.")
     values, at = measure(answers, threshold)
     intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(MEASURES)
     if bootstrap.groups > 1:

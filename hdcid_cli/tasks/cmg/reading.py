@@ -17,6 +17,7 @@ from hdcid_cli.core.features import FeatureFile, open_features
 from hdcid_cli.core.loading import ClipReader, batches_on
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.precision import matmul_precision
+from hdcid_cli.core.progress import counted
 from hdcid_cli.tasks.cmg.inputs import Inputs
 
 BATCH = 256
@@ -111,7 +112,8 @@ def read_codes(
     checkpoint = checkpoint.as_published() if published else checkpoint
     levels = len(checkpoint.codebooks)
     if layers is not None and layers > levels:
-        raise InputError(f"{checkpoint.path} has {levels} layers of codes: --layers-used {layers} cannot be read.")
+        has = counted(levels, "layer")
+        raise InputError(f"{checkpoint.path} has {has} of codes: --layers-used {layers} cannot be read.")
     selection = resolve_toc(toc, checkpoint, task, train.modality)
     model = checkpoint.describe() | {
         "layers_used": layers or levels,

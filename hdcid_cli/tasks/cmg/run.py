@@ -9,7 +9,7 @@ from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import write_text
 from hdcid_cli.core.modalities import letter
 from hdcid_cli.core.names import count_of_recordings
-from hdcid_cli.core.progress import say, warn
+from hdcid_cli.core.progress import counted, say, warn
 from hdcid_cli.core.records import CURVES_SCHEMA, TIMELINE_SCHEMA, open_set_curves, result, with_seen
 from hdcid_cli.core.settings import tell_idle
 from hdcid_cli.core.splits import left_out
@@ -195,13 +195,13 @@ def _tell_trial(trial: Trial, tested: Mapping, left_out: str | None) -> None:
     if tested["n_pretrained"] and not trial.settings.published:
         option = f" --leave-out '{left_out}'" if left_out else ""
         say(
-            f"{tested['n_pretrained']} of the {tested['n']} tested clips were among those that the model was "
-            f"pretrained on, without labels; `hdcid pretrain{option}` leaves out what tables in --data are to test."
+            f"The model was pretrained on {tested['n_pretrained']} of {counted(tested['n'], 'tested clip')}, without "
+            f"labels; `hdcid pretrain{option}` leaves out what tables in --data are to test."
         )
     if trial.noisy:
         say(
-            f"The encoder's dropout is on while the probe learns: {len(trial.fit)} clips are encoded in each of "
-            f"{trial.schedule.epochs} epochs (--no-encoder-dropout encodes them once)."
+            f"The encoder's dropout is on while the probe learns: in every epoch of {trial.schedule.epochs} it encodes "
+            f"{counted(len(trial.fit), 'clip')} anew (--no-encoder-dropout encodes once)."
         )
 
 

@@ -283,8 +283,8 @@ class Trial:
         if not found:
             names = ", ".join(clip.id for clip in clips[:3])
             raise InputError(
-                f"{inputs.source} has none of the {len(clips)} clips that {self.task.name} needs (such as {names}): "
-                "extract their features."
+                f"{inputs.source} has no clip that {self.task.name} needs, of {len(clips)} such as {names}: extract "
+                "their features."
             )
         steps = inputs.shape[0]
         # The published code counts the segments past a clip's end as any others.

@@ -14,6 +14,7 @@ from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.files import file_digest
 from hdcid_cli.core.precision import matmul_precision
+from hdcid_cli.core.progress import counted
 from hdcid_cli.media.clips import AUDIO, VIDEO, MediaClip
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.media.video import video_seconds
@@ -54,8 +55,8 @@ def predict(
     vector = torch.from_numpy(_query(query, trained, asked, weights, device)).to(device)
     if vector.shape[1] != trained.settings.query:
         raise InputError(
-            f"{segmenter} was trained with queries of {trained.settings.query} channels, and {asked.path} gives "
-            f"{vector.shape[1]}."
+            f"{segmenter} was trained with queries of {counted(trained.settings.query, 'channel')}, and {asked.path} "
+            f"gives {vector.shape[1]}."
         )
     second = 0
     for pictures in _windows(video, model.config.size):

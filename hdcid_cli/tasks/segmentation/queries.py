@@ -10,6 +10,7 @@ from hdcid_cli.codes.encode import SLAB, encode
 from hdcid_cli.codes.toc import Selection
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import open_features
+from hdcid_cli.core.progress import counted
 from hdcid_cli.tasks.segmentation.avsbench import FRAMES, Clip
 
 
@@ -105,5 +106,5 @@ def require_some(kept: Sequence[Clip], left_out: dict[str, str], split: str) -> 
         raise InputError(f"The data set has no clips in its {split} split.")
     name, reason = next(iter(left_out.items()))
     raise InputError(
-        f"None of the {len(left_out)} clips of the {split} split can be used; the first, {name}: {reason}."
+        f"Of {counted(len(left_out), 'clip')} of the {split} split none can be used; the first, {name}: {reason}."
     )

@@ -13,7 +13,7 @@ from hdcid_cli.codes.state import take_up, write_state
 from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.loading import prefetch
-from hdcid_cli.core.progress import progress, say
+from hdcid_cli.core.progress import counted, progress, say
 from hdcid_cli.core.run_directory import MetricsLog, RunDirectory
 from hdcid_cli.models.stored import write_model
 from hdcid_cli.tasks.segmentation.augment import augment
@@ -138,14 +138,15 @@ def train(
         if directory.resumed:
             take_up(path, trainer)
         if trainer.validated >= settings.epochs:
-            say(f"{path} has had its {settings.epochs} epochs already.")
+            say(f"{path} has had its {counted(settings.epochs, 'epoch')} already.")
             return
         directory.start()
         if directory.resumed:
             say(f"{path}: going on from step {trainer.step}.")
         else:
             size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-            say(f"{path}: {len(train)} clips, {steps} steps, {size:.1f} million parameters, on {device}.")
+            told = f"{counted(len(train), 'clip')}, {counted(steps, 'step')}, {size:.1f} million parameters"
+            say(f"{path}: {told}, on {device}.")
         cadence = Cadence(save_seconds)
         with Interruption() as interruption, directory.metrics("epoch", trainer.validated) as metrics:
             for epoch in range(trainer.validated, settings.epochs):
