@@ -224,7 +224,10 @@ def test_known_classes_go_by_number_or_by_name():
     ):
         with pytest.raises(InputError, match=message):
             known_classes(text, classes)
-    for classes, message in (("a", "one that is not; the table has 1"), ("abc", "--open-set 3: 2 of the 3 classes can be known")):
+    for classes, message in (
+        ("a", "one that is not; the table has 1"),
+        ("abc", "--open-set 3: 2 of the 3 classes can be known"),
+    ):
         with pytest.raises(InputError, match=message):
             known_classes("3", classes)
 
