@@ -6,6 +6,7 @@ tensors, which have shapes and no numbers, show what a step would ask of a devic
 """
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from hdcid_cli.core.precision import kernels
 from hdcid_cli.models.quantizers import QUANTIZERS, completed
 from hdcid_cli.training import captured
 from hdcid_cli.training.alignments import ALIGNMENTS
-from hdcid_cli.training.captured import Rules
+from hdcid_cli.training.captured import CudaRecorder, Rules
 from hdcid_cli.training.losses.cmcm import CMCM
 from hdcid_cli.training.pretrain import record_steps
 
@@ -182,6 +183,65 @@ def test_each_number_of_layers_is_recorded_on_its_own_and_a_saved_state_has_plai
     capture(again)
     again.step(batch(), 1)
     assert torch.is_tensor(again.optimizer.param_groups[0]["lr"])
+
+
+def test_what_a_step_has_learned_from_is_gone_when_it_is_over():
+    """Else the next one would add up gradients on the stream of this one, which a recording on another cannot have."""
+    trainer = build(align=["cpc", "codis", "cujp"])
+    trainer.start_layers(batch(), 2, None)
+    parameters = [p for group in trainer.optimizer.param_groups for p in group["params"] if p.requires_grad]
+    with torch.enable_grad():
+        ends = [p.view_as(p).grad_fn.next_functions[0][0] for p in parameters]
+        for end in ends:
+            end.metadata["of"] = "the step"
+        measured = trainer.step(batch(), 0)  # keeps all that it returns
+        del ends, end
+        later = [p.view_as(p).grad_fn.next_functions[0][0].metadata for p in parameters]
+    assert measured and all(p.grad is not None for p in trainer.modules["encoder"]) and not any(later)
+
+
+def test_a_recording_that_fails_leaves_stream_and_generator_as_they_were_and_its_reason_is_told(monkeypatch):
+    ordinary, side = (SimpleNamespace(name=name, device="cpu", device_index=0) for name in ("ordinary", "side"))
+    now = [ordinary]
+
+    class Recording:
+        def __init__(self, graph, stream, capture_error_mode):
+            assert stream is side and capture_error_mode == "thread_local"
+
+        def __enter__(self):
+            now[:] = [side]
+
+        def __exit__(self, *_):  # as that of torch: its stream stays
+            raise RuntimeError("operation failed due to a previous error during capture\nSearch for it")
+
+    kept = torch.Generator().manual_seed(5)
+    state = kept.get_state()
+    default = SimpleNamespace(graphsafe_set_state=lambda generator: kept.set_state(generator.get_state()))
+    for name, value in {
+        "Stream": lambda device: side,
+        "CUDAGraph": object,
+        "graph": Recording,
+        "current_stream": lambda device: now[0],
+        "set_stream": lambda stream: now.__setitem__(0, stream),
+        "get_rng_state": lambda device: state,
+        "default_generators": [default],
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    trainer, refused = build(), []
+    recorder = CudaRecorder(torch.device("cuda:0"))
+    monkeypatch.setattr(recorder, "beside", contextlib.nullcontext)
+    trainer.capture(recorder, refused.append)
+    trainer.step(batch(), 0)
+    kept.manual_seed(6)
+
+    def failing(*_):
+        raise RuntimeError("operation not permitted when stream is capturing\nCompile with")
+
+    monkeypatch.setattr(trainer.captured, "_compute", failing)
+    with pytest.raises(RuntimeError, match="not permitted"):  # computed after all: by the same, here
+        trainer.step(batch(), 0)
+    assert refused == ["operation not permitted when stream is capturing"]
+    assert now == [ordinary] and torch.equal(kept.get_state(), state)
 
 
 def test_on_a_machine_without_cuda_steps_are_computed_and_on_is_refused():

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,17 @@ from worlds import write_features
 from hdcid_cli.core import loading
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import open_features
-from hdcid_cli.core.loading import ClipReader, Mark, Transfer, Waits, batches_on, carry, choose_cache, prefetch
+from hdcid_cli.core.loading import (
+    ClipReader,
+    CudaTransfer,
+    Mark,
+    Transfer,
+    Waits,
+    batches_on,
+    carry,
+    choose_cache,
+    prefetch,
+)
 
 
 @pytest.fixture
@@ -116,6 +127,27 @@ def test_the_loop_is_few_batches_ahead_of_the_device(files, monkeypatch):
     monkeypatch.setattr(loading, "Transfer", Counted)
     for number, _ in enumerate(batches_on("cpu", ClipReader(opened, ids, "none"), np.arange(30).reshape(10, 3))):
         assert used == [True] * max(0, number - loading.AHEAD + 1) + [False] * min(number, loading.AHEAD - 1)
+
+
+def test_the_gpu_that_computes_is_the_one_that_waits_for_its_copies(monkeypatch):
+    done = []
+
+    class Stream:
+        def __init__(self, device):
+            self.device = device
+
+        def wait_stream(self, other):
+            done.append((self.device, other.device))
+
+        def record_event(self):
+            return SimpleNamespace(wait=lambda stream: done.append((stream.device, self.device)))
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream(f"beside {device}"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: Stream(device and str(device)))
+    transfer = CudaTransfer(torch.device("cuda:1"))
+    transfer.copied().order()
+    transfer.used().order()
+    assert done == [("beside cuda:1", "cuda:1"), ("cuda:1", "beside cuda:1"), ("cuda:1", "cuda:1")]
 
 
 def test_waiting_for_data_is_measured(files, monkeypatch):

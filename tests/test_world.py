@@ -154,9 +154,20 @@ def test_one_gpu_for_all_processes_is_refused(monkeypatch):
         resolve_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     assert resolve_device("cuda") == torch.device("cuda:1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     assert resolve_device("cuda:0") == torch.device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match=r"cuda:1 was asked for, but torch sees 1 GPU, counted from 0\."):
         resolve_device("cuda:1")
+
+
+def test_the_gpu_that_is_asked_for_is_the_one_of_all_that_names_none(monkeypatch):
+    meant = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", meant.append)
+    for name in ("cuda:2", "cuda", "auto", "cpu"):
+        resolve_device(name)
+    assert meant == [torch.device("cuda:2")]

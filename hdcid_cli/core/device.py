@@ -9,7 +9,8 @@ from hdcid_cli.core.progress import counted
 def resolve_device(name: str = "auto"):
     """`auto|cpu|cuda[:N]|mps` -> torch.device; an unavailable one is an InputError.
 
-    Under `torchrun` plain `cuda` (or `auto`) is the local rank's own GPU.
+    Under `torchrun` plain `cuda` (or `auto`) is the local rank's own GPU. A GPU with a number becomes the one that CUDA
+    means where it is not told.
     """
     import torch
 
@@ -37,6 +38,8 @@ def resolve_device(name: str = "auto"):
         raise InputError("Device mps was asked for, but torch cannot use it here: use --device cpu.")
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"There is no device {name!r}: use auto, cpu, cuda, cuda:N or mps.")
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 

@@ -244,14 +244,14 @@ class Transfer:
 
 
 class CudaMark(Mark):
-    def __init__(self, stream: torch.cuda.Stream):
-        self._event = stream.record_event()
+    def __init__(self, stream: torch.cuda.Stream, device: torch.device):
+        self._event, self._device = stream.record_event(), device
 
     def wait(self) -> None:
         self._event.synchronize()
 
     def order(self) -> None:
-        self._event.wait()
+        self._event.wait(torch.cuda.current_stream(self._device))
 
 
 class CudaTransfer(Transfer):
@@ -272,10 +272,10 @@ class CudaTransfer(Transfer):
         return moved.to(dtype or x.dtype)
 
     def copied(self) -> Mark:
-        return CudaMark(self._stream)
+        return CudaMark(self._stream, self.device)
 
     def used(self) -> Mark:
-        return CudaMark(torch.cuda.current_stream(self.device))
+        return CudaMark(torch.cuda.current_stream(self.device), self.device)
 
 
 def carry(

@@ -82,10 +82,19 @@ class CudaRecorder:
         current.wait_stream(self._stream)
 
     def record(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
-        graph = torch.cuda.CUDAGraph()
-        # The thread that reads ahead may ask for memory meanwhile.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            made = work()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
+        state = torch.cuda.get_rng_state(self._device)
+        try:
+            # The thread that reads ahead may ask for memory meanwhile.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                made = work()
+        except RuntimeError:
+            # torch leaves its stream in place then and, before 2.13, a generator that draws in recordings alone.
+            torch.cuda.set_stream(before)
+            fresh = torch.Generator(before.device)
+            fresh.set_state(state)
+            torch.cuda.default_generators[before.device_index].graphsafe_set_state(fresh)
+            raise
         return made, graph.replay
 
 
@@ -141,7 +150,10 @@ class CapturedStep:
             with drawn.served():
                 made, play = self._recorder.record(lambda: _packed(self._compute(kept, active)))
         except RuntimeError as error:  # of the library; the device has done nothing
-            self._give_up(str(error).splitlines()[0])
+            first = error  # what ends a recording that has failed says only that it has
+            while isinstance(first.__context__, RuntimeError):
+                first = first.__context__
+            self._give_up(str(first).splitlines()[0])
         else:
             # What fewer layers did is not played again, and its memory can go.
             self._recorded = {of: step for of, step in self._recorded.items() if of[0] == active}
