@@ -1,16 +1,23 @@
 """Mixed precision: what computes in it, what does not, and codes that a product of few digits still tells apart."""
 
+import os
+import runpy
+
 import numpy as np
 import pytest
 import torch
+from tf32 import RoundedProducts
 from torch import nn
 
+from hdcid_cli.core import precision
+from hdcid_cli.core.precision import kernels, matmul_precision, set_matmul_precision
 from hdcid_cli.models.encoders import MapPooling
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest, squared_distances
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.training import trainer as trainer_module
 from hdcid_cli.training.alignments import asked_of_model
+from hdcid_cli.training.losses.infonce import alike, cosines
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
 from hdcid_cli.training.trainer import Trainer
@@ -66,21 +73,6 @@ def test_a_step_in_mixed_precision_has_nearly_the_losses_of_one_in_single():
         assert mixed[name].item() == pytest.approx(single[name].item(), rel=0.03), name
 
 
-def rounded(x: torch.Tensor) -> torch.Tensor:
-    """To the eleven bits that TF32 keeps."""
-    bits = x.float().view(torch.int32)
-    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32).to(x.dtype)
-
-
-class RoundedProducts(torch.overrides.TorchFunctionMode):
-    """Matrix products as TF32 makes them: of rounded factors, summed in single precision."""
-
-    def __torch_function__(self, function, types, arguments=(), keywords=None):
-        if function in (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.mm, torch.addmm):
-            arguments = [rounded(each) for each in arguments]
-        return function(*arguments, **(keywords or {}))
-
-
 def test_tf32_finds_the_same_codes_where_features_are_nearly_alike():
     generator = torch.Generator().manual_seed(0)
     common = torch.randn(64, generator=generator, dtype=torch.float64)
@@ -96,6 +88,48 @@ def test_tf32_finds_the_same_codes_where_features_are_nearly_alike():
     assert (found != exact).double().mean() < 0.002
     nearest_of_all = torch.cdist(z.double(), codebook.double()).min(dim=1).values
     torch.testing.assert_close(squared.min(dim=1).values.double().sqrt(), nearest_of_all, rtol=2e-3, atol=0)
+
+
+def test_what_networks_may_round_distances_and_equality_do_not():
+    generator = torch.Generator().manual_seed(0)
+    z, codebook = (5 + torch.randn(count, 64, generator=generator) for count in (500, 40))
+    x = torch.cat([z[:20], z[:5], z[20:25] + 1e-3])  # ten are alike, five only nearly
+
+    def measured():
+        return nearest(z, codebook), squared_distances(z, codebook), alike(x), cosines(x, x)
+
+    exact = measured()
+    with RoundedProducts(asked=True), matmul_precision("bf16"):
+        found = measured()
+    assert not torch.equal(exact[-1], found[-1])  # the rounding is felt
+    for one, other in zip(exact[:-1], found[:-1], strict=True):
+        assert torch.equal(one, other)
+    assert exact[2] == pytest.approx(10 / 30)
+
+
+def test_a_run_leaves_the_precision_of_products_as_it_was():
+    def now():
+        return (
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.cudnn.deterministic,
+        )
+
+    before = now()
+    for deterministic in (True, False):
+        with kernels(deterministic):
+            set_matmul_precision("bf16")
+            assert now() == (True, True, deterministic)
+    assert now() == before
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_deterministic_products_are_prepared_before_the_first_one(given, found, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if given:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given)
+    runpy.run_path(precision.__file__)  # as when it is imported
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == found
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])

@@ -4,7 +4,9 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from tf32 import RoundedProducts
 
+from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.tasks import ranks
 from hdcid_cli.tasks.metrics import Bootstrap
 from hdcid_cli.tasks.ranks import (
@@ -165,3 +167,15 @@ def test_intervals_draw_clips_with_their_captions():
     drawn = several.drawn @ mean / (several.drawn.sum(1) * 4)
     found = {score.name: score.interval for score, _ in caption_scores(counts, several)}
     np.testing.assert_allclose(found["mean_rank"], np.percentile(drawn, (2.5, 97.5)))
+
+
+def test_what_was_computed_before_in_fewer_digits_does_not_change_ranks():
+    random = np.random.default_rng(0)
+    gallery = random.standard_normal((40, 16)).astype(np.float32)
+    gallery[20:] = gallery[:20]  # every item has an equal
+    query, owned = (gallery + 0.3 * random.standard_normal(gallery.shape)).astype(np.float32), np.arange(40)
+    exact = count_ranks([Vectors(query, gallery)], [(1.0,)], Owned.one_each(owned, 40))[0]
+    with RoundedProducts(asked=True), matmul_precision("tf32"):
+        found = count_ranks([Vectors(query, gallery)], [(1.0,)], Owned.one_each(owned, 40))[0]
+    assert np.array_equal(found.above, exact.above) and np.array_equal(found.tied, exact.tied)
+    assert (exact.tied == 1).all()

@@ -8,6 +8,9 @@ import torch
 
 # Precisions of training whose matrix products may round to TF32 on a GPU.
 ROUNDED = ("tf32", "bf16")
+# CUDA's deterministic matrix products want this, and whether it is set is looked up once, before the first product of
+# all. It is what an H100 takes by itself.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def set_matmul_precision(precision: str) -> None:
@@ -19,8 +22,14 @@ def set_matmul_precision(precision: str) -> None:
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
     """The same while the block runs; afterwards all is as it was."""
+    with _restored():
+        set_matmul_precision(precision)
+        yield
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    set_matmul_precision(precision)
     try:
         yield
     finally:
@@ -37,16 +46,15 @@ def unmixed(device: torch.device) -> AbstractContextManager:
 @contextmanager
 def kernels(deterministic: bool) -> Iterator[None]:
     """While the block runs: kernels that give the same bits every time, or the fastest convolutions, found by trying.
-
-    Deterministic matrix products of CUDA need a setting that it reads when it starts.
+    Afterwards all is as it was, and so is the precision of products, whatever the block set.
     """
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, cudnn.deterministic
     torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.benchmark = not deterministic
+    cudnn.benchmark, cudnn.deterministic = not deterministic, deterministic
     try:
-        yield
+        with _restored():
+            yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+        cudnn.benchmark, cudnn.deterministic = before[1:]

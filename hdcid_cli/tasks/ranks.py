@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.core.progress import progress
 from hdcid_cli.tasks.metrics import Bootstrap, Score, mean_score, median_score, medians, ratio
 
@@ -82,6 +83,7 @@ class Counts:
     own_tied: np.ndarray
 
 
+@matmul_precision("float32")  # as exactly as a query's own items, whatever was computed before
 def count_ranks(
     parts: Sequence[Vectors], mixtures: Sequence[Sequence[float]], owned: Owned, device: torch.device | str = "cpu"
 ) -> list[Counts]:

@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from hdcid_cli.core.features import FeatureFile
 from hdcid_cli.core.loading import ClipReader
+from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.models.assembled import Model
 from hdcid_cli.models.hdcid import valid_segments
 from hdcid_cli.models.quantizers.quantizer import Quantizer
@@ -63,7 +64,8 @@ class Validation:
         model.train(training)
         found: dict[str, float] = {}
         for one, other in combinations(codes, 2):
-            similarity = summaries[one] @ summaries[other].T
+            with matmul_precision("float32"):  # clips with the same codes tie
+                similarity = summaries[one] @ summaries[other].T
             both = (found_first(similarity) + found_first(similarity.T)) / 2
             found[f"validation/r@1/{one}-{other}"] = 100 * float(both)
             steps = max(codes[one].shape[1], codes[other].shape[1])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from hdcid_cli.core.draws import uniform
+from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.models.quantizers.levels import MOST_CODES, whole
 from hdcid_cli.models.quantizers.quantizer import Quantized, Readings
 from hdcid_cli.models.segments import Valid, alike, at_length, valid_in, valid_rows
@@ -272,18 +273,24 @@ def euclidean_distances(z: Tensor, codebook: Tensor) -> Tensor:
 def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
     """|z|^2 - 2 z.e + |e|^2, both less the codebook's mean: [..., D], [L, D] -> [..., L]."""
     z, codebook = _centred(z, codebook)
-    return (z**2).sum(dim=-1, keepdim=True) - 2 * z @ codebook.T + (codebook**2).sum(dim=-1)
+    return (z**2).sum(dim=-1, keepdim=True) - _products(2 * z, codebook) + (codebook**2).sum(dim=-1)
 
 
 def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     """Index of the nearest code: [..., D], [L, D] -> [...]. |z|^2 is the same for all codes and left out."""
     z, codebook = _centred(z, codebook)
-    return ((codebook**2).sum(dim=-1) - 2 * z @ codebook.T).argmin(dim=-1)
+    return ((codebook**2).sum(dim=-1) - _products(2 * z, codebook)).argmin(dim=-1)
+
+
+def _products(z: Tensor, codebook: Tensor) -> Tensor:
+    """z . e with all digits, in whatever precision networks compute: it takes a GPU no time to speak of."""
+    with matmul_precision("float32"):
+        return z @ codebook.T
 
 
 def _centred(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """Both less the codebook's mean. No distance changes, but what features have in common no longer takes the digits
-    of the product that tell codes apart: in TF32 it has but eleven bits.
+    of the product that tell codes apart.
     """
     mean = codebook.mean(dim=0)
     return z - mean, codebook - mean

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.errors import InputError
+from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.core.progress import counted, progress, say
 from hdcid_cli.tasks.annotations.clips import AnnotatedClip, Annotations, segment_labels
 from hdcid_cli.tasks.cmg.inputs import Inputs
@@ -157,6 +158,7 @@ class Trial:
         """{metric: what its blind answer gets}."""
         return chances(self.task.kind, self.blind, self._truth(self.tested), self._batch)
 
+    @matmul_precision("float32")  # whatever was computed before
     def probe(self, seed: int) -> Outcome:
         """Learn on `fit`, choose the epoch on `choose` (None: on `tested`), answer `tested`."""
         learned = max((self._learn(seed, dropout) for dropout in self._dropouts), key=lambda each: each.judgement)

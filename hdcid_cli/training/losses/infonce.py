@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
+from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.models.hdcid import Layer, LayerOutput
 from hdcid_cli.training.losses.alignment import Alignment, clip_embeddings, measured
 from hdcid_cli.training.settings import ObjectiveSettings
@@ -64,6 +65,7 @@ def both_ways(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+@matmul_precision("float32")  # what TF32 rounds off is more than what is told apart here
 def alike(x: Tensor) -> Tensor:
     """Share of rows that another row is equal to, but for its length."""
     same = cosines(x, x) > SAME
