@@ -11,6 +11,7 @@ import yaml
 from hdcid_cli.codes.checkpoint import open_checkpoint
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureWriter
+from hdcid_cli.main import run
 from hdcid_cli.published.checkpoint import convert_checkpoint
 
 SHORT = {"audio": "a", "video": "v", "text": "t"}
@@ -189,3 +190,10 @@ def test_a_hostile_file_is_refused_and_not_executed(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=name):
             convert_checkpoint(tmp_path / name, tmp_path / "ours")
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_file_in_the_place_of_a_checkpoint_directory_is_refused(tmp_path, capsys):
+    for name in ("mine.txt", "theirs.pt"):
+        (tmp_path / name).write_text("words")
+    assert run(["convert", "checkpoint", str(tmp_path / "theirs.pt"), "-o", str(tmp_path / "mine.txt")], {}) == 2
+    assert (tmp_path / "mine.txt").read_text() == "words"

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from hdcid_cli.codes.toc import select
 from hdcid_cli.codes.toc_plot import plot_similarities
 from hdcid_cli.core.errors import HdcidError, InputError
-from hdcid_cli.core.files import NAME_LIMIT, Lock, atomic_path, read_text, remove_leftovers, safe_name, write_text
+from hdcid_cli.core.features import FeatureWriter
+from hdcid_cli.core.files import (
+    NAME_LIMIT,
+    Lock,
+    atomic_path,
+    read_text,
+    refuse_to_replace,
+    remove_leftovers,
+    safe_name,
+    write_text,
+)
 from hdcid_cli.main import run
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.report.drawing import Drawing, Figure
@@ -216,7 +226,7 @@ def test_what_somebody_names_to_write_to_may_be_a_device(tmp_path):
         '"protocol": "heldout", "method": "cpc", "seed": 0}\n'
     )
     for arguments in (
-        ["recipe", "cp", "table1_dcid", "/dev/null", "--overwrite"],
+        ["recipe", "cp", "table1_dcid", "/dev/null"],
         ["report", records, "-o", "/dev/null"],
         ["report", records, "--explain", "-o", "/dev/null"],
     ):
@@ -225,6 +235,30 @@ def test_what_somebody_names_to_write_to_may_be_a_device(tmp_path):
     draw_map(codebook, "clip", ("audio", "video"), (1.0, 1.0), null)
     plot_similarities([codebook], select([codebook], 2), null)
     assert stat.S_ISCHR(os.stat(null).st_mode)
+
+
+def test_what_can_be_lost_is_replaced_only_if_that_is_said(tmp_path):
+    there = tmp_path / "there.yaml"
+    there.write_text("mine")
+    with pytest.raises(InputError, match=r"there\.yaml is there already: choose another name, or --overwrite\."):
+        refuse_to_replace(there, "choose another name, or --overwrite")
+    os.mkfifo(tmp_path / "fifo")
+    for harmless in (tmp_path / "nothing", tmp_path / "fifo", "/dev/null"):
+        refuse_to_replace(harmless, "")
+    with open(there, "a") as log:  # open already: what is written there goes behind
+        code = "from hdcid_cli.main import run; run(['recipe', 'cp', 'table1_dcid', '/dev/stdout'], {})"
+        subprocess.run([sys.executable, "-c", code], stdout=log, check=True)
+    assert there.read_text().startswith("mine#")
+
+
+def test_a_feature_file_is_no_pipe_and_takes_the_place_of_none(tmp_path):
+    os.mkfifo(tmp_path / "audio.h5")
+    (tmp_path / "link.h5").symlink_to("/dev/null")
+    os.mkfifo(tmp_path / "text.h5.part")
+    for name in ("audio.h5", "link.h5", "text.h5"):
+        with pytest.raises(InputError, match="is a pipe or a device, and this has to be a file: name another"):
+            FeatureWriter(tmp_path / name, ["a"], (1, 2), {}, overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["audio.h5", "link.h5", "text.h5.part"]
 
 
 def test_no_file_in_a_folder_of_ours_is_a_pipe(tmp_path):

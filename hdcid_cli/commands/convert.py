@@ -143,7 +143,7 @@ def checkpoint(file, checkpoints, output, overwrite):
     from hdcid_cli.published.checkpoint import convert_checkpoint
 
     output = output or checkpoints / file.stem
-    if output.exists() and any(output.iterdir()) and not overwrite:
+    if output.is_dir() and any(output.iterdir()) and not overwrite:
         raise InputError(f"{output} exists already: choose another --output or use --overwrite.")
     config = convert_checkpoint(file, output).config
     say(

@@ -45,12 +45,11 @@ def show(name):
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it is there.")
 def cp(name, output, overwrite):
     """Write a recipe to OUTPUT, to change it there."""
-    from hdcid_cli.core.errors import InputError
-    from hdcid_cli.core.files import read_text, write_text
+    from hdcid_cli.core.files import read_text, refuse_to_replace, write_text
     from hdcid_cli.training.recipes import find_recipe
 
     if output.is_dir():
         output = output / f"{Path(name).stem}.yaml"
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} is there already: choose another name, or --overwrite.")
+    if not overwrite:
+        refuse_to_replace(output, "choose another name, or --overwrite")
     write_text(output, read_text(find_recipe(name)), named=True)

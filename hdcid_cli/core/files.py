@@ -43,17 +43,10 @@ def atomic_path(target: Path | str, named: bool = False) -> Iterator[Path]:
         InputError: `target` is a folder, a link that leads nowhere else, or, unless `named`, a device or a FIFO.
         HdcidError: it cannot be written (full disk, read-only folder, no permission).
     """
-    try:
-        mode = os.stat(target).st_mode
-    except FileNotFoundError:
-        mode = None
-    except OSError as error:
-        raise unwritable(target, error) from error
-    if mode is not None and stat.S_ISDIR(mode):
-        raise InputError(f"{target} is a folder: name a file in it.")
+    mode = _mode(target)
     if not named and mode is not None and not stat.S_ISREG(mode):  # a FIFO would wait for a reader
         raise InputError(f"{target} is a pipe or a device, not a file: remove it.")
-    if _DESCRIPTOR.fullmatch(os.path.abspath(target)) or not (mode is None or stat.S_ISREG(mode)):
+    if _written_through(target, mode):
         writing = _straight(target)
     else:
         writing = _by_rename(Path(os.path.realpath(target)), mode)
@@ -64,6 +57,41 @@ def atomic_path(target: Path | str, named: bool = False) -> Iterator[Path]:
             if isinstance(error, BrokenPipeError) or error.filename not in (None, temporary, str(temporary)):
                 raise
             raise unwritable(target, error) from error
+
+
+def refuse_to_replace(target: Path | str, instead: str) -> None:
+    """Raise InputError if a file is there that would be lost; a device or a FIFO is written to, and loses nothing.
+
+    Args:
+        instead: what to do, as the sentence ends.
+    """
+    mode = _mode(target)
+    if mode is not None and not _written_through(target, mode):
+        raise InputError(f"{target} is there already: {instead}.")
+
+
+def refuse_stream(target: Path | str) -> None:
+    """Raise InputError for a device or a FIFO, where a file has to be that can be written in any order."""
+    if _written_through(target, _mode(target)):
+        raise InputError(f"{target} is a pipe or a device, and this has to be a file: name another.")
+
+
+def _mode(target: Path | str) -> int | None:
+    """What is there, as `stat` has it; None for nothing, and InputError for a folder."""
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unwritable(target, error) from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{target} is a folder: name a file in it.")
+    return mode
+
+
+def _written_through(target: Path | str, mode: int | None) -> bool:
+    """Whether nothing is replaced there: a device, a FIFO, or a file that is open already, by the name it has then."""
+    return bool(_DESCRIPTOR.fullmatch(os.path.abspath(target))) or not (mode is None or stat.S_ISREG(mode))
 
 
 @contextlib.contextmanager

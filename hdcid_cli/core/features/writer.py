@@ -20,7 +20,7 @@ from hdcid_cli.core.features.layout import (
     write_layout,
 )
 from hdcid_cli.core.features.rows import finite, runs
-from hdcid_cli.core.files import Lock, make_folder, pwrite, remove_empty, unwritable
+from hdcid_cli.core.files import Lock, make_folder, pwrite, refuse_stream, remove_empty, unwritable
 from hdcid_cli.core.hdf5 import create_hdf5, row_offsets
 from hdcid_cli.core.progress import counted
 
@@ -67,6 +67,8 @@ class FeatureWriter:
         self.part = self.path.with_name(self.path.name + ".part")
         self.target = self.part
         self._file = -1
+        for path in (self.path, self.part):
+            refuse_stream(path)
         try:
             self._made = make_folder(self.path.parent)
         except OSError as error:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from hdcid_cli.core.errors import InputError
-from hdcid_cli.core.files import write_text
+from hdcid_cli.core.files import refuse_to_replace, write_text
 from hdcid_cli.core.names import recording
 from hdcid_cli.core.progress import counted
 from hdcid_cli.core.splits import OTHER_NAMES, SPLITS
@@ -134,8 +134,8 @@ def convert_folder(
             f"{folder}/CLASS/, or subtitles and texts beside them (NAME.srt, NAME.vtt, NAME.txt)."
         )
     for name in tables:
-        if (data / name).exists() and not overwrite:
-            raise InputError(f"{data / name} is there already: use --overwrite, or another --data.")
+        if not overwrite:
+            refuse_to_replace(data / name, "use --overwrite, or another --data")
     for name, text in tables.items():
         write_text(data / name, text)
         made.written.append(data / name)
