@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from described import undocumented
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 
@@ -169,6 +170,7 @@ def test_command_counts_codes_and_looks_into_a_clip(hdcid, tmp_path):
 
     looked = hdcid("codes", "--clip", ids[3], "--plot", "map.png")
     assert looked.returncode == 0, looked.stderr
+    assert not undocumented(done.stdout + looked.stdout)
     seconds = [json.loads(line) for line in looked.stdout.splitlines()]
     assert [row["second"] for row in seconds] == [0, 1, 2, 3, 4, 5]
     assert all(0 <= row["agreement"] <= 1 for row in seconds)

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from described import undocumented
 from own_videos import write_videos
 from worlds import write_features
 
@@ -24,7 +25,6 @@ from hdcid_cli.backbones import BACKBONES
 from hdcid_cli.codes.checkpoint import CHECKPOINT
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureWriter
-from hdcid_cli.core.records import SCHEMA
 from hdcid_cli.main import COMMANDS, cli
 from hdcid_cli.models.quantizers import QUANTIZERS
 from hdcid_cli.report import glossary
@@ -295,19 +295,6 @@ def run_shell(code: str, folder: Path) -> None:
             if mode:
                 with open(folder / call[call.index(mode) + 1], "w" if mode == ">" else "a", encoding="utf-8") as file:
                     file.write(flowing)
-
-
-def undocumented(output: str) -> set[str]:
-    """Fields of records among what a command printed that hdcid-files(5) does not name; those that it says are always
-    there should be.
-    """
-    rows = re.findall(r"^\| (.*?) \|", page("hdcid-files.5.md")["RECORDS"], re.MULTILINE)
-    named = {(name, star) for row in rows for name, star in re.findall(r"`([a-z_]+)`(\*?)", row)}
-    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    records = [line for line in lines if line.get("schema") == SCHEMA]
-    always = {name for name, star in named if star}
-    assert all(record.keys() >= always for record in records)
-    return {name for record in records for name in record} - {name for name, _ in named}
 
 
 def run_python(code: str) -> None:

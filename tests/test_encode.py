@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from described import undocumented
 from worlds import write_features
 
 from hdcid_cli.codes.checkpoint import open_checkpoint, write_checkpoint
@@ -34,6 +35,7 @@ def test_encoded_files_hold_codes_and_their_vectors(hdcid, tmp_path):
     assert hdcid("pretrain", "--epochs", "1", "--dim", "16", "--codebook", "12").exit_code == 0
     done = hdcid("encode", "--toc", "5")
     assert done.exit_code == 0, done.stderr
+    assert not undocumented(done.stdout)
     written = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(record["modality"], record["clips"], record["shape"]) for record in written] == [
         ("audio", 12, [6, 10]),
@@ -64,6 +66,7 @@ def test_encoded_files_hold_codes_and_their_vectors(hdcid, tmp_path):
 
     said = hdcid("info", "codes")
     assert said.exit_code == 0
+    assert not undocumented(said.stdout)
     record = json.loads(said.stdout.splitlines()[0])
     assert (record["layers"], record["codes_a_layer"], record["codebook"]) == (2, 1, [1, 12, 10])
     assert (record["columns"], record["toc"]) == ("1-5 layer 1, 6-10 layer 2", "5")

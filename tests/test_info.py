@@ -7,6 +7,7 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+from described import undocumented
 
 from hdcid_cli.codes.layout import DATASETS
 from hdcid_cli.commands.info import describe, show
@@ -20,6 +21,7 @@ ATTRIBUTES = {"modality": "audio", "backbone": "logmel", "weights": "none", "seg
 def run(capsys, *arguments) -> tuple[int, list[dict], str]:
     status = cli.main(["info", *(str(argument) for argument in arguments)], standalone_mode=False, obj={})
     out, err = capsys.readouterr()
+    assert not undocumented(out)
     return status, [json.loads(line) for line in out.splitlines()], err
 
 

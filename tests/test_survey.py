@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from described import undocumented
 from worlds import write_features
 
 from hdcid_cli.commands.info import _sentences
@@ -121,7 +122,9 @@ def test_files_that_are_missing_or_broken_make_a_task_incomplete(place, capsys):
     assert last["next"] == ["hdcid pretrain"]
     arguments = ["info", str(place / "data"), "--features", str(place / "features")]
     assert cli.main(arguments, standalone_mode=False, obj={}) == 2
-    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    out = capsys.readouterr().out
+    assert not undocumented(out)
+    records = [json.loads(line) for line in out.splitlines()]
     assert [record["kind"] for record in records] == ["annotations"] * 5 + ["next"]
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from described import undocumented
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -112,6 +113,7 @@ def test_command_stores_the_selection_and_draws_both_heat_maps(hdcid, tmp_path):
     assert hdcid("pretrain", "--epochs", "1", "--dim", "16", "--codebook", "12").returncode == 0
     done = hdcid("toc", "--keep", "5", "--plot", "codes.png")
     assert done.returncode == 0, done.stderr
+    assert not undocumented(done.stdout)
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["layer"] for record in records] == [1, 2]
     assert {record["schema"] for record in records} == {TOC_SCHEMA}
