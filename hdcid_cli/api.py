@@ -27,6 +27,7 @@ from hdcid_cli.codes.checkpoint import Checkpoint, open_checkpoint
 from hdcid_cli.codes.encode import Codes
 from hdcid_cli.codes.encode import encode as _encode
 from hdcid_cli.codes.toc import select_channels
+from hdcid_cli.core.distributed import main_process_talks
 from hdcid_cli.core.errors import HdcidError, InputError
 from hdcid_cli.core.features import FeatureFile, FeatureWriter, open_features
 from hdcid_cli.core.features.rows import finite
@@ -149,6 +150,7 @@ def extract(
     return _extract(given, name, target, backbone, Options(**options), ExtractionSettings(**settings))
 
 
+@main_process_talks()
 def pretrain(
     features: Place,
     output: Place | None = None,

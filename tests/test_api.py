@@ -12,6 +12,7 @@ import pytest
 from worlds import SHAPES, write_features
 
 import hdcid_cli as hdcid
+from hdcid_cli.core.progress import warn
 from hdcid_cli.main import run
 
 TOP = Path(__file__).parents[1]
@@ -59,6 +60,18 @@ def test_python_and_the_command_train_the_same_model(tmp_path, monkeypatch):
     assert run(["pretrain", "-o", "by-command", *options], {}) == 0
     model = hdcid.pretrain("features", "by-python", **SMALL)
     assert model.digest == hdcid.open_checkpoint("by-command").digest
+
+
+def test_of_the_processes_of_torchrun_one_talks(tmp_path, monkeypatch, capsys):
+    write_features(tmp_path / "features", clips=8)
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        hdcid.pretrain(tmp_path / "features", tmp_path / rank, **SMALL | {"layers": 1, "deeper": 1})
+        said = capsys.readouterr().err
+        assert ("--deeper makes no difference" in said, "8 clips, 2 steps" in said) == (rank == "0",) * 2
+    monkeypatch.setenv("RANK", "0")
+    warn("what comes after is heard again")
+    assert "heard again" in capsys.readouterr().err
 
 
 def test_python_leaves_out_and_looks_at_what_the_command_does(tmp_path, monkeypatch):

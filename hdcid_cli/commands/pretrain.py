@@ -42,18 +42,16 @@ def command(features, checkpoints, output, modalities, split, data, leave_out, *
     Goes on where an earlier, interrupted run with the same settings stopped. Under
     torchrun several processes share the work and learn what one would, but for dropout's random numbers.
     """
-    from hdcid_cli.core.distributed import in_main_process
-    from hdcid_cli.core.progress import silence
+    from hdcid_cli.core.distributed import in_main_process, main_process_talks
     from hdcid_cli.tasks.held_out import held_out_by_tasks
     from hdcid_cli.training.plan import clips_to_learn_from, plan
     from hdcid_cli.training.pretrain import pretrain
 
-    if not in_main_process():
-        silence()
-    if split is not None and leave_out is None:
-        options.tell_idle("--split says what is learned from", "data")
-    settings = PretrainSettings.of(**values)
-    clips, watched = clips_to_learn_from(features, modalities, split, data, leave_out, held_out_by_tasks(data))
-    path = pretrain(plan(features, settings, output, modalities, clips, checkpoints, leave_out, watched))
+    with main_process_talks():
+        if split is not None and leave_out is None:
+            options.tell_idle("--split says what is learned from", "data")
+        settings = PretrainSettings.of(**values)
+        clips, watched = clips_to_learn_from(features, modalities, split, data, leave_out, held_out_by_tasks(data))
+        path = pretrain(plan(features, settings, output, modalities, clips, checkpoints, leave_out, watched))
     if in_main_process():
         click.echo(path)

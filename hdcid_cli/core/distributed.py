@@ -18,6 +18,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.files import reason
+from hdcid_cli.core.progress import silenced
 
 # Of one message, where more than that is sent.
 MESSAGE_BYTES = 64 << 20
@@ -186,6 +187,13 @@ def fill(tensors: Iterable[OneTensor], size: int) -> list[list[OneTensor]]:
 def in_main_process() -> bool:
     """True but in the ranks 1, 2, ... of `torchrun`; known before the world is joined."""
     return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def main_process_talks() -> Iterator[None]:
+    """Within, or in a function that it decorates, the ranks 1, 2, ... of `torchrun` say nothing."""
+    with silenced(not in_main_process()):
+        yield
 
 
 def join_world(device=None) -> World:

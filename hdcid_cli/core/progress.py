@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -110,7 +110,12 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
-def silence() -> None:
-    """No more bars, information and warnings from this process: another one says the same."""
+@contextlib.contextmanager
+def silenced(silent: bool) -> Iterator[None]:
+    """Within, no bars, information and warnings from this process if another one says the same."""
     global _silent
-    _silent = True
+    before, _silent = _silent, _silent or silent
+    try:
+        yield
+    finally:
+        _silent = before

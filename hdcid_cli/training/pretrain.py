@@ -13,7 +13,7 @@ from hdcid_cli import __version__
 from hdcid_cli.codes.checkpoint import CHECKPOINT, CLIPS, clip_list
 from hdcid_cli.codes.state import take_up, write_state
 from hdcid_cli.core.device import resolve_device
-from hdcid_cli.core.distributed import World, join_world
+from hdcid_cli.core.distributed import World, join_world, main_process_talks
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.features import FeatureFile, open_features
 from hdcid_cli.core.files import read_text
@@ -59,6 +59,7 @@ class Run:
     watched: tuple[str, ...] = ()
 
 
+@main_process_talks()
 def pretrain(run: Run) -> Path:
     """Train, or go on training, and return the checkpoint's directory.
 
