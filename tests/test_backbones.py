@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from hdcid_cli.backbones import BACKBONES, Options, load_backbone
+from hdcid_cli.backbones import BACKBONES, Options, load_again, load_backbone
 from hdcid_cli.backbones.hash import split_words, word_vector
 from hdcid_cli.backbones.hog import SCALE, hog
 from hdcid_cli.backbones.logmel import logmel
@@ -173,11 +173,18 @@ def test_a_backbone_from_outside_is_one_file_and_one_entry(tmp_path, monkeypatch
 def test_options_that_a_backbone_does_not_read_are_told(capsys, tmp_path):
     load_backbone("audio", "logmel", Options(model="mine", fps=8))
     assert capsys.readouterr().err == (
-        "warning: --model changes nothing: logmel does not read it, bert would.\n"
-        "warning: --fps changes nothing: logmel does not read it, vgg19 and hog would.\n"
+        "--fps makes no difference: logmel does not read it, vgg19 and hog would.\n"
+        "--model makes no difference: logmel does not read it, bert would.\n"
     )
-    load_backbone("video", "hog", Options(fps=8, seconds=5, batch_size=3))
+    load_backbone("video", "hog", Options(fps=8, seconds=5))
+    assert capsys.readouterr().err == ""
+    load_backbone("text", "hash", Options(batch_size=3, precision="float16", device="cpu", allow_pickle=True))
+    assert capsys.readouterr().err.splitlines() == [
+        *(f"{name} makes no difference: hash has no network." for name in ("--device", "--precision", "--batch-size")),
+        "--allow-pickle makes no difference: hash does not read it, bert would.",
+    ]
+    load_again("text", "hash", Options(device="cpu"))  # where something else is computed there
     assert capsys.readouterr().err == ""
     with pytest.raises(InputError):
-        load_backbone("audio", str(tmp_path), Options(weights="mine", fps=8))
-    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["--weights", "--fps"]
+        load_backbone("audio", str(tmp_path), Options(weights="mine", fps=8, batch_size=3, allow_pickle=True))
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["--weights", "--fps"]

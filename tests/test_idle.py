@@ -36,6 +36,12 @@ def told(capsys):
         ("encode features/x.h5 --features features", ["--features"]),
         ("encode features/x.h5 -o x.h5 --format npz", ["--format"]),
         ("encode --features features -o codes --format npz", []),
+        ("extract --modality t --backbone hash --batch-size 3 --workers 2 -o x.h5 --features f words.csv",
+         ["--features", "--workers", "--batch-size"]),
+        ("extract --modality t --backbone hash --features f words.csv", []),
+        ("convert features x.h5 --modality a -o y.h5 --features f", ["--features"]),
+        ("convert checkpoint x.pt -o y --checkpoints z", ["--checkpoints"]),
+        ("pretrain -o mine --checkpoints checkpoints --split none --data data", ["--data", "--checkpoints"]),
         ("pretrain --split none --data data", ["--data"]),
         ("pretrain --split none --data data --leave-out a=b", []),
         ("report RECORDS --explain --best --figures figures", ["--best", "--figures"]),
@@ -52,6 +58,7 @@ def test_options_of_commands(line, options, tmp_path, monkeypatch, capsys):
         '{"schema": "hdcid.result/1", "task": "ave", "train": "v", "test": "a", "metric": "f1", "value": 1.0, "n": 3, '
         '"protocol": "heldout", "method": "cpc", "seed": 0}\n'
     )
+    (tmp_path / "words.csv").write_text("id,text\na,some words\n")
     run(line.replace("RECORDS", "records.jsonl").split(), {})
     assert told(capsys) == options
 

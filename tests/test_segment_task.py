@@ -423,6 +423,7 @@ def test_command_line_needs_queries_that_exist(tmp_path, monkeypatch, capsys):
         (("--train", "v", "--test", "a"), "Video is what is searched"),
         (("--train", "a", "--test", "t"), "There is no checkpoint in checkpoints/"),
         (("predict", "x.mp4", "--query", "a dog"), "There is no trained segmenter"),
+        (("--device", "cpu", "predict", "x.mp4", "--query", "a dog"), "options after `predict`: --device is before"),
     ):
         assert main.run(["segment", *arguments], {"debug": False}) == 2
         assert sentence in capsys.readouterr().err

@@ -111,6 +111,8 @@ def features(path, modality, annotations, backbone, seconds, features, output, o
     from hdcid_cli.core.progress import counted, say
     from hdcid_cli.published.features import convert_features
 
+    if output:
+        options.tell_idle("-o names the file", "features")
     done = convert_features(
         path, modality, output or features / f"{modality}.h5", annotations, backbone, seconds, overwrite
     )
@@ -142,6 +144,8 @@ def checkpoint(file, checkpoints, output, overwrite):
     from hdcid_cli.core.progress import counted, say
     from hdcid_cli.published.checkpoint import convert_checkpoint
 
+    if output:
+        options.tell_idle("-o names the directory", "checkpoints")
     output = output or checkpoints / file.stem
     if output.is_dir() and any(output.iterdir()) and not overwrite:
         raise InputError(f"{output} exists already: choose another --output or use --overwrite.")

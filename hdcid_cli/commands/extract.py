@@ -130,7 +130,7 @@ WORTH_TELLING = 10.0  # seconds; how fast a shorter job was is mostly how fast i
         "Only part I of N, into a file of its own; readers take the N as one. Under torchrun each rank takes its part."
     ),
 )
-def command(paths, modality, backbone, features, output, overwrite, on_error, workers, shard, **options):
+def command(paths, modality, backbone, features, output, overwrite, on_error, workers, shard, **chosen):
     """Media to feature files.
 
     PATH is a media file, a folder of them (videos/ by default), a glob, a .txt
@@ -141,6 +141,10 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
     from hdcid_cli.backbones.extraction import ExtractionSettings, extract
     from hdcid_cli.core.progress import counted, say
 
+    if output:
+        options.tell_idle("-o names the file", "features")
+    if modality == "text":
+        options.tell_idle("in texts there is nothing to decode", "workers")
     default = DEFAULT_PATHS[modality]
     if not paths and not os.path.exists(default):
         raise InputError(
@@ -151,7 +155,7 @@ def command(paths, modality, backbone, features, output, overwrite, on_error, wo
         modality,
         output or features / f"{modality}.h5",
         backbone,
-        Options(**options),
+        Options(**chosen),
         ExtractionSettings(overwrite, on_error, workers, shard),
     )
     say(

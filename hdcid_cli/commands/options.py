@@ -208,12 +208,22 @@ def _shown(value) -> str:
 ASKED = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
 
 
+def given(*names: str) -> list[str]:
+    """The options of this command that were given, as they are written: those of some values' names, or all."""
+    context = click.get_current_context()
+    return [
+        f"--{_names(option)[0]}"
+        for option in context.command.params
+        if option.expose_value
+        and (not names or option.name in names)
+        and context.get_parameter_source(option.name or "") in ASKED
+    ]
+
+
 def tell_idle(why: str, *names: str) -> None:
     """Say which options of this command, by the names of their values, were given and make no difference."""
-    context = click.get_current_context()
-    for option in context.command.params:
-        if option.name in names and context.get_parameter_source(option.name) in ASKED:
-            makes_no_difference(f"--{_names(option)[0]}", why)
+    for option in given(*names):
+        makes_no_difference(option, why)
 
 
 class NameType(click.Choice):

@@ -50,6 +50,8 @@ def command(features, checkpoints, output, modalities, split, data, leave_out, *
     with main_process_talks():
         if split is not None and leave_out is None:
             options.tell_idle("--split says what is learned from", "data")
+        if output is not None:
+            options.tell_idle("-o names the directory", "checkpoints")
         settings = PretrainSettings.of(**values)
         clips, watched = clips_to_learn_from(features, modalities, split, data, leave_out, held_out_by_tasks(data))
         path = pretrain(plan(features, settings, output, modalities, clips, checkpoints, leave_out, watched))

@@ -120,8 +120,8 @@ def command(
     trained segmenter about a video of your own.
     """
     if context.invoked_subcommand:
-        if train or test:
-            raise click.UsageError("`hdcid segment predict` takes its options after `predict`.")
+        if given := options.given():
+            raise click.UsageError(f"`hdcid segment predict` takes its options after `predict`: {given[0]} is before.")
         return None
     for name, value in (("--train", train), ("--test", test)):
         if value is None:
