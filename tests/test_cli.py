@@ -1,12 +1,12 @@
 """The command line as a process: help, errors, exit statuses, configuration, pipes."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
+from made_records import lines, record
 
 from hdcid_cli.main import COMMANDS, cli, run
 
@@ -119,17 +119,8 @@ def test_the_three_lines_of_the_manual_fail_politely_in_an_empty_folder(hdcid):
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path):
-    record = {
-        "schema": "hdcid.result/1",
-        "task": "ave",
-        "train": "v",
-        "test": "a",
-        "direction": "v->a",
-        "metric": "precision",
-    }
-    record |= {"value": 1.0, "n": 1, "protocol": "heldout", "method": "cpc", "seed": 0, "versions": {}}
-    lines = [json.dumps({**record, "seed": seed, "task": f"task{seed}"}) for seed in range(3000)]
-    (tmp_path / "many.jsonl").write_text("\n".join(lines) + "\n")
+    many = lines(*(record(seed=seed, task=f"task{seed}") for seed in range(3000)))
+    (tmp_path / "many.jsonl").write_text(many)
     done = subprocess.run(
         f"set -o pipefail; {sys.executable} -m hdcid_cli report --format csv many.jsonl | head -n 1",
         shell=True,

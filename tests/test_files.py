@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_records import lines, record
 
 from hdcid_cli.codes.toc import select
 from hdcid_cli.codes.toc_plot import plot_similarities
@@ -221,10 +222,7 @@ def test_ordinary_names_stay_as_they_are():
 
 def test_what_somebody_names_to_write_to_may_be_a_device(tmp_path):
     records = tmp_path / "records.jsonl"
-    records.write_text(
-        '{"schema": "hdcid.result/1", "task": "ave", "train": "v", "test": "a", "metric": "f1", "value": 1.0, "n": 3, '
-        '"protocol": "heldout", "method": "cpc", "seed": 0}\n'
-    )
+    records.write_text(lines(record()))
     for arguments in (
         ["recipe", "cp", "table1_dcid", "/dev/null"],
         ["report", records, "-o", "/dev/null"],

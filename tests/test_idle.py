@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from made_records import lines, record
 from step import INPUTS, SIZES
 
 from hdcid_cli.core.modalities import modalities
@@ -54,10 +55,7 @@ def test_options_of_commands(line, options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HDCID_DATA", "data")  # what the environment says is for all commands
     monkeypatch.setenv("HDCID_CHECKPOINTS", "checkpoints")
-    (tmp_path / "records.jsonl").write_text(
-        '{"schema": "hdcid.result/1", "task": "ave", "train": "v", "test": "a", "metric": "f1", "value": 1.0, "n": 3, '
-        '"protocol": "heldout", "method": "cpc", "seed": 0}\n'
-    )
+    (tmp_path / "records.jsonl").write_text(lines(record(metric="f1")))
     (tmp_path / "words.csv").write_text("id,text\na,some words\n")
     run(line.replace("RECORDS", "records.jsonl").split(), {})
     assert told(capsys) == options

@@ -5,7 +5,8 @@ import io
 import json
 import re
 
-from test_report import lines, record, report, rows
+from made_records import lines, record
+from test_report import report, rows
 
 
 def test_ceilings_of_two_backbones_are_not_averaged():

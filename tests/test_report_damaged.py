@@ -8,7 +8,8 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_report import lines, record, report
+from made_records import lines, record
+from test_report import report
 
 from hdcid_cli.commands.report import FORMATS, LAYOUTS
 from hdcid_cli.core.errors import HdcidError

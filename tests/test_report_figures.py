@@ -7,7 +7,8 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from test_report import lines, record, report
+from made_records import lines, record
+from test_report import report
 
 from hdcid_cli.core.records import open_set_curves
 from hdcid_cli.report import figures

@@ -6,7 +6,8 @@ import json
 import math
 
 import pytest
-from test_report import lines, record, report
+from made_records import lines, record
+from test_report import report
 
 from hdcid_cli.report.layouts import layouts
 

@@ -12,7 +12,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from test_report import lines, record, report
+from made_records import lines, record
+from test_report import report
 
 from hdcid_cli.core.records import Timeline, timeline
 from hdcid_cli.media.picture import read_picture, write_picture
