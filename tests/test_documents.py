@@ -224,7 +224,7 @@ def test_the_table_of_defaults_is_true():
     rows = re.findall(
         r"^\| `--(\S+)(?: (\S+))?` \| `--(\S+)(?: (\S+))?` \|", page("hdcid-methods.7.md")["DEFAULTS"], re.M
     )
-    assert len(rows) == 12
+    assert len(rows) == 13
     defaults = command.make_context("pretrain", []).params
     for name, ours, other, theirs in rows:
         assert str(defaults[name.replace("-", "_")]) == (ours or "True"), name

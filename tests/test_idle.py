@@ -89,6 +89,8 @@ def tell(names=("audio", "video", "text"), **values):
         ({"align": ("cmcm",), "cpc_steps": "random", "mask": "channels", "jigsaw_parts": 4},
          ["--cpc-steps", "--mask", "--jigsaw-parts"]),
         ({"align": ("fcmi", "cujp"), "mask": "channels", "jigsaw_parts": 4}, []),
+        ({"align": ("cmcm", "cujp:av"), "align_on": "both"}, ["--align-on"]),
+        ({"align_on": "both"}, []),
         ({"cascade": False}, ["--no-cascade"]),
         ({"cascade": False, "quantizer": "aligned"}, []),
         ({"quantizer": "fsq:3,3", "codebook": 20}, ["--codebook"]),

@@ -224,7 +224,7 @@ EIGHT = [
 
 DEPARTURES = [
     *({"classifier": "mean"}, {"localizer": "tcn"}, {"dim": 32}, {"dropout": 0.5}),
-    *({"spatial_attention": "softmax"}, {"cell_hidden": 256}, {"mix": 0.5}),
+    *({"spatial_attention": "softmax"}, {"cell_hidden": 256}, {"mix": 0.5}, {"align_on": "both"}),
 ]
 
 

@@ -47,7 +47,10 @@ CHECKPOINT = RunKind(
     noted=(CLIPS, METRICS, "wandb.txt", "tensorboard/events.out.tfevents.*"),
     derived=(TOC, "cache/*.npy"),
     latest=True,
-    absent={"model": ModelSettings().to_dict()},  # as `ModelSettings.from_dict` reads it
+    absent={
+        "model": ModelSettings().to_dict(),  # as `ModelSettings.from_dict` reads it
+        "objective": {"align_on": "features"},
+    },
 )
 
 
@@ -76,6 +79,7 @@ class Description:
     Attributes:
         model: what the model is made of.
         align: what aligned the modalities.
+        align_on: what it compared, "features" or "both", codes as well.
         features: {modality: what was learned from}.
         clips: how many were learned from.
         precision, seed: of its training.
@@ -87,6 +91,7 @@ class Description:
 
     model: ModelSettings
     align: tuple[str, ...]
+    align_on: str
     features: dict[str, LearnedFeatures]
     clips: int | None
     precision: str
@@ -105,13 +110,18 @@ class Description:
         if model.quantizer == "fsq":  # version 0.1 did not say which levels it took
             model = model.but(quantizer=f"fsq:{','.join(map(str, former_levels(model.codebook)))}")
         features = config.section("features")
+        objective = config.section("objective")
         train, converted = config.section("train"), config.section("converted")
         reading = converted.text("read", "row")
         if reading not in READINGS:
             raise converted.wrong("read", f"one of {', '.join(READINGS)}")
+        align_on = objective.text("align_on", "features")
+        if align_on not in ("features", "both"):
+            raise objective.wrong("align_on", "features or both")
         return cls(
             model,
-            config.section("objective").texts("align", ()),
+            objective.texts("align", ()),
+            align_on,
             {name: _learned(features.section(name)) for name in ORDER if name in features},
             config.whole("clips", None),
             train.text("precision", "float32"),
@@ -269,6 +279,7 @@ class Checkpoint:
             "checkpoint_name": self.name,
             "pretrain_seed": self.description.seed,
             **{name: value for name, value in sizes.items() if value != getattr(ModelSettings, name)},
+            **({} if self.description.align_on == "features" else {"align_on": self.description.align_on}),
             **({"mix": self.description.mix} if self.description.mix else {}),
             **({} if self.reading == "row" else {"read": self.reading}),
         }

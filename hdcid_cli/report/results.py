@@ -57,7 +57,7 @@ FOUND = ("left_out", "n_unknown", "threshold", "probe_dropout", "seconds", "shar
 # nothing apart, as all results of a quantity have them, they are told of all.
 DEPARTURES = (
     *("classifier", "localizer", "decision", "dropout", "probe_batch_size"),
-    *("open_set", "segmenter", "dim", "spatial_attention", "cell_hidden", "mix", "read"),
+    *("open_set", "segmenter", "dim", "spatial_attention", "cell_hidden", "align_on", "mix", "read"),
 )
 
 

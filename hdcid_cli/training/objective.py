@@ -6,6 +6,7 @@ Each layer has its own networks (CLUB, CPC, ...), which are needed for training 
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,9 @@ from hdcid_cli.training.losses.commitment import commitment
 from hdcid_cli.training.losses.pairs import OfPairs, groups_of
 from hdcid_cli.training.settings import ObjectiveSettings
 
+# Ends the names of what alignments say of codes.
+OF_CODES = "_of_codes"
+
 
 class LayerObjective(nn.Module):
     """The losses of one layer, with the networks that they need."""
@@ -44,6 +48,8 @@ class LayerObjective(nn.Module):
                 self.club[name] = Club(x, y, config.club_hidden)
         names = layer.aligned_by(config.align)
         self.alignments = nn.ModuleDict({name: _alignment(name, config, layer) for name in names})
+        on_codes = config.align_on == "both" and layer.quantizer.codes > 0
+        self.on_codes = [name for name, each in self.alignments.items() if on_codes and not each.reads_codes]
 
     def samples(self, out: LayerOutput, layer: Layer) -> list[Sample]:
         """What each CLUB network is asked about, in the order of `club`."""
@@ -73,7 +79,37 @@ class LayerObjective(nn.Module):
         for name, alignment in self.alignments.items():
             losses[name], measured = known.get(name) or alignment(out, layer, generator)
             metrics |= measured
+        for name in self.on_codes:
+            of_codes = name + OF_CODES
+            losses[of_codes], measured = known.get(of_codes) or self.alignments[name](as_codes(out), layer, generator)
+            metrics |= {each + OF_CODES: value for each, value in measured.items()}
         return losses, metrics
+
+
+def resolved(config: ObjectiveSettings, model: Model) -> ObjectiveSettings:
+    """The same with what `align_on: auto` means for a model: "both" where the codes of its layers learn by gradient.
+
+    Moving averages carry codes to what is aligned; parameters have to be taught.
+
+    Raises:
+        InputError: codes are to be compared as features are, and are wider.
+    """
+    quantizers = [layer.quantizer for layer in model.code_layers]
+    alike = all(quantizer.width == model.config.dim for quantizer in quantizers)
+    if config.align_on == "both" and not alike:
+        raise InputError(
+            f"--align-on both compares codes as it does features, of {model.config.dim} channels; those of "
+            f"--quantizer {model.config.quantizer} have {quantizers[0].width}."
+        )
+    if config.align_on != "auto":
+        return config
+    learn = any(parameter.requires_grad for each in quantizers for parameter in each.parameters())
+    return config.but(align_on="both" if alike and learn else "features")
+
+
+def as_codes(out: LayerOutput) -> LayerOutput:
+    """The output as if its general features were what quantization made of them."""
+    return replace(out, general=out.quantized)
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:
@@ -92,7 +128,7 @@ class Objective(nn.Module):
 
     def __init__(self, config: ObjectiveSettings, model: Model):
         super().__init__()
-        self.config = config
+        self.config = config = resolved(config, model)
         if not model.config.layers and len(model.config.modalities) < 2:
             raise InputError(
                 "--layers 0 learns what modalities have in common, and there is one alone: use --layers 1, "
@@ -174,8 +210,12 @@ class Objective(nn.Module):
         for name, first in self.layers[0].alignments.items() if len(outputs) > 1 else ():
             alike = [objective.alignments[name] for objective in self.layers if name in objective.alignments]
             if len(alike) >= len(outputs):
-                for mine, measured in zip(known, type(first).of_layers(alike[: len(outputs)], outputs) or ()):
-                    mine[name] = measured
+                views = {name: outputs}
+                if name in self.layers[0].on_codes:
+                    views[name + OF_CODES] = [as_codes(out) for out in outputs]
+                for view, seen in views.items():
+                    for mine, measured in zip(known, type(first).of_layers(alike[: len(outputs)], seen) or ()):
+                        mine[view] = measured
         return known
 
     def _club_bounds(self, samples: list[list[Sample]], drawn: list[Tensor]) -> list[Tensor | None]:

@@ -105,18 +105,18 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
             f"{2 * world.size}."
         )
     architecture = settings.model.but(inputs={name: file.shape[1:] for name, file in files.items()})
+    torch.manual_seed(train.seed)
+    model = build_model(architecture)
+    objective = Objective(settings.objective, model)
+    tell_idle_settings(settings, model, objective)
     config = {
         "model": architecture.to_dict(),
-        "objective": settings.objective.to_dict(),
+        "objective": objective.config.to_dict(),
         "train": train.to_dict(),
         **_describe(files),
         "clips": len(ids),
         "version_of_hdcid": __version__,
     }
-    torch.manual_seed(train.seed)
-    model = build_model(architecture)
-    objective = Objective(settings.objective, model)
-    tell_idle_settings(settings, model, objective)
     per_epoch = steps_per_epoch(len(ids), train.batch_size)
     trainer = Trainer(model, objective, train, per_epoch, device, world)
     record_steps(trainer, settings.run.graph)

@@ -35,6 +35,9 @@ class ObjectiveSettings(Settings):
     the next layer nothing to align, with 0.05 that layer learns. Pushed by the bound, the general features give up
     content before the alignment has any to hold on to: on digits 10 % after 60 steps against 50 %.
 
+    Where codes learn by gradient, hardly anything else teaches them what modalities share: without decoders the
+    projections of fsq would stay as they were drawn.
+
     Args:
         beta: weight of the commitment loss.
         club_steps, club_hidden: fitting steps of the CLUB networks a step of the model, and their width.
@@ -45,6 +48,13 @@ class ObjectiveSettings(Settings):
         ("cpc", "cmcm"),
         f"What pulls the modalities together, separated by commas: {', '.join(ALIGNMENTS)}. Letters after one say "
         "which pairs it takes: cpc:av those within, infonce:t all with text.",
+    )
+    align_on: str = setting(
+        "auto",
+        "What alignments compare: general features, or the codes that replace them as well; auto: as well where codes "
+        "learn by gradient (fsq).",
+        choices=("auto", "features", "both"),
+        published="features",
     )
     beta: float = setting(0.25, "Weight of the commitment loss.", least=0, line=False)
     mm_ema: bool = setting(

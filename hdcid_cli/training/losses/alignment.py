@@ -23,9 +23,11 @@ class Alignment(nn.Module):
     Attributes:
         pairwise: it is a sum over unordered pairs of modalities and nothing else, so `NAME:t`, all pairs with text,
             means something.
+        reads_codes: it looks at codes anyway, not at general features alone, so `--align-on both` adds nothing.
     """
 
     pairwise = False
+    reads_codes = False
 
     @classmethod
     def of(cls, settings: ObjectiveSettings, layer: Layer) -> Self:

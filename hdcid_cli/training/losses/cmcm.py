@@ -20,6 +20,7 @@ class CMCM(Alignment):
     """Two modalities of a clip should use the same codes."""
 
     pairwise = True
+    reads_codes = True
 
     def observe(self, out: LayerOutput, layer: Layer) -> dict[str, Tensor]:
         """Each clip's distribution of codes, [B, L]; with blocks of channels, of each block's, [B, N, L]."""

@@ -34,6 +34,7 @@ class CUJP(Alignment):
     Buffer `permutations` [J, P]: place i of order j holds block permutations[j, i].
     """
 
+    reads_codes = True
     permutations: Tensor
 
     def __init__(self, dim: int = 256, parts: int = 2, orders: int = 2, hidden: int = HIDDEN):

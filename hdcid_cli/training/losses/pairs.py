@@ -23,6 +23,7 @@ class OfPairs(Alignment):
     def __init__(self, inner: Alignment, groups: list[tuple[str, ...]]):
         super().__init__()
         self.inner, self.groups = inner, groups
+        self.reads_codes = inner.reads_codes
 
     def observe(self, out: LayerOutput, layer: Layer) -> dict[str, Tensor]:
         return self.inner.observe(out, layer)
