@@ -32,8 +32,7 @@ INSIDE = {
     "media/wave.py": 2,  # nor do sounds of the rate that is asked for
     "core/torchaudio.py": 1,  # what cannot be had everywhere is asked for where it is needed
     "training/board.py": 2,
-    "codes/toc_plot.py": 2,
-    "tasks/analysis/location.py": 2,
+    "media/figure.py": 2,
     "tasks/segmentation/overlay.py": 2,
 }
 

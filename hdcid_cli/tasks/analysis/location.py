@@ -7,9 +7,8 @@ import numpy as np
 
 from hdcid_cli.codes.checkpoint import Checkpoint
 from hdcid_cli.codes.encode import encode
-from hdcid_cli.core.errors import HdcidError
 from hdcid_cli.core.features import FeatureFile
-from hdcid_cli.core.files import atomic_path
+from hdcid_cli.media.figure import figure_file
 from hdcid_cli.tasks.retrieval import soft_codes
 
 
@@ -71,27 +70,19 @@ def agreement_map(first: np.ndarray, second: np.ndarray, books: Sequence[np.ndar
 
 def draw_map(agreement: np.ndarray, clip: str, names: tuple[str, str], seconds: Sequence[float], path: Path) -> None:
     """Draw [T, T'] to `path` (png, pdf or svg by its ending): the first modality down, the second across."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise HdcidError("Pictures need matplotlib: install it with `pip install hdcid[plot]`.") from error
-
-    figure = Figure(figsize=(6, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
     height, width = agreement.shape[0] * seconds[0], agreement.shape[1] * seconds[1]
-    image = axis.imshow(
-        agreement, vmin=0, vmax=1, cmap="viridis", interpolation="nearest", extent=(0, width, height, 0), aspect="auto"
-    )
-    axis.set_title(f"{clip}: where {names[1]} uses the codes of {names[0]}", fontsize=10, parse_math=False)
-    axis.set_xlabel(f"{names[1]} (s)")
-    axis.set_ylabel(f"{names[0]} (s)")
-    figure.colorbar(image, ax=axis, label="agreement of codes")
-    with atomic_path(path, named=True) as temporary:
-        try:
-            figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", dpi=120)
-        except ValueError as error:
-            raise HdcidError(
-                f"{path}: pictures can be png, pdf or svg ({str(error).split('(')[0].strip()})."
-            ) from error
+    with figure_file(path, 6, 5) as figure:
+        axis = figure.subplots()
+        image = axis.imshow(
+            agreement,
+            vmin=0,
+            vmax=1,
+            cmap="viridis",
+            interpolation="nearest",
+            extent=(0, width, height, 0),
+            aspect="auto",
+        )
+        axis.set_title(f"{clip}: where {names[1]} uses the codes of {names[0]}", fontsize=10, parse_math=False)
+        axis.set_xlabel(f"{names[1]} (s)")
+        axis.set_ylabel(f"{names[0]} (s)")
+        figure.colorbar(image, ax=axis, label="agreement of codes")
