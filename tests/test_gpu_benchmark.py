@@ -36,6 +36,28 @@ def test_a_step_is_measured_in_every_precision_and_recorded_only_by_cuda():
     assert all(each["clips_per_second"] > 0 and each["flops"] > 0 for (_, graph), each in found.items() if not graph)
 
 
+def test_what_fails_says_why_and_the_others_are_measured(monkeypatch):
+    def failing(sizes, precision, graph):
+        if precision == "tf32":
+            raise RuntimeError("out of memory\nTry less")
+        return {"clips_per_second": 1.0}
+
+    monkeypatch.setattr(gpu, "step_of", failing)
+    sizes = gpu.Sizes(tiny=True, device=torch.device("cpu"))
+    found = [each for each in gpu.results("step", sizes) if not each["graph"]]
+    assert [each.get("error") for each in found] == [None, "RuntimeError: out of memory", None]
+
+    def broken(sizes):
+        yield {"found": 1}
+        raise ValueError("no more")
+
+    monkeypatch.setitem(gpu.PARTS, "loader", broken)
+    assert list(gpu.results("loader", sizes)) == [{"found": 1}, {"error": "ValueError: no more"}]
+    monkeypatch.setitem(gpu.PARTS, "rank", broken)
+    with pytest.raises(ValueError, match="no more"):  # else the others would wait for it
+        list(gpu.results("rank", sizes))
+
+
 def test_one_line_starts_every_part_and_all_limits_are_under_nine_minutes():
     script = (HERE / "gpu.sh").read_text()
     started = re.findall(r"^part (\w+) (\d+)", script, re.MULTILINE)

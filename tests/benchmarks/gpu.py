@@ -9,16 +9,19 @@ loader        clips a second from feature files to the device, kept in files, me
 extract       VGG19 on frames that lie ready: clips and FLOP a second.
 ranks         two processes on one device: seconds a step, against one process with the same batch.
 
-Prints JSON Lines. Without a GPU sizes are tiny.
+Prints JSON Lines; what fails is an object with "error", and what comes after it is measured all the same. Without a GPU
+sizes are tiny.
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -42,6 +45,7 @@ from hdcid_cli.training.speed import FlopCounter, matrix_rate
 from hdcid_cli.training.trainer import Trainer
 
 SEGMENTS = 10
+PATIENCE = 39  # seconds for as many processes as are started together
 
 
 class Sizes:
@@ -68,6 +72,19 @@ class Sizes:
         return {name: torch.rand(batch, SEGMENTS, *shape, device=self.device, dtype=dtype) for name, shape in shapes}
 
 
+def attempt(about: dict, measure: Callable[[], dict]) -> dict:
+    """What is measured, with what it is of; where that fails, why. Either way its memory is free again."""
+    try:
+        return about | measure()
+    except Exception as error:
+        traceback.print_exc()
+        return about | {"error": f"{type(error).__name__}: {error}".splitlines()[0][:400]}
+    finally:
+        gc.collect()  # a trainer and what it recorded hold each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
 def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -88,10 +105,12 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> t
 def machine(sizes: Sizes) -> Iterator[dict]:
     name = torch.cuda.get_device_name(sizes.device) if sizes.device.type == "cuda" else "cpu"
     found = {"device": name, "torch": torch.__version__, "cores": os.cpu_count()}
-    for precision in PRECISIONS:
-        with matmul_precision(precision):
-            found[f"{precision}_flops"] = matrix_rate(sizes.device, precision)
-    yield found
+    yield attempt(found, lambda: {f"{precision}_flops": rate_of(sizes, precision) for precision in PRECISIONS})
+
+
+def rate_of(sizes: Sizes, precision: str) -> float:
+    with matmul_precision(precision):
+        return matrix_rate(sizes.device, precision)
 
 
 def step(sizes: Sizes) -> Iterator[dict]:
@@ -100,7 +119,7 @@ def step(sizes: Sizes) -> Iterator[dict]:
             if graph and sizes.device.type != "cuda":
                 yield {"precision": precision, "graph": graph, "error": "CUDA records steps, and there is no GPU"}
                 continue
-            yield {"precision": precision, "graph": graph, **step_of(sizes, precision, graph)}
+            yield attempt({"precision": precision, "graph": graph}, partial(step_of, sizes, precision, graph))
 
 
 def step_of(sizes: Sizes, precision: str, graph: bool) -> dict:
@@ -143,11 +162,15 @@ def convolutions(sizes: Sizes) -> Iterator[dict]:
         module = module.to(sizes.device, dtype)
         x = torch.rand(sizes.maps, side, side, module.weight.shape[_reads(module)], device=sizes.device, dtype=dtype)
         x.requires_grad_()
-        found = {"layer": name}
-        for form, compute in (("library", module.convolve), ("product", module.multiply)):
-            for what, work in (("forward", partial(compute, x)), ("both", partial(_backward, module, compute, x))):
-                found[f"{form}_{what}_ms"] = 1000 * seconds(work, sizes.device, sizes.repeats)[0]
-        yield found
+        yield attempt({"layer": name}, partial(forms_of, sizes, module, x))
+
+
+def forms_of(sizes: Sizes, module: Conv3x3 | ConvTranspose3x3, x: torch.Tensor) -> dict:
+    found = {}
+    for form, compute in (("library", module.convolve), ("product", module.multiply)):
+        for what, work in (("forward", partial(compute, x)), ("both", partial(_backward, module, compute, x))):
+            found[f"{form}_{what}_ms"] = 1000 * seconds(work, sizes.device, sizes.repeats)[0]
+    return found
 
 
 def _backward(module: torch.nn.Module, compute: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> None:
@@ -173,16 +196,20 @@ def loader(sizes: Sizes) -> Iterator[dict]:
                 writer.write(name, noise[number % 16], SEGMENTS)
             writer.finish()
         for cache in ("none", "ram", "device"):
-            with FeatureFile([str(path)]) as file:
-                start = time.perf_counter()
-                reader = ClipReader({"video": file}, names, cache, sizes.device)
-                kept = time.perf_counter() - start
-                start = time.perf_counter()
-                for _ in batches_on(sizes.device, reader, batches, torch.float32):
-                    pass
-                wait(sizes.device)
-                rate = sum(map(len, batches)) / (time.perf_counter() - start)
-            yield {"cache": cache, "clips_per_second": rate, "seconds_to_keep": kept}
+            yield attempt({"cache": cache}, partial(loaded, sizes, path, names, batches, cache))
+
+
+def loaded(sizes: Sizes, path: Path, names: list[str], batches: list[np.ndarray], cache: str) -> dict:
+    with FeatureFile([str(path)]) as file:
+        start = time.perf_counter()
+        reader = ClipReader({"video": file}, names, cache, sizes.device)
+        kept = time.perf_counter() - start
+        start = time.perf_counter()
+        for _ in batches_on(sizes.device, reader, batches, torch.float32):
+            pass
+        wait(sizes.device)
+        rate = sum(map(len, batches)) / (time.perf_counter() - start)
+    return {"clips_per_second": rate, "seconds_to_keep": kept}
 
 
 def extract(sizes: Sizes) -> Iterator[dict]:
@@ -202,9 +229,13 @@ def ranks(sizes: Sizes) -> Iterator[dict]:
     for processes in (1, 2):
         program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         program += [__file__, "rank", *(["--tiny"] if sizes.tiny else [])]
-        done = subprocess.run(program, capture_output=True, text=True)
-        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        yield json.loads(lines[-1]) if lines else {"processes": processes, "error": done.stderr.strip()[-400:]}
+        yield attempt({"processes": processes}, partial(started, program))
+
+
+def started(program: list[str]) -> dict:
+    done = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return json.loads(lines[-1]) if lines else {"error": done.stderr.strip()[-400:]}
 
 
 def rank(sizes: Sizes) -> Iterator[dict]:
@@ -232,8 +263,19 @@ def main() -> None:
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     sizes = Sizes(arguments.tiny or device.type != "cuda", device)
     with kernels(deterministic=False):
-        for found in PARTS[arguments.part](sizes):
+        for found in results(arguments.part, sizes):
             print(json.dumps({"part": arguments.part, "tiny": sizes.tiny, **found}), flush=True)
+
+
+def results(part: str, sizes: Sizes) -> Iterator[dict]:
+    """What a part finds, and why it found no more."""
+    try:
+        yield from PARTS[part](sizes)
+    except Exception as error:
+        if part == "rank":  # whose end ends the others
+            raise
+        traceback.print_exc()
+        yield {"error": f"{type(error).__name__}: {error}".splitlines()[0][:400]}
 
 
 if __name__ == "__main__":
