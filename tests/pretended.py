@@ -18,6 +18,8 @@ BOTH = (
     *("aten::copy_", "aten::_to_copy", "aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"),
     *("aten::_pack_padded_sequence", "aten::_pack_padded_sequence_backward"),
 )
+# Of each copy to the GPU, whether it was from pinned memory, for which nothing has to wait.
+COPIES: list[bool] = []
 
 
 class OnGpu(Tensor):
@@ -58,6 +60,8 @@ class OnGpu(Tensor):
     @classmethod
     def __torch_dispatch__(cls, function, types, arguments=(), keywords=None):
         name = function.name().partition(".")[0]
+        if "index" in name and not isinstance(arguments[0], OnGpu):
+            raise RuntimeError(f"Expected all tensors to be on the same device: {name} of cpu has places on cuda:0")
         for x in tree_flatten((arguments, keywords))[0]:
             if isinstance(x, Tensor) and not isinstance(x, OnGpu) and x.dim() and name not in BOTH:
                 raise RuntimeError(f"Expected all tensors to be on the same device: {name} has some on cpu and cuda:0")
@@ -132,7 +136,9 @@ class Redirect(torch.overrides.TorchFunctionMode):
                 raise TypeError(f"can't {name} a tensor of cuda:0")
             return arguments[0].inner.detach().clone()
         if name == "pin_memory" or keywords.pop("pin_memory", False):
-            return arguments[0].clone() if name == "pin_memory" else function(*arguments, **keywords)
+            made = arguments[0].clone() if name == "pin_memory" else function(*arguments, **keywords)
+            made.pinned = True
+            return made
         if name == "new_tensor" and isinstance(arguments[0], OnGpu):
             return OnGpu(function(*map_inner(arguments), **keywords))
         if name == "_pad_packed_sequence":  # its result lies where its input says that it is
@@ -158,6 +164,8 @@ def _moved(x, *arguments, **keywords):
             rest.append(each)
     stays = wanted is None or is_gpu(wanted) == isinstance(x, OnGpu)
     keywords.pop("non_blocking", None)
+    if not stays and is_gpu(wanted):
+        COPIES.append(hasattr(x, "pinned"))
     with torch._C.DisableTorchFunction():
         if stays:
             return Tensor.to(x, *rest, **keywords) if rest or keywords else x

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cmg_world import world
-from pretended import OnGpu, pretended_gpu
+from pretended import COPIES, GPU, OnGpu, pretended_gpu
 from safetensors.torch import load_file
 from segment_world import TINY, write_squares, write_tiny_checkpoint
 from segment_world import write_features as write_queries
@@ -95,6 +95,28 @@ def test_a_step_learns_the_same(gpu, choice):
         for one, other in zip(theirs, ours, strict=True):
             assert all(isinstance(x, OnGpu) for x in one.values())
             torch.testing.assert_close({name: x.cpu() for name, x in one.items()}, dict(other))
+
+
+def test_a_step_waits_for_nothing_that_it_sends(gpu):
+    with gpu():
+        trainer = build(device="cuda", align=["fcmi", "cujp"], model={"layers": 1}, train={"mix": 0.5, "idle": 1})
+        features = {name: x.to("cuda") for name, x in batch(steps=3).items()}
+        trainer.start_layers(features, 1, None)
+        COPIES.clear()
+        trainer.step(features, 0)
+        assert len(COPIES) > 5 and all(COPIES)
+
+
+def test_what_no_gpu_does_the_pretended_one_does_not_either(gpu):
+    with gpu():
+        x = torch.ones(3).to("cuda")
+        assert x.device == GPU and (2 * x).sum().item() == 6 and float((x + torch.tensor(1.0))[0]) == 2
+        for wrong in (lambda: x + torch.ones(3), lambda: torch.ones(3)[x.long()], lambda: x @ torch.ones(3)):
+            with pytest.raises(RuntimeError, match="same device"):
+                wrong()
+        for wrong in (x.numpy, lambda: np.asarray(x)):
+            with pytest.raises(TypeError, match="numpy"):
+                wrong()
 
 
 def test_a_step_in_mixed_precision_has_nearly_the_losses_of_the_cpu_s(gpu):

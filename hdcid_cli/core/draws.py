@@ -49,7 +49,7 @@ class StepDraws:
         if self._serving is not None:
             return next(self._serving)
         with _disable_current_modes():  # drawing is no part of what is recorded
-            self._kept.append((draw, _pinned(draw(), device).to(device, non_blocking=True)))
+            self._kept.append((draw, sent(draw(), device)))
         return self._kept[-1][1]
 
     @contextmanager
@@ -69,9 +69,14 @@ def _pinned(drawn: Tensor, device: torch.device) -> Tensor:
     return drawn.pin_memory() if device.type == "cuda" else drawn
 
 
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """On the device, where it may come later: nobody waits until the device has done what it was asked for before."""
+    return _pinned(x, device).to(device, non_blocking=True)
+
+
 def _drawn(draw: Callable[[], Tensor], device: torch.device) -> Tensor:
     now = _NOW.get()
-    return _pinned(draw(), device).to(device, non_blocking=True) if now is None else now.take(draw, device)
+    return sent(draw(), device) if now is None else now.take(draw, device)
 
 
 def uniform(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from hdcid_cli.core.draws import sent
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.precision import unmixed
 from hdcid_cli.models.decoders import MapDecoder, VectorDecoder
@@ -277,4 +278,4 @@ def until_end(lengths: Tensor | None, x: Tensor) -> Tensor:
 
 def valid_segments(lengths: Tensor, x: Tensor) -> Tensor:
     """Lengths [B] on the CPU -> which segments of x [B, T, ...] are valid, [B, T] on its device."""
-    return (torch.arange(x.shape[1]) < lengths.unsqueeze(1)).to(x.device, non_blocking=True)
+    return sent(torch.arange(x.shape[1]) < lengths.unsqueeze(1), x.device)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from hdcid_cli.core.draws import sent
 from hdcid_cli.models.segments import at_length
 
 
@@ -37,8 +38,8 @@ def exchange(
     mixed = {}
     for name, x in features.items():
         if name != "text":
-            places = at_length(exchanged, x.shape[1]).to(x.device, non_blocking=True)
-            other = x[partners.to(x.device, non_blocking=True)]
+            places = sent(at_length(exchanged, x.shape[1]), x.device)
+            other = x[sent(partners, x.device)]
             x = torch.where(places.reshape(*places.shape, *(1 for _ in x.shape[2:])), other, x)
         mixed[name] = x
     return mixed
