@@ -139,9 +139,10 @@ class Redirect(torch.overrides.TorchFunctionMode):
             made = arguments[0].clone() if name == "pin_memory" else function(*arguments, **keywords)
             made.pinned = True
             return made
-        if name == "new_tensor" and isinstance(arguments[0], OnGpu):
-            return OnGpu(function(*map_inner(arguments), **keywords))
-        if name == "_pad_packed_sequence":  # its result lies where its input says that it is
+        # In the library these make tensors where their input says that it is.
+        if name in ("new_tensor", "stft") and isinstance(arguments[0], OnGpu):
+            return OnGpu(function(*map_inner(arguments), **map_inner(keywords)))
+        if name == "_pad_packed_sequence":
             padded, lengths = function(*map_inner(arguments), **keywords)
             return OnGpu(padded), lengths
         if is_gpu(keywords.get("device")):
