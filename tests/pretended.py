@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map
 
 GPU = torch.device("cuda:0")
@@ -147,7 +148,8 @@ class Redirect(torch.overrides.TorchFunctionMode):
             return OnGpu(padded), lengths
         if is_gpu(keywords.get("device")):
             keywords["device"] = torch.device("cpu")
-            made = function(*map_inner(arguments), **map_inner(keywords))
+            with _disable_current_modes():  # they are not to see where it is made
+                made = function(*map_inner(arguments), **map_inner(keywords))
             return made if isinstance(made, OnGpu) else OnGpu(made)
         return function(*arguments, **keywords)
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from segment_world import TINY, write_squares, write_tiny_checkpoint
 from segment_world import write_features as write_queries
 from step import INPUTS, SIZES, batch, build
+from test_captured import capture, state_of
 from torch import nn
 from worlds import write_features
 
@@ -34,6 +36,7 @@ from hdcid_cli.tasks.retrieval import RetrievalSettings, retrieve
 from hdcid_cli.tasks.segmentation.experiment import Experiment
 from hdcid_cli.tasks.segmentation.experiment import run as segment
 from hdcid_cli.tasks.segmentation.settings import SegmenterTrainSettings
+from hdcid_cli.training import captured
 from hdcid_cli.training.alignments import ALIGNMENTS
 
 TINY_RUN = ["--dim", "16", "--codebook", "6", "--batch-size", "8", "--warmup", "1", "--dropout", "0"]
@@ -257,3 +260,25 @@ def test_networks_of_backbones_take_parts_in_turn(gpu):
     for part, made in zip(parts, found, strict=True):
         assert made.dtype == np.float16
         np.testing.assert_allclose(made, part.mean(axis=2), atol=2e-3)
+
+
+def test_recorded_steps_learn_what_computed_ones_do(gpu, monkeypatch):
+    class NoRules(nullcontext):
+        """The library makes its constants on the CPU here (`meta` tensors show where in test_captured.py)."""
+
+        broken = ()
+
+    monkeypatch.setattr(captured, "WARM_UP", 1)
+    monkeypatch.setattr(captured, "Rules", NoRules)
+    with gpu(), torch.backends.mkldnn.flags(enabled=False):
+        options = {"model": {"dropout": 0.0, "layers": 1}, "align": ["fcmi"], "device": "cuda"}
+        computed, played = build("float64", **options), build("float64", **options)
+        tape, refused = capture(played)
+        for number in range(3):
+            features = {name: x.to("cuda", torch.float64) for name, x in batch(seed=number).items()}
+            ours, theirs = (trainer.step(features, 0) for trainer in (computed, played))
+            for name, value in ours.items():
+                torch.testing.assert_close(theirs[name].cpu(), value.cpu(), rtol=1e-6, atol=1e-7)
+        assert not refused and tape.operators
+        for mine, other in zip(state_of(computed), state_of(played), strict=True):
+            torch.testing.assert_close(other.cpu(), mine.cpu(), rtol=1e-5, atol=1e-6)
