@@ -255,6 +255,7 @@ def pretended_gpu(monkeypatch, free: int = 1 << 40):
         "current_device": lambda: 0,
         "set_device": lambda device: None,
         "mem_get_info": lambda device=None: (free, free),
+        "is_bf16_supported": lambda including_emulation: True,
         "synchronize": lambda device=None: None,
         "Stream": Stream,
         "Event": Event,

@@ -2,6 +2,7 @@
 
 import os
 import runpy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tf32 import RoundedProducts
 from torch import nn
 
 from hdcid_cli.core import precision
-from hdcid_cli.core.precision import kernels, matmul_precision, set_matmul_precision
+from hdcid_cli.core.precision import has_bfloat16, kernels, matmul_precision, set_matmul_precision
 from hdcid_cli.models.encoders import MapPooling
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest, squared_distances
@@ -162,7 +163,14 @@ def test_a_perceptron_adds_to_each_cell_what_it_makes_of_it_before_cells_are_wei
     np.testing.assert_allclose(pooling(maps).detach().numpy(), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize(("device", "precision"), [("cuda", "bf16"), ("cpu", "float32"), ("mps", "float32")])
-def test_the_precision_is_the_device_s_unless_one_is_asked_for(device, precision):
-    assert TrainSettings().resolved(280, device).precision == precision
-    assert TrainSettings(precision="tf32").resolved(280, device).precision == "tf32"
+@pytest.mark.parametrize(
+    ("device", "generation", "precision"),
+    [("cuda", 9, "bf16"), ("cuda", 8, "bf16"), ("cuda", 7, "float32"), ("cpu", 0, "float32"), ("mps", 0, "float32")],
+)
+def test_the_precision_is_the_device_s_unless_one_is_asked_for(device, generation, precision, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=generation))
+    own = has_bfloat16(torch.device(device))
+    assert TrainSettings().resolved(280, own).precision == precision
+    assert TrainSettings(precision="tf32").resolved(280, own).precision == "tf32"

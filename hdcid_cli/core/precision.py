@@ -13,6 +13,11 @@ ROUNDED = ("tf32", "bf16")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether it is a GPU that multiplies in bfloat16 by itself, as all do from Ampere on; others emulate it."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def set_matmul_precision(precision: str) -> None:
     """TF32 on or off for the whole process, as training in this precision has it."""
     torch.backends.cuda.matmul.allow_tf32 = precision in ROUNDED

@@ -19,7 +19,7 @@ from hdcid_cli.core.features import FeatureFile, open_features
 from hdcid_cli.core.files import read_text
 from hdcid_cli.core.interruption import Interruption
 from hdcid_cli.core.loading import ClipReader, batches_on
-from hdcid_cli.core.precision import kernels
+from hdcid_cli.core.precision import has_bfloat16, kernels
 from hdcid_cli.core.progress import counted, progress, say, warn
 from hdcid_cli.core.run_directory import RunDirectory
 from hdcid_cli.core.settings import tell_idle
@@ -85,7 +85,7 @@ def pretrain(run: Run) -> Path:
 def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, world: World) -> Path:
     settings = run.settings
     ids = common_clips(files, run.clips)
-    train = settings.train.resolved(len(ids), device.type)
+    train = settings.train.resolved(len(ids), has_bfloat16(device))
     joined = train.warmup * (settings.model.trained_layers - 1) + 1
     if joined > train.epochs:
         say(

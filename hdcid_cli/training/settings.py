@@ -169,19 +169,23 @@ class TrainSettings(Settings):
     idle: int = setting(30, "Updates after which an unused code is replaced.", least=1, published=300)
     precision: str = setting(
         "auto",
-        "Of the computation; auto: bf16 on CUDA, where it is many times faster, and else float32.",
+        "Of the computation; auto: bf16 on GPUs from Ampere on, where it is many times faster, and else float32.",
         choices=("auto", *PRECISIONS),
         published="float64",
     )
     seed: int = setting(0, "Seed of everything random.", least=0, most=MOST_SEED)
 
-    def resolved(self, clips: int, device: str) -> "TrainSettings":
-        """The same with epochs, batch size and warm-up for so many clips, and the precision for a type of device."""
+    def resolved(self, clips: int, bfloat16: bool = False) -> "TrainSettings":
+        """The same with epochs, batch size and warm-up for so many clips, and the precision of a device.
+
+        Args:
+            bfloat16: it multiplies in that by itself.
+        """
         batch_size = self.batch_size or (SMALL_BATCH if clips < FEW_CLIPS else BATCH)
         steps = steps_per_epoch(clips, batch_size)
         epochs = self.epochs or max(LEAST_EPOCHS, -(-LEAST_STEPS // steps))
         warmup = max(1, epochs * 2 // 5) if self.warmup is None else self.warmup
-        found = "bf16" if device == "cuda" else "float32"
+        found = "bf16" if bfloat16 else "float32"
         precision = found if self.precision == "auto" else self.precision
         return self.but(batch_size=batch_size, epochs=epochs, warmup=warmup, precision=precision)
 
