@@ -87,8 +87,7 @@ def grouped(clubs: Iterable[Club], samples: Iterable[Sample]) -> list[ClubGroup]
     for places in alike.values():
         mine = [samples[place] for place in places]
         x = torch.stack([sample.x.flatten(0, 1).T for sample in mine])
-        (y,) = joined([[sample.y.flatten(0, 1).T for sample in mine]])
-        y = y.unflatten(-1, mine[0].y.shape[:2])
+        y = _filled([sample.y.flatten(0, 1).T for sample in mine]).unflatten(-1, mine[0].y.shape[:2])
         valid = None if mine[0].valid is None else torch.stack([sample.valid for sample in mine]).unsqueeze(1)
         groups.append(ClubGroup([clubs[place] for place in places], x, y, valid, places))
     return groups
@@ -144,6 +143,16 @@ def _mean(x: Tensor, valid: Tensor | None, dim: int | tuple[int, ...]) -> Tensor
     if valid is None:
         return x.mean(dim=dim)
     return torch.where(valid, x, 0).sum(dim=dim) / valid.sum(dim=dim).clamp_min(1)
+
+
+def _filled(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors [S_g, N] one behind the other, filled up with zeros: [G, S, N].
+
+    As `joined` does it, which would first copy each of them by itself, as they do not lie in memory as they are read.
+    """
+    longest = max(map(len, parts))
+    zeros = parts[0].new_zeros(longest - min(map(len, parts)), parts[0].shape[1])
+    return torch.cat([each for x in parts for each in (x, zeros[: longest - len(x)])]).unflatten(0, (-1, longest))
 
 
 def _mlp(x_dim: int, hidden: int, y_dim: int) -> nn.Sequential:
