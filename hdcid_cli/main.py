@@ -5,6 +5,7 @@ line of help; the module `hdcid_cli.commands.NAME` (with a click command `comman
 is imported when that command runs. Errors become one sentence and an exit status here.
 """
 
+import contextlib
 import errno
 import importlib
 import io
@@ -33,6 +34,8 @@ COMMANDS = {
     "convert": "Published features and checkpoints, and folders of clips, to our files.",
     "info": "What a feature file, a checkpoint or a folder of annotations is, and whether it is sound.",
 }
+# What click raises to show the help of a group that was called without a command; of old it just showed it.
+HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class LazyGroup(click.Group):
@@ -113,7 +116,12 @@ def _explain(error: Exception) -> int:
         case click.ClickException():
             shown = io.StringIO()
             error.show(shown)
-            tell(printable(in_short(shown.getvalue().rstrip()), keep="\n"))
+            words = shown.getvalue().rstrip().replace("\n\t", " ")  # click lists what an argument can be, a line each
+            if isinstance(error, HELP):
+                with contextlib.suppress(OSError, ValueError):
+                    click.echo(words, err=True)  # whole, and as wide as it was made
+            else:
+                tell(printable(in_short(words), keep="\n"))
             return BAD_INPUT
         case HdcidError():
             tell(f"error: {printable(in_short(str(error)))}")

@@ -118,6 +118,19 @@ def test_the_three_lines_of_the_manual_fail_politely_in_an_empty_folder(hdcid):
         assert done.stdout == "" and done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
 
 
+def test_without_a_command_the_whole_help_is_shown(capsys):
+    for words in ([], ["recipe"], ["convert"]):
+        run([*words, "--help"], {})
+        whole = capsys.readouterr().out
+        run(words, {})
+        assert "".join(capsys.readouterr()).strip() == whole.strip()
+
+
+def test_what_a_missing_argument_can_be_is_on_one_line(capsys):
+    assert run(["cmg", "--train", "v", "--test", "a"], {}) == 2
+    assert "'TASK'. Choose from: ave, avvp, " in capsys.readouterr().err
+
+
 def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path):
     many = lines(*(record(seed=seed, task=f"task{seed}") for seed in range(3000)))
     (tmp_path / "many.jsonl").write_text(many)
