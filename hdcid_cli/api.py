@@ -37,6 +37,7 @@ from hdcid_cli.core.modalities import modalities as all_names
 from hdcid_cli.core.modalities import modality as full_name
 from hdcid_cli.core.precision import matmul_precision
 from hdcid_cli.core.progress import counted, makes_no_difference, warn
+from hdcid_cli.core.splits import require_data
 from hdcid_cli.media.wave import Wave
 from hdcid_cli.models.settings import ModelSettings
 from hdcid_cli.report.formats import RENDERERS
@@ -183,6 +184,8 @@ def pretrain(
     chosen, watched = None if clips is None else frozenset(clips), tuple(validation)
     if data is not None or leave_out is not None:
         place = Path("data" if data is None else data)
+        if data is not None:
+            require_data(place)
         held = held_out_by_tasks(place)
         left, choosing = clips_to_learn_from(Path(features), names, None, place, leave_out, held)
         chosen, watched = _in_both(chosen, left), watched or choosing

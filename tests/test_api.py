@@ -167,6 +167,7 @@ def test_what_was_written_is_read_again(tmp_path):
         (lambda place: hdcid.pretrain(place, epochs=float("nan")), "--epochs should be"),
         (lambda place: hdcid.pretrain(place, recipe="table9"), "no recipe 'table9'"),
         (lambda place: hdcid.write_features(place / "x.h5", ["a"], np.zeros((1, 3)), "a"), "should be"),
+        (lambda place: hdcid.pretrain(place, data=place / "none"), "There is no folder .*none: say with --data"),
         (lambda place: hdcid.open_checkpoint(place / "none"), "not a checkpoint"),
         (lambda place: hdcid.write_features(place / "x.h5", ["a", "a"], np.zeros((2, 3, 4)), "a"), "each once"),
         (lambda place: hdcid.write_features(place / "x.h5", ["a"], np.zeros((1, 3, 4)), "a", [4]), "from 1 to 3 valid"),

@@ -14,7 +14,7 @@ import hdcid_cli
 from hdcid_cli.commands import options
 from hdcid_cli.core.errors import InputError
 from hdcid_cli.core.plain_yaml import read_yaml
-from hdcid_cli.core.settings import Settings, option_name, setting, settings_of
+from hdcid_cli.core.settings import Setting, Settings, option_name, setting, settings_of
 from hdcid_cli.main import cli
 from hdcid_cli.training.recipes import read_recipe
 from hdcid_cli.training.settings import PretrainSettings
@@ -102,6 +102,17 @@ def test_a_value_that_may_not_be_is_refused_wherever_it_comes_from(tmp_path, nam
     if not isinstance(value, bool):
         with pytest.raises((InputError, click.UsageError), match=f"{name}|unexpected|not one of"):
             by_line(f"--{name}", str(value))
+
+
+def test_a_limit_that_goes_without_saying_is_said_to_who_passes_it():
+    for rule, value, said in (
+        (Setting(int, least=1), 10**10, "should be a whole number from 1 to 1,000,000,000, not 10000000000"),
+        (Setting(int, least=1), 0, "should be a whole number, 1 or more, not 0"),
+        (Setting(float, above=0), 1e10, "should be a number above 0 and up to 1e+09, not 10000000000.0"),
+    ):
+        with pytest.raises(ValueError) as told:
+            rule.check(value)
+        assert str(told.value) == said
 
 
 @pytest.mark.parametrize(

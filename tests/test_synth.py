@@ -102,7 +102,13 @@ def test_a_damaged_mark_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "option"), [({"classes": 1}, "--classes"), ({"classes": 99}, "--classes"), ({"clips": 3}, "--clips")]
+    ("settings", "option"),
+    [
+        ({"classes": 1}, "--classes"),
+        ({"classes": 99}, "--classes"),
+        ({"clips": 3}, "--clips"),
+        ({"clips": 10**9}, "--clips"),
+    ],
 )
 def test_a_world_that_cannot_be_is_refused(settings, option):
     with pytest.raises(InputError, match=option):

@@ -220,6 +220,11 @@ def given(*names: str) -> list[str]:
     ]
 
 
+def by_default(name: str) -> bool:
+    """Whether nobody has said the value of that name, here or in the environment."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.DEFAULT
+
+
 def tell_idle(why: str, *names: str) -> None:
     """Say which options of this command, by the names of their values, were given and make no difference."""
     for option in given(*names):

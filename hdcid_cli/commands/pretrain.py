@@ -43,6 +43,7 @@ def command(features, checkpoints, output, modalities, split, data, leave_out, *
     torchrun several processes share the work and learn what one would, but for dropout's random numbers.
     """
     from hdcid_cli.core.distributed import in_main_process, main_process_talks
+    from hdcid_cli.core.splits import require_data
     from hdcid_cli.tasks.held_out import held_out_by_tasks
     from hdcid_cli.training.plan import clips_to_learn_from, plan
     from hdcid_cli.training.pretrain import pretrain
@@ -50,6 +51,8 @@ def command(features, checkpoints, output, modalities, split, data, leave_out, *
     with main_process_talks():
         if split is not None and leave_out is None:
             options.tell_idle("--split says what is learned from", "data")
+        elif not options.by_default("data"):
+            require_data(data)
         if output is not None:
             options.tell_idle("-o names the directory", "checkpoints")
         settings = PretrainSettings.of(**values)

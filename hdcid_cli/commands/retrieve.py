@@ -33,7 +33,7 @@ from hdcid_cli.models.assembled import ENCODINGS
 )
 @click.option(
     "--limit",
-    type=click.IntRange(min=2),
+    type=options.whole(2),
     default=None,
     help="Rank so many clips at most, evenly spaced: ranking takes time by the square of their number.",
 )

@@ -119,19 +119,22 @@ class Setting:
             value = Path(value)
         right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
         if not right or (self.choices and value not in self.choices) or not self._within(value):
-            raise ValueError(self._complaint(whole))
+            raise ValueError(self._complaint(whole, value))
         return value
 
     def _within(self, value: Any) -> bool:
         if self.kind not in (int, float):
             return True
-        most = self.most if self.most is not None else MOST_INT if self.kind is int else MOST_FLOAT
         return (
             math.isfinite(value)
-            and abs(value) <= most
+            and abs(value) <= self._greatest
             and (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
         )
+
+    @property
+    def _greatest(self) -> float:
+        return self.most if self.most is not None else MOST_INT if self.kind is int else MOST_FLOAT
 
     @property
     def wanted(self) -> str:
@@ -153,9 +156,13 @@ class Setting:
             high = f"{' and' if low else ''} up to {_plain(self.most)}"
         return noun + low + high
 
-    def _complaint(self, value: Any) -> str:
+    def _complaint(self, value: Any, part: Any = None) -> str:
+        """What should be instead of a value; `part` is what is wrong of it, a number of its kind or anything else."""
+        rule = self
+        if self.most is None and isinstance(part, (int, float)) and math.isfinite(part) and part > self._greatest:
+            rule = replace(self, most=self._greatest)  # which goes without saying where it is not passed
         shown = str(value) if isinstance(value, (int, float)) and abs(value) < 1e15 else SHOWN.repr(value)
-        return f"should be {self.wanted}, not {shown}"
+        return f"should be {rule.wanted}, not {shown}"
 
 
 def _plain(number: float | None) -> str:

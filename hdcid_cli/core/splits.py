@@ -168,6 +168,12 @@ def validation_clips(
     return [name for name in names if splits.get(name) == "val" and name not in tested]
 
 
+def require_data(data: Path) -> None:
+    """Raise InputError if annotations that somebody named are not there: what they test would be learned from."""
+    if not (data.is_dir() or data.is_file()):
+        raise InputError(f"There is no folder {data}: say with --data where the annotations lie, or --split none.")
+
+
 def _by_splits(split: Path | None, data: Path, names: Sequence[str], more: HeldOut) -> frozenset[str] | None:
     if str(split) == "none":
         return None
@@ -175,7 +181,7 @@ def _by_splits(split: Path | None, data: Path, names: Sequence[str], more: HeldO
         return _without_tested(data / "split.csv", data, more)
     if split is not None:
         clips = _train_clips(split)
-        say(f"Learning from the {len(clips)} train clips of {split} (--split none takes all).")
+        say(f"Learning from the {counted(len(clips), 'train clip')} of {split} (--split none takes all).")
         return clips
     try:
         held = held_out(data) | more

@@ -33,14 +33,13 @@ from hdcid_cli.core.settings import MOST_SEED
 from hdcid_cli.media.picture import write_picture
 from hdcid_cli.synth import annotations, media, pictures, sounds
 from hdcid_cli.synth.classes import KINDS
-from hdcid_cli.synth.world import SCENE_SECONDS, PlannedClip, SynthWorld
+from hdcid_cli.synth.world import MOST_CLIPS, SCENE_SECONDS, PlannedClip, SynthWorld
 
 SIZE, RATE = 96, 8  # pixels and frames a second of the videos
 SCENE_SIZE = 128  # pixels of the pictures to segment
 # Raised when the same settings no longer give the same files.
 VERSION = 2
 MARK = "data/synth.yaml"
-MOST = 10**6  # clips, as far as a mark is believed
 
 
 def make(world: SynthWorld, folder: Path, workers: int = 1, overwrite: bool = False) -> None:
@@ -141,7 +140,7 @@ def _read_mark(mark: Path, expected: dict) -> dict:
         found = Entries(read_yaml(mark), mark)
         if found.values.keys() != expected.keys():
             raise InputError(f"{mark} does not say {', '.join(expected)}.")
-        return {name: found.whole(name, most=MOST_SEED if name == "seed" else MOST) for name in expected}
+        return {name: found.whole(name, most=MOST_SEED if name == "seed" else MOST_CLIPS) for name in expected}
     except InputError as error:
         why = str(error).removesuffix(".")
         raise InputError(f"{mark} is damaged: remove it, or choose another folder ({why}).") from error

@@ -31,7 +31,7 @@ ASIDE = 0.6  # size and strength of a second event, beside a primary one's
 # Shares of the val and test splits; the rest is train.
 VAL, TEST = 0.1, 0.2
 SCENES_PER_CLIP = 0.4  # size of the segmentation set, relative to --clips
-MIN_CLIPS_PER_CLASS = 4
+MIN_CLIPS_PER_CLASS, MOST_CLIPS = 4, 10**6
 
 # Streams of random numbers, so that no two uses share one.
 PLAN, PICTURE, SOUND = range(3)
@@ -93,6 +93,8 @@ class SynthWorld:
     def __post_init__(self):
         if not 2 <= self.classes <= len(KINDS):
             raise InputError(f"--classes {self.classes}: there are 2 to {len(KINDS)} kinds of event to choose from.")
+        if self.clips > MOST_CLIPS:
+            raise InputError(f"--clips should be {MOST_CLIPS:,} at most, not {self.clips:,}.")
         if self.clips < self.classes * MIN_CLIPS_PER_CLASS:
             raise InputError(
                 f"--clips {self.clips} is too few for {self.classes} classes: take at least "

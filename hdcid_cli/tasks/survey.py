@@ -162,7 +162,7 @@ def _cross_modal(name: str, data: Path, features: _Features) -> TaskSurvey | Non
             survey.clips |= {clip.id: clip for clip in annotations.clips}
     survey.findings += [f"{problem}." for problem in list(problems)[:TOLD]]
     if len(problems) > TOLD:
-        survey.findings.append(f"The annotations have {len(problems) - TOLD} more such lines.")
+        survey.findings.append(f"The annotations have {counted(len(problems) - TOLD, 'more such line')}.")
     if read and not survey.clips:
         survey.findings.append(f"{survey.source} names no clips.")
         survey.state = INCOMPLETE
