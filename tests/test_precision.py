@@ -11,8 +11,9 @@ from tf32 import RoundedProducts
 from torch import nn
 
 from hdcid_cli.core import precision
+from hdcid_cli.core.device import resolve_device
 from hdcid_cli.core.precision import has_bfloat16, kernels, matmul_precision, set_matmul_precision
-from hdcid_cli.models.encoders import MapPooling
+from hdcid_cli.models.encoders import MapPooling, Standardize
 from hdcid_cli.models.hdcid import HDCID
 from hdcid_cli.models.quantizers.vq import VectorQuantizer, nearest, squared_distances
 from hdcid_cli.models.settings import ModelSettings
@@ -21,7 +22,7 @@ from hdcid_cli.training.alignments import asked_of_model
 from hdcid_cli.training.losses.infonce import alike, cosines
 from hdcid_cli.training.objective import Objective
 from hdcid_cli.training.settings import ObjectiveSettings, TrainSettings
-from hdcid_cli.training.trainer import Trainer
+from hdcid_cli.training.trainer import Meter, Trainer
 
 INPUTS = {"audio": (12,), "video": (5, 5, 8), "text": (10,)}
 
@@ -174,3 +175,37 @@ def test_the_precision_is_the_device_s_unless_one_is_asked_for(device, generatio
     own = has_bfloat16(torch.device(device))
     assert TrainSettings().resolved(280, own).precision == precision
     assert TrainSettings(precision="tf32").resolved(280, own).precision == "tf32"
+
+
+class OnMps(torch.Tensor):
+    """A tensor that says it is on an Apple GPU, where there is no float64."""
+
+    device = property(lambda self: torch.device("mps"))
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+
+def test_means_over_much_are_in_float64_where_the_device_has_none_too():
+    x = torch.rand(50, 7)
+    expected, found = Standardize(7), Standardize(7)
+    expected.fit(x)
+    found.fit(x.as_subclass(OnMps))
+    assert torch.equal(found.mean, expected.mean) and torch.equal(found.scale, expected.scale)
+    records = []
+    for kind in (torch.Tensor, OnMps):
+        meter = Meter(4)
+        meter.add(
+            {"loss": torch.tensor(1.5).as_subclass(kind), "codes/1/audio": torch.tensor([0, 2]).as_subclass(kind)}
+        )
+        records.append(meter.take())
+    assert records[0] == records[1] == {"loss": 1.5, "used/1/audio": 2, "perplexity/1/audio": 2.0}
+
+
+def test_an_apple_gpu_is_used_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("auto").type == "cpu" and resolve_device("mps").type == "mps"

@@ -216,7 +216,7 @@ class Checkpoint:
     @cached_property
     def codebooks(self) -> list[np.ndarray]:
         """What tasks read for each code, [L, width] a layer (of the first stage for rvq, the implied one for fsq)."""
-        return [layer.quantizer.table.detach().double().cpu().numpy() for layer in self.model.code_layers]
+        return [layer.quantizer.table.detach().cpu().double().numpy() for layer in self.model.code_layers]
 
     @cached_property
     def books(self) -> list[Book]:

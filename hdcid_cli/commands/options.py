@@ -326,5 +326,7 @@ workers_option = click.option(
     default=None,
     help="Worker processes; by default as many as there are cores.",
 )
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto (a CUDA GPU if there is one), cpu, cuda, cuda:N or mps."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Records as JSON Lines, on a terminal too.")

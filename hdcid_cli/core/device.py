@@ -9,6 +9,8 @@ from hdcid_cli.core.progress import counted
 def resolve_device(name: str = "auto"):
     """`auto|cpu|cuda[:N]|mps` -> torch.device; an unavailable one is an InputError.
 
+    `auto` is CUDA's GPU or the CPU: what Apple's GPUs make of all this nobody has tried, so they are to be asked for.
+
     Under `torchrun` plain `cuda` (or `auto`) is the local rank's own GPU. A GPU with a number becomes the one that CUDA
     means where it is not told.
     """
@@ -16,10 +18,7 @@ def resolve_device(name: str = "auto"):
 
     asked = name
     if name == "auto":
-        if torch.cuda.is_available():
-            name = "cuda"
-        else:
-            name = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:

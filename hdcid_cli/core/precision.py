@@ -18,6 +18,11 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def in_float64(x: torch.Tensor) -> torch.Tensor:
+    """A tensor in float64; on the CPU where its own device has none, as Apple's."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def set_matmul_precision(precision: str) -> None:
     """TF32 on or off for the whole process, as training in this precision has it."""
     torch.backends.cuda.matmul.allow_tf32 = precision in ROUNDED

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hdcid_cli.core.precision import unmixed
+from hdcid_cli.core.precision import in_float64, unmixed
 from hdcid_cli.models.convolution import Conv1x1, Conv3x3
 
 
@@ -33,7 +33,7 @@ class Standardize(nn.Module):
             floor: least deviation to divide by, as a share of the mean one, so that a channel that
                 hardly varies is not blown up.
         """
-        x = x.flatten(0, -2).double()
+        x = in_float64(x.flatten(0, -2))
         deviation = x.std(dim=0, correction=0)
         self.mean.copy_(x.mean(dim=0))
         self.scale.copy_(deviation.clamp_min(floor * deviation.mean()).clamp_min(1e-6))

@@ -86,6 +86,8 @@ def _pretrain(run: Run, files: dict[str, FeatureFile], device: torch.device, wor
     settings = run.settings
     ids = common_clips(files, run.clips)
     train = settings.train.resolved(len(ids), has_bfloat16(device))
+    if device.type == "mps" and train.precision == "float64":
+        raise InputError("--precision float64: an Apple GPU has none; use float32, or --device cpu.")
     joined = train.warmup * (settings.model.trained_layers - 1) + 1
     if joined > train.epochs:
         say(

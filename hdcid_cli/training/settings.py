@@ -230,7 +230,7 @@ class RunSettings(Settings):
     )
     keep: int = setting(0, "Older versions of the model to keep.", least=0, most=10**6)
     overwrite: bool = setting(False, "Start again where a checkpoint is.")
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.")
+    device: str = setting("auto", "auto (a CUDA GPU if there is one), cpu, cuda, cuda:N or mps.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hdcid_cli.core.distributed import World
 from hdcid_cli.core.errors import HdcidError, InputError
-from hdcid_cli.core.precision import set_matmul_precision
+from hdcid_cli.core.precision import in_float64, set_matmul_precision
 from hdcid_cli.core.progress import counted, warn
 from hdcid_cli.models.assembled import Model
 from hdcid_cli.models.hdcid import LayerOutput
@@ -127,7 +127,8 @@ class Trainer:
         for name, parameters in self.modules.items():
             learning = [p for p in parameters if p.grad is not None]
             if learning:
-                terms[f"gradient/{name}"] = nn.utils.clip_grad_norm_(learning, self.config.clip, foreach=True)
+                foreach = self.device.type != "mps"  # which has no such operators
+                terms[f"gradient/{name}"] = nn.utils.clip_grad_norm_(learning, self.config.clip, foreach=foreach)
         self.optimizer.step()
         self.objective.follow(self.model.layers[:active])
         self._update_codebooks(outputs)
@@ -359,13 +360,13 @@ class Meter:
         record = {}
         for name, values in self.values.items():
             if name.startswith("codes/"):
-                counts = (torch.cat(values) + 1).bincount(minlength=self.codes + 1)[1:].double()
+                counts = in_float64((torch.cat(values) + 1).bincount(minlength=self.codes + 1)[1:])
                 share = counts / counts.sum()
                 place = name.partition("/")[2]
                 record[f"used/{place}"] = int((counts > 0).sum())
                 record[f"perplexity/{place}"] = round(float((-(share * share.clamp_min(1e-12).log()).sum()).exp()), 2)
             else:
-                record[name] = float(torch.stack(values).double().mean())
+                record[name] = float(in_float64(torch.stack(values)).mean())
         self.values = {}
         return record
 
