@@ -124,6 +124,7 @@ def test_the_configuration_says_where_it_comes_from(folder, tmp_path):
         "text": {"backbone": "bert"},
     }
     assert config["objective"]["align"] == ["cpc"] and config["train"]["precision"] == "float64"
+    assert config["objective"]["align_on"] == "features"  # what was done, not what a new run would choose
     assert os.readlink(tmp_path / "latest") == "ours"
 
 

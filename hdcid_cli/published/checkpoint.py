@@ -216,6 +216,7 @@ def _description(config: ModelSettings, model: Model, parts: dict, file: Path) -
     align = ("fcmi", "cujp") if micu else ("cpc:av", "cmcm", "infonce:t") if config.kind == "fcid" else align
     objective = ObjectiveSettings(
         align=align,
+        align_on="features",
         club="none" if micu or config.quantizer == "aligned" else "sampled",
         club_gradient="both",
         cpc_steps="random",
