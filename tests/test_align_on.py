@@ -37,6 +37,12 @@ def test_codes_that_learn_by_gradient_are_compared_unless_told_otherwise(quantiz
     assert ("loss/1/smit_of_codes" in losses_of(trainer)[0]) == (on == "both")
 
 
+def test_alignments_that_look_at_codes_anyway_learn_and_are_recorded_as_before():
+    for align, on in ((["cmcm"], "features"), (["cmcm", "cujp:av"], "features"), (["cmcm", "smit:av"], "both")):
+        assert build(quantizer="fsq:3,3", align=align).objective.config.align_on == on, align
+    assert build(quantizer="aligned", align=["cmcm"], align_on="both").objective.config.align_on == "features"
+
+
 @pytest.mark.parametrize("name", [name for name in ALIGNMENTS if name not in ("cmcm", "cujp", "turn")])
 def test_the_loss_of_codes_is_that_of_features_with_codes_in_their_place(name):
     trainer = build(quantizer="vq", align=[name], align_on="both", model={"layers": 1})

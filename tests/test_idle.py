@@ -90,6 +90,7 @@ def tell(names=("audio", "video", "text"), **values):
          ["--cpc-steps", "--mask", "--jigsaw-parts"]),
         ({"align": ("fcmi", "cujp"), "mask": "channels", "jigsaw_parts": 4}, []),
         ({"align": ("cmcm", "cujp:av"), "align_on": "both"}, ["--align-on"]),
+        ({"kind": "fcid", "align": ("cpc",), "align_on": "both"}, ["--align-on"]),
         ({"align_on": "both"}, []),
         ({"cascade": False}, ["--no-cascade"]),
         ({"cascade": False, "quantizer": "aligned"}, []),

@@ -31,6 +31,7 @@ CHARTS = {
     "perplexity": "Perplexity of the codes",
     "agreement": "Share of segments where two modalities have the same code",
     "cpc_accuracy": "CPC accuracy",
+    "cpc_accuracy_of_codes": "CPC accuracy, of codes",
 }
 # validation/NAME/... -> the same.
 VALIDATION = {

@@ -24,8 +24,8 @@ def tell_idle_settings(settings: PretrainSettings, model: Model, objective: Obje
     elif built.layers == 0:
         tell_idle(built, ["map_encoder"], "with --layers 0 nothing is disentangled")
     _tell_idle_of_alignments(losses)
-    if not any(layer.on_codes for layer in objective.layers) and objective.config.align_on == "both":
-        tell_idle(losses, ["align_on"], f"{','.join(losses.align)} looks at codes anyway")
+    if losses.align_on == "both" and objective.config.align_on == "features":
+        tell_idle(losses, ["align_on"], "no alignment compares features that codes replace")
     if not objective.club_parameters():
         why = "--club none" if losses.club == "none" else "nothing is disentangled"
         tell_idle(losses, ["club_weight", "club_gradient"], f"there is no CLUB bound, as {why}")

@@ -87,13 +87,17 @@ class LayerObjective(nn.Module):
 
 
 def resolved(config: ObjectiveSettings, model: Model) -> ObjectiveSettings:
-    """The same with what `align_on: auto` means for a model: "both" where the codes of its layers learn by gradient.
+    """The same with what is compared: codes too, "both", where that is asked for, or `auto` and the codes of its layers
+    learn by gradient; "features", where no alignment compares features that codes replace.
 
     Moving averages carry codes to what is aligned; parameters have to be taught.
 
     Raises:
         InputError: codes are to be compared as features are, and are wider.
     """
+    asked = {name.partition(":")[0] for layer in model.code_layers for name in layer.aligned_by(config.align)}
+    if all(ALIGNMENTS[name].load().reads_codes for name in asked):
+        return config.but(align_on="features")
     quantizers = [layer.quantizer for layer in model.code_layers]
     alike = all(quantizer.width == model.config.dim for quantizer in quantizers)
     if config.align_on == "both" and not alike:
