@@ -21,8 +21,10 @@ from hdcid_cli.core.files import (
     NAME_LIMIT,
     Lock,
     atomic_path,
+    make_folder,
     read_text,
     refuse_to_replace,
+    remove_empty,
     remove_leftovers,
     safe_name,
     write_text,
@@ -272,3 +274,25 @@ def test_no_file_in_a_folder_of_ours_is_a_pipe(tmp_path):
         os.mkfifo(folder / name)
         with pytest.raises(InputError, match="is a pipe or a device, not a file: remove it"):
             write(folder)
+
+
+def test_a_folder_that_another_process_made_meanwhile_is_not_taken_back(tmp_path, monkeypatch):
+    own = Path.mkdir
+
+    def mkdir(path, *given, **more):
+        if path.name == "theirs" and not path.exists():
+            own(path)
+        own(path, *given, **more)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    made = make_folder(tmp_path / "ours" / "theirs" / "also")
+    assert made == [tmp_path / "ours" / "theirs" / "also", tmp_path / "ours"]
+    remove_empty(made)
+    assert (tmp_path / "ours" / "theirs").is_dir() and not (tmp_path / "ours" / "theirs" / "also").exists()
+
+
+def test_a_folder_below_one_that_is_not_there_and_up_again_is_made_and_taken_back(tmp_path):
+    made = make_folder(tmp_path / "a" / ".." / "b")
+    assert (tmp_path / "b").is_dir()
+    remove_empty(made)
+    assert tmp_path.is_dir() and not list(tmp_path.iterdir())

@@ -165,18 +165,24 @@ def write_text(target: Path | str, text: str, named: bool = False) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make a folder and those that it lies in; those that were not there are returned, the innermost first.
+    """Make a folder and those that it lies in; those that were not there, and that nobody else has made meanwhile, are
+    returned, the innermost first.
 
     Raises:
         OSError: it cannot be made; nothing of it is left.
     """
     missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    made: list[Path] = []
     try:
+        for each in reversed(missing):
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                each.mkdir()
+                made.insert(0, each)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        remove_empty(missing)
+        remove_empty(made)
         raise
-    return missing
+    return made
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
