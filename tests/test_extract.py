@@ -227,21 +227,12 @@ def test_skipped_clips_are_named_with_status_3_and_tried_again_next_time(videos,
     assert list(read(tmp_path / "features/audio.h5")) == ["good", "words"]
 
 
+TO_THE_FIRST_ERROR = ("--modality", "v", "--backbone", "hog", "--on-error", "fail", "--workers", 0)
+
+
 def test_on_error_fail_stops_at_the_first(videos, tmp_path, hdcid):
     (tmp_path / "b.mp4").write_text("these are words")
-    done = hdcid(
-        "extract",
-        "--modality",
-        "v",
-        "--backbone",
-        "hog",
-        "--on-error",
-        "fail",
-        "--workers",
-        0,
-        videos / "a.mp4",
-        "b.mp4",
-    )
+    done = hdcid("extract", *TO_THE_FIRST_ERROR, videos / "a.mp4", "b.mp4")
     assert done.returncode == 2
     assert done.stderr.startswith("error: Clip 'b': b.mp4 cannot be opened")
     assert [path.name for path in (tmp_path / "features").iterdir()] == ["video.h5.part"]  # with clip a
@@ -251,19 +242,7 @@ def test_on_error_fail_at_the_first_clip_leaves_nothing(tmp_path):
     (tmp_path / "b.mp4").write_text("these are words")
     output = tmp_path / "made" / "video.h5"
     with pytest.raises(InputError, match="Clip 'b'"):
-        run(
-            "--modality",
-            "v",
-            "--backbone",
-            "hog",
-            "--on-error",
-            "fail",
-            "--workers",
-            0,
-            tmp_path / "b.mp4",
-            "-o",
-            output,
-        )
+        run(*TO_THE_FIRST_ERROR, tmp_path / "b.mp4", "-o", output)
     with pytest.raises(InputError, match="File name too long"):
         FeatureWriter(tmp_path / "made" / f"{'long' * 99}.h5", ["b"], (1, 1), {})
     assert [path.name for path in tmp_path.iterdir()] == ["b.mp4"]
